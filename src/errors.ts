@@ -1,0 +1,116 @@
+/** Base of every error this package raises itself, so that one `instanceof` tells ours from the database's. */
+export abstract class WorkspaceUsageError extends Error {
+  override get name(): string {
+    return this.constructor.name
+  }
+}
+
+/** A workspace id that is not a UUID. Nothing of the call in which it was passed was stored. */
+export class InvalidWorkspaceIdError extends WorkspaceUsageError {
+  /** What was passed, as it was passed. */
+  readonly value: unknown
+
+  constructor(value: unknown) {
+    super(
+      `not a UUID: ${quote(value)}. A workspace id has the form 00000000-0000-0000-0000-000000000000, ` +
+        'in upper or lower case; pass the value of workspaces.id.',
+    )
+    this.value = value
+  }
+}
+
+/** A source that `pending_usage` would refuse. */
+export class InvalidSourceError extends WorkspaceUsageError {
+  readonly value: unknown
+
+  constructor(value: unknown) {
+    super(
+      `not a source: ${quote(value)}. A source is a text of 1 to 63 characters without NUL, and one of few ` +
+        '(such as "ssh" or "vscode"): shorten it, or leave it out to use application_name.',
+    )
+    this.value = value
+  }
+}
+
+/** An option out of its range. Thrown before anything is sent to the database. */
+export class InvalidOptionError extends WorkspaceUsageError {
+  /** The option's name, as in the options object. */
+  readonly option: string
+  readonly value: unknown
+  /** What would have been accepted, in words. */
+  readonly allowed: string
+
+  constructor(option: string, value: unknown, allowed: string) {
+    super(`${option} is ${quote(value)}; allowed: ${allowed}.`)
+    this.option = option
+    this.value = value
+    this.allowed = allowed
+  }
+}
+
+/** The database lacks something that `migrate` creates, or holds an older version of it. */
+export class NotMigratedError extends WorkspaceUsageError {
+  /** The object that is missing or too old. */
+  readonly missing: string
+
+  constructor(missing: string, options?: ErrorOptions) {
+    super(
+      `this database is not migrated: ${missing}. Run \`workspace-usage migrate\` against it first.`,
+      options,
+    )
+    this.missing = missing
+  }
+}
+
+/** The host's own `workspaces` table can't be adopted. Nothing was created. */
+export class WorkspacesTableError extends WorkspaceUsageError {
+  /** The column that is wrong, or null if the relation itself is. */
+  readonly column: string | null
+  readonly found: string
+  readonly expected: string
+
+  constructor(column: string | null, found: string, expected: string) {
+    super(
+      `the existing table "workspaces" can't be adopted: ${column === null ? '' : `column "${column}" `}${found}; ` +
+        `expected ${expected}. Nothing was created. Change the table, or migrate in a schema of its own ` +
+        '(set search_path in the connection string).',
+    )
+    this.column = column
+    this.found = found
+    this.expected = expected
+  }
+}
+
+/** The flush queue exists with a policy that would break a promise; pg-boss can't change it afterwards. */
+export class QueuePolicyError extends WorkspaceUsageError {
+  readonly queue: string
+  readonly policy: string
+  readonly expected: string
+
+  constructor(queue: string, policy: string, expected: string) {
+    super(
+      `the pg-boss queue "${queue}" has the policy "${policy}"; expected "${expected}". pg-boss can't change the ` +
+        `policy of a queue: stop its workers, delete the queue (pg-boss: deleteQueue('${queue}'); pending marks ` +
+        'stay where they are), then run `workspace-usage migrate`.',
+    )
+    this.queue = queue
+    this.policy = policy
+    this.expected = expected
+  }
+}
+
+/** UNLOGGED tables exist on the primary only, so a standby can neither store nor show pending use. */
+export class StandbyError extends WorkspaceUsageError {
+  constructor(options?: ErrorOptions) {
+    super(
+      'this server is a standby or still in recovery, where the UNLOGGED table "pending_usage" can\'t be read or ' +
+        'written. Connect to the primary (target_session_attrs=read-write).',
+      options,
+    )
+  }
+}
+
+function quote(value: unknown): string {
+  if (typeof value !== 'string') return String(value)
+  return JSON.stringify(value.length > 100 ? `${value.slice(0, 100)}…` : value)
+}
