@@ -1,0 +1,287 @@
+import { setTimeout } from 'node:timers/promises'
+import { sql } from 'kysely'
+import { type Clock, type Db, type Job, PgBoss, policies, type QueueOptions } from 'pg-boss'
+import { type Connection, execute } from './connection.ts'
+import { sqlState } from './database-error.ts'
+import { InvalidOptionError, NotMigratedError, QueuePolicyError } from './errors.ts'
+import { assertBatchSize, DEFAULT_BATCH_SIZE, type FlushPosition, type FlushResult, flush } from './flush.ts'
+import { flushInterval } from './flush-interval.ts'
+import { FlushLog } from './flush-log.ts'
+import { JobDatabase } from './job-database.ts'
+import type { Logger } from './logger.ts'
+import { type ConnectionPool, createPool, type OwnedPool } from './pool.ts'
+
+/** The queue whose jobs flush; what the pg-boss dashboard shows. */
+export const FLUSH_QUEUE = 'workspace-usage-flush'
+
+/** Where a flush job goes that has failed for good; a job there is a reason to look, not to retry. */
+export const FAILED_FLUSH_QUEUE = 'workspace-usage-flush-failed'
+
+/**
+ * One job queued, any number active: overlapping flushes are made safe by row locks, so the active job of a killed
+ * worker blocks nobody. `exclusive` or `stately` would wait for that job to expire.
+ */
+const FLUSH_POLICY = policies.short
+
+const FLUSH_QUEUE_OPTIONS = {
+  expireInSeconds: 30,
+  retryLimit: 3,
+  retryDelay: 1,
+  retryBackoff: true,
+  retryDelayMax: 15,
+  retentionSeconds: 3_600,
+  deleteAfterSeconds: 3_600,
+} satisfies QueueOptions
+
+/** Beside the cron's key: a chain of batches goes on although the next regular flush is queued already. */
+const DRAIN_KEY = 'drain'
+
+/** Seconds that a flush transaction outlives its statement at most: for completing the job and committing. */
+const COMMIT_GRACE_SECONDS = 2
+
+const MAX_FLUSH_TIMEOUT_SECONDS = 25
+
+/** What a job carries: where the drain goes on. Nothing for a regular flush. */
+interface FlushJobData {
+  resume?: FlushPosition | null
+}
+
+/** What a finished job shows in the dashboard and in {@link lastFlush}: the counts, and whether the batch was full. */
+export type FlushJobOutput = Omit<FlushResult, 'resume'>
+
+/** Options of {@link startFlushWorker}. */
+export interface FlushWorkerOptions {
+  /**
+   * The database: a connection string, for which the worker has a pool of its own, or a `pg` Pool, which stays the
+   * caller's. Needs four connections, and session state only within a transaction.
+   */
+  database: string | ConnectionPool
+  /** Told of every flush and failure, see the README for the messages. */
+  logger: Logger
+  /**
+   * Seconds between flushes: 1 to 59, or whole minutes that divide an hour. Default 60. The schedule is one for all
+   * workers of a database: the one that started last sets it.
+   */
+  flushIntervalSeconds?: number
+  /** Marks per flush at most, see {@link FlushOptions.batchSize}. Default {@link DEFAULT_BATCH_SIZE}. */
+  batchSize?: number
+  /** Whether `workspace_usage` is kept, see {@link FlushOptions.sources}. Default true. */
+  sources?: boolean
+  /** Seconds after which the server cancels a flush: 0.1 to 25. Default 10. Its marks stay pending. */
+  flushTimeoutSeconds?: number
+  /** pg-boss's clock, for tests: its `TestClock`. Default: the system's. */
+  clock?: Clock
+}
+
+/** A running worker. */
+export interface FlushWorker extends AsyncDisposable {
+  /** Finishes the flush in hand, then lets go of the database. Calling it again waits for the same stop. */
+  stop(): Promise<void>
+}
+
+/**
+ * Starts a worker: pg-boss with its cron, and a handler that runs one flush per job, in the transaction that
+ * completes the job. Any number of workers may run. Needs no right to create anything.
+ *
+ * @throws {InvalidOptionError} If an option is out of its range; nothing is connected then.
+ * @throws {NotMigratedError} If pg-boss or the queue is not installed.
+ * @throws {QueuePolicyError} If the queue has another policy than the one the worker relies on.
+ */
+export async function startFlushWorker(options: FlushWorkerOptions): Promise<FlushWorker> {
+  const {
+    database,
+    logger,
+    batchSize = DEFAULT_BATCH_SIZE,
+    sources = true,
+    flushTimeoutSeconds = 10,
+    clock,
+  } = options
+  const interval = flushInterval(options.flushIntervalSeconds ?? 60)
+  assertBatchSize(batchSize)
+  assertFlushTimeout(flushTimeoutSeconds)
+  const own = typeof database === 'string' ? openPool(database, logger) : undefined
+  const log = new FlushLog(logger)
+  let inHand: { result: FlushResult; durationMs: number } | undefined
+  const jobDatabase = new JobDatabase(own ?? (database as ConnectionPool), outcome => {
+    if (!outcome.committed) log.failed(outcome.error)
+    else if (inHand) log.flushed(inHand.result, inHand.durationMs)
+    inHand = undefined
+  })
+  const boss = new PgBoss({
+    db: jobDatabase,
+    migrate: false,
+    createSchema: false,
+    persistWarnings: true,
+    persistQueueStats: true,
+    instanceName: 'workspace-usage',
+    ...(clock && { clock }),
+  })
+  const letGo = async () => {
+    await boss.stop({ graceful: true, timeout: (flushTimeoutSeconds + COMMIT_GRACE_SECONDS) * 1_000 })
+    await own?.end()
+  }
+  boss.on('error', error => {
+    if ('queue' in error && error.queue === FLUSH_QUEUE) log.failed(error)
+    else logger.error({ err: error }, 'pg-boss failed at something other than a flush')
+  })
+  boss.on('warning', warning => logger.warn({ ...warning }, 'pg-boss warns'))
+
+  try {
+    await startInstalled(boss)
+    await assertPolicy(boss)
+    await schedule(boss, interval.cron)
+    const workerId: string = await boss.work(
+      FLUSH_QUEUE,
+      {
+        transactional: true,
+        transactionTimeoutSeconds: flushTimeoutSeconds + COMMIT_GRACE_SECONDS,
+        pollingIntervalSeconds: interval.deferSeconds === null ? 2 : 0.5,
+      },
+      async ([job]: Job<FlushJobData | null>[], transaction): Promise<FlushJobOutput> => {
+        if (interval.deferSeconds !== null) {
+          // Before the flush and outside its transaction: a worker that is killed in mid-flush leaves the next one.
+          await boss.send(FLUSH_QUEUE, null, { startAfter: interval.deferSeconds })
+        }
+        const started = performance.now()
+        await limitStatements(transaction, flushTimeoutSeconds)
+        const connection = { query: transaction.executeSql }
+        const result = await flush(connection, { batchSize, sources, resume: job?.data?.resume ?? null })
+        inHand = { result, durationMs: performance.now() - started }
+        const { resume, ...output } = result
+        if (result.full) {
+          await boss.send(FLUSH_QUEUE, { resume }, { db: transaction, singletonKey: DRAIN_KEY })
+          boss.notifyWorker(workerId)
+        }
+        return output
+      },
+    )
+    // The first flush need not wait for the cron.
+    await boss.send(FLUSH_QUEUE)
+  } catch (error) {
+    await letGo()
+    throw error
+  }
+
+  let stopping: Promise<void> | undefined
+  const stop = () => {
+    stopping ??= letGo()
+    return stopping
+  }
+  return { stop, [Symbol.asyncDispose]: stop }
+}
+
+/** What {@link installQueue} found or made. */
+export interface QueueInstallation {
+  queue: string
+  /** pg-boss's schema version. */
+  schemaVersion: number
+  /** The schedule's cron expression: a worker's, or the default until one has started. */
+  cron: string
+}
+
+/**
+ * Installs or upgrades pg-boss's schema, the queues and the schedule. The only place where pg-boss gets to create
+ * anything; safe to repeat, and a schedule that a worker has set is left alone.
+ *
+ * @throws {QueuePolicyError} If the queue exists with another policy.
+ */
+export async function installQueue(pool: ConnectionPool, logger: Logger): Promise<QueueInstallation> {
+  const boss = new PgBoss({
+    db: new JobDatabase(pool, () => {}),
+    supervise: false,
+    schedule: false,
+    registerInstance: false,
+    bamIntervalSeconds: 10,
+  })
+  boss.on('error', error => logger.error({ err: error }, 'pg-boss failed'))
+  boss.on('warning', warning => logger.warn({ ...warning }, 'pg-boss warns'))
+  await boss.start()
+  try {
+    await finishBackgroundMigrations(boss, logger)
+    await boss.createQueue(FAILED_FLUSH_QUEUE, { retentionSeconds: 604_800, deleteAfterSeconds: 604_800 })
+    await boss.createQueue(FLUSH_QUEUE, { policy: FLUSH_POLICY })
+    await assertPolicy(boss)
+    await boss.updateQueue(FLUSH_QUEUE, { ...FLUSH_QUEUE_OPTIONS, deadLetter: FAILED_FLUSH_QUEUE })
+    const existing = await boss.getSchedule(FLUSH_QUEUE)
+    const cron = existing?.cron ?? flushInterval(60).cron
+    await schedule(boss, cron)
+    return { queue: FLUSH_QUEUE, schemaVersion: (await boss.schemaVersion()) ?? 0, cron }
+  } finally {
+    await boss.stop({ graceful: true })
+  }
+}
+
+/** The last flush that committed. */
+export interface LastFlush extends FlushJobOutput {
+  completedAt: Date
+}
+
+/**
+ * Reads the last flush that a worker completed from pg-boss, which keeps finished jobs for an hour; null if there is
+ * none. A flush run by hand is not a job and does not show here.
+ */
+export async function lastFlush(connection: Connection): Promise<LastFlush | null> {
+  const { rows } = await execute(
+    connection,
+    sql<{ output: FlushJobOutput; completed_on: Date }>`
+      SELECT output, completed_on FROM pgboss.job
+      WHERE name = ${FLUSH_QUEUE} AND state = 'completed'
+      ORDER BY completed_on DESC LIMIT 1`,
+  )
+  const row = rows[0]
+  return row ? { completedAt: row.completed_on, ...row.output } : null
+}
+
+/** An upgrade of pg-boss may build indexes in the background, which only an instance that may migrate does. */
+async function finishBackgroundMigrations(boss: PgBoss, logger: Logger): Promise<void> {
+  for (;;) {
+    const status = await boss.getBamStatus()
+    const open = status.filter(({ status }) => status === 'pending' || status === 'in_progress')
+    if (open.length === 0) return
+    logger.info({ commands: open.reduce((sum, { count }) => sum + Number(count), 0) }, 'pg-boss is building indexes')
+    await setTimeout(1_000)
+  }
+}
+
+async function startInstalled(boss: PgBoss): Promise<void> {
+  if (!(await boss.isInstalled())) throw new NotMigratedError('pg-boss is not installed')
+  try {
+    await boss.start()
+  } catch (error) {
+    // pg-boss has no error of its own for a schema that is older or newer than it; the database's errors have a code.
+    if (sqlState(error) || (error instanceof Error && 'code' in error)) throw error
+    throw new NotMigratedError((error as Error).message, { cause: error })
+  }
+}
+
+async function assertPolicy(boss: PgBoss): Promise<void> {
+  const queue = await boss.getQueue(FLUSH_QUEUE)
+  if (!queue) throw new NotMigratedError(`the pg-boss queue "${FLUSH_QUEUE}" does not exist`)
+  const policy = queue.policy ?? policies.standard
+  if (policy !== FLUSH_POLICY) throw new QueuePolicyError(FLUSH_QUEUE, policy, FLUSH_POLICY)
+}
+
+/** `once`: after an outage of all workers, one flush at once and not one for every minute missed. */
+async function schedule(boss: PgBoss, cron: string): Promise<void> {
+  await boss.schedule(FLUSH_QUEUE, cron, null, { missed: 'once' })
+}
+
+/**
+ * pg-boss's own limit needs PostgreSQL 17 for a transaction that is busy, and ends the session; this one holds on
+ * every version and cancels the statement. A tighter limit that the role or the database sets stays in force.
+ */
+async function limitStatements(transaction: Db, seconds: number): Promise<void> {
+  const text = `SELECT set_config('statement_timeout', least($1::bigint, nullif(setting::bigint, 0))::text, true)
+    FROM pg_settings WHERE name = 'statement_timeout'`
+  await transaction.executeSql(text, [Math.round(seconds * 1_000)])
+}
+
+function assertFlushTimeout(seconds: number): void {
+  if (!(seconds >= 0.1 && seconds <= MAX_FLUSH_TIMEOUT_SECONDS)) {
+    throw new InvalidOptionError('flushTimeoutSeconds', seconds, `0.1 to ${MAX_FLUSH_TIMEOUT_SECONDS}`)
+  }
+}
+
+function openPool(connectionString: string, logger: Logger): OwnedPool {
+  return createPool(connectionString, { applicationName: 'workspace-usage worker', max: 5, logger })
+}
