@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
 import { type Connection, execute } from './connection.ts'
+import { explainDatabaseError } from './database-error.ts'
 import { InvalidOptionError } from './errors.ts'
 
 /**
@@ -62,12 +63,13 @@ export interface FlushResult {
  *
  * @param connection Where the statement runs; the role needs what `workspace-usage grant --worker` gives.
  * @throws {InvalidOptionError} If an option is out of its range; nothing is sent then.
+ * @throws {NotMigratedError} If a table of this package is missing.
+ * @throws {StandbyError} On a standby, or in a read-only session.
  */
 export async function flush(connection: Connection, options: FlushOptions = {}): Promise<FlushResult> {
   const { batchSize = DEFAULT_BATCH_SIZE, sources = true, resume = null } = options
   assertBatchSize(batchSize)
-  const { rows } = await execute(connection, flushStatement(batchSize, sources, resume))
-  const row = rows[0]!
+  const row = await runFlush(connection, flushStatement(batchSize, sources, resume))
   const due = row.flushed + row.held
   const { flushed, workspaces, updated, unknown, held } = row
   const full = due >= batchSize
@@ -87,6 +89,15 @@ export async function flush(connection: Connection, options: FlushOptions = {}):
     held,
     full,
     resume: full && (held > 0 || resume) ? last : null,
+  }
+}
+
+async function runFlush(connection: Connection, statement: RawBuilder<FlushRow>): Promise<FlushRow> {
+  try {
+    const { rows } = await execute(connection, statement)
+    return rows[0]!
+  } catch (error) {
+    throw explainDatabaseError(error)
   }
 }
 

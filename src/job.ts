@@ -2,7 +2,7 @@ import { setTimeout } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { type Clock, type Db, type Job, PgBoss, policies, type QueueOptions } from 'pg-boss'
 import { type Connection, execute } from './connection.ts'
-import { sqlState } from './database-error.ts'
+import { explainDatabaseError, sqlState } from './database-error.ts'
 import { InvalidOptionError, NotMigratedError, QueuePolicyError } from './errors.ts'
 import { assertBatchSize, DEFAULT_BATCH_SIZE, type FlushPosition, type FlushResult, flush } from './flush.ts'
 import { flushInterval } from './flush-interval.ts'
@@ -221,15 +221,17 @@ export interface LastFlush extends FlushJobOutput {
  * none. A flush run by hand is not a job and does not show here.
  */
 export async function lastFlush(connection: Connection): Promise<LastFlush | null> {
-  const { rows } = await execute(
-    connection,
-    sql<{ output: FlushJobOutput; completed_on: Date }>`
-      SELECT output, completed_on FROM pgboss.job
-      WHERE name = ${FLUSH_QUEUE} AND state = 'completed'
-      ORDER BY completed_on DESC LIMIT 1`,
-  )
-  const row = rows[0]
-  return row ? { completedAt: row.completed_on, ...row.output } : null
+  const statement = sql<{ output: FlushJobOutput; completed_on: Date }>`
+    SELECT output, completed_on FROM pgboss.job
+    WHERE name = ${FLUSH_QUEUE} AND state = 'completed'
+    ORDER BY completed_on DESC LIMIT 1`
+  try {
+    const { rows } = await execute(connection, statement)
+    const row = rows[0]
+    return row ? { completedAt: row.completed_on, ...row.output } : null
+  } catch (error) {
+    throw explainDatabaseError(error)
+  }
 }
 
 /** An upgrade of pg-boss may build indexes in the background, which only an instance that may migrate does. */
@@ -238,7 +240,10 @@ async function finishBackgroundMigrations(boss: PgBoss, logger: Logger): Promise
     const status = await boss.getBamStatus()
     const open = status.filter(({ status }) => status === 'pending' || status === 'in_progress')
     if (open.length === 0) return
-    logger.info({ commands: open.reduce((sum, { count }) => sum + Number(count), 0) }, 'pg-boss is building indexes')
+    logger.info(
+      { commands: open.reduce((sum, { count }) => sum + Number(count), 0) },
+      'pg-boss is building indexes',
+    )
     await setTimeout(1_000)
   }
 }

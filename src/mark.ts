@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
 import { type Connection, execute } from './connection.ts'
+import { explainDatabaseError } from './database-error.ts'
 import { assertSource } from './source.ts'
 import { canonicalWorkspaceId } from './workspace-id.ts'
 
@@ -32,6 +33,8 @@ export interface MarkResult {
  *   none. An empty list does nothing.
  * @throws {InvalidWorkspaceIdError} If one of the ids is not a UUID; nothing is sent then.
  * @throws {InvalidSourceError} If the source is empty, too long or holds NUL; nothing is sent then.
+ * @throws {NotMigratedError} If there is no `pending_usage`.
+ * @throws {StandbyError} On a standby, or in a read-only session.
  */
 export async function markUsage(
   connection: Connection,
@@ -41,8 +44,12 @@ export async function markUsage(
   const distinct = [...new Set((typeof ids === 'string' ? [ids] : ids).map(canonicalWorkspaceId))]
   const source = options.source === undefined ? undefined : assertSource(options.source)
   if (distinct.length === 0) return { marked: 0, stored: 0 }
-  const { affected } = await execute(connection, insertPendingUsage(distinct, source))
-  return { marked: distinct.length, stored: affected ?? 0 }
+  try {
+    const { affected } = await execute(connection, insertPendingUsage(distinct, source))
+    return { marked: distinct.length, stored: affected ?? 0 }
+  } catch (error) {
+    throw explainDatabaseError(error)
+  }
 }
 
 /**

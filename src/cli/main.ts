@@ -1,0 +1,36 @@
+#!/usr/bin/env node
+import { createRequire } from 'node:module'
+import { Command, CommanderError } from 'commander'
+import { describeFailure } from './failure.ts'
+import { flushCommand } from './flush.ts'
+import { markCommand } from './mark.ts'
+import { migrateCommand } from './migrate.ts'
+import { statusCommand } from './status.ts'
+import { workerCommand } from './worker.ts'
+
+const { version } = createRequire(import.meta.url)('workspace-usage/package.json') as { version: string }
+
+const program = new Command('workspace-usage')
+  .description('Know when each workspace was last used: marks in PostgreSQL, flushed by a pg-boss job.')
+  .version(version)
+  .addHelpText('after', '\nExit codes: 0 success, 1 failure, 2 wrong usage.')
+
+for (const command of [migrateCommand(), workerCommand(), markCommand(), flushCommand(), statusCommand()]) {
+  program.addCommand(command)
+}
+for (const command of [program, ...program.commands]) {
+  command.exitOverride().showHelpAfterError('(--help tells what is allowed)')
+}
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  if (error instanceof CommanderError) {
+    // It has printed its text already; help and version are no errors.
+    process.exitCode = error.exitCode === 0 ? 0 : 2
+  } else {
+    const { text, exitCode } = describeFailure(error)
+    console.error(`error: ${text}`)
+    process.exitCode = exitCode
+  }
+}

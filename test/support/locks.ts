@@ -1,0 +1,38 @@
+import type { Queryable } from '../../src/connection.ts'
+import { until } from './poll.ts'
+
+/**
+ * Waits until the backend `pid` waits for a lock, and returns the backends that hold it up. `db` must be another
+ * connection than the one that waits; that one's `pid` is `processID` of a `pg` Client.
+ * @throws DeadlineError after `timeoutMs`, default 10 s
+ */
+export async function untilBlocked(
+  db: Queryable,
+  pid: number,
+  options: { timeoutMs?: number } = {},
+): Promise<number[]> {
+  const { blockers } = await until(`backend ${pid} waits for a lock`, () => backendActivity(db, pid), {
+    ...options,
+    accept: ({ wait_event_type, blockers }) => wait_event_type === 'Lock' && blockers.length > 0,
+  })
+  return blockers
+}
+
+/** What a backend does now; undefined if there is none of that `pid`. */
+export async function backendActivity(db: Queryable, pid: number): Promise<BackendActivity | undefined> {
+  const { rows } = await db.query(
+    `SELECT state, wait_event_type, wait_event, query, pg_blocking_pids(pid) AS blockers
+     FROM pg_stat_activity WHERE pid = $1`,
+    [pid],
+  )
+  return rows[0] as BackendActivity | undefined
+}
+
+/** A row of `pg_stat_activity`, and the backends that hold this one up. */
+export interface BackendActivity {
+  state: string | null
+  wait_event_type: string | null
+  wait_event: string | null
+  query: string
+  blockers: number[]
+}
