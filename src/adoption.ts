@@ -4,6 +4,7 @@ import { WorkspacesTableError } from './errors.ts'
 
 interface WorkspacesColumns {
   kind: string | null
+  persistence: string
   id_type: string | null
   id_unique: boolean
   last_used_at_type: string | null
@@ -21,11 +22,12 @@ export async function assertWorkspacesAdoptable(connection: Connection): Promise
     sql<WorkspacesColumns>`
       SELECT
         relation.relkind::text AS kind,
+        relation.relpersistence::text AS persistence,
         format_type(id.atttypid, id.atttypmod) AS id_type,
         EXISTS (
           SELECT FROM pg_index i
-          WHERE i.indrelid = relation.oid AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1
-            AND i.indkey[0] = id.attnum AND i.indpred IS NULL
+          WHERE i.indrelid = relation.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
+            AND i.indnkeyatts = 1 AND i.indkey[0] = id.attnum AND i.indpred IS NULL
         ) AS id_unique,
         format_type(used.atttypid, NULL) AS last_used_at_type
       FROM (SELECT to_regclass('workspaces') AS oid) named
@@ -39,6 +41,10 @@ export async function assertWorkspacesAdoptable(connection: Connection): Promise
   if (!found) return
   if (found.kind !== 'r' && found.kind !== 'p') {
     throw new WorkspacesTableError(null, 'is not a table', 'a table')
+  }
+  // The foreign key of workspace_usage can refer to no other.
+  if (found.persistence !== 'p') {
+    throw new WorkspacesTableError(null, 'is UNLOGGED or temporary', 'a table that survives a crash')
   }
   if (found.id_type !== 'uuid') {
     throw new WorkspacesTableError('id', describe(found.id_type), 'type uuid with a unique index of its own')

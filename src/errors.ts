@@ -110,6 +110,22 @@ export class StandbyError extends WorkspaceUsageError {
   }
 }
 
+/** `UsageTracker.close` gave up: marks were left, or may have been stored without an answer. */
+export class MarksNotStoredError extends WorkspaceUsageError {
+  /** Distinct ids that are not known to be stored. */
+  readonly left: number
+  readonly timeoutMs: number
+
+  constructor(left: number, timeoutMs: number) {
+    super(
+      `${left} marks are not stored: the tracker was closed and gave up after ${timeoutMs} ms. ` +
+        'Pass close a longer timeoutMs, or look at the logged error of the last attempt.',
+    )
+    this.left = left
+    this.timeoutMs = timeoutMs
+  }
+}
+
 function quote(value: unknown): string {
   if (typeof value !== 'string') return String(value)
   return JSON.stringify(value.length > 100 ? `${value.slice(0, 100)}…` : value)

@@ -103,7 +103,7 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
   const log = new FlushLog(logger)
   let inHand: { result: FlushResult; durationMs: number } | undefined
   const jobDatabase = new JobDatabase(own ?? (database as ConnectionPool), outcome => {
-    if (!outcome.committed) log.failed(outcome.error)
+    if (!outcome.committed) log.failed(explainDatabaseError(outcome.error))
     else if (inHand) log.flushed(inHand.result, inHand.durationMs)
     inHand = undefined
   })
@@ -121,7 +121,7 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
     await own?.end()
   }
   boss.on('error', error => {
-    if ('queue' in error && error.queue === FLUSH_QUEUE) log.failed(error)
+    if ('queue' in error && error.queue === FLUSH_QUEUE) log.failed(explainDatabaseError(error))
     else logger.error({ err: error }, 'pg-boss failed at something other than a flush')
   })
   boss.on('warning', warning => logger.warn({ ...warning }, 'pg-boss warns'))
@@ -134,7 +134,7 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
       FLUSH_QUEUE,
       {
         transactional: true,
-        transactionTimeoutSeconds: flushTimeoutSeconds + COMMIT_GRACE_SECONDS,
+        transactionTimeoutSeconds: Math.ceil(flushTimeoutSeconds) + COMMIT_GRACE_SECONDS,
         pollingIntervalSeconds: interval.deferSeconds === null ? 2 : 0.5,
       },
       async ([job]: Job<FlushJobData | null>[], transaction): Promise<FlushJobOutput> => {

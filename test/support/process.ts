@@ -53,8 +53,8 @@ export async function runProgram(
   { timeoutMs = 30_000, ...options }: ProgramOptions & { timeoutMs?: number } = {},
 ): Promise<Exit & { stdout: string; stderr: string }> {
   const program = startProgram(file, args, options)
-  await until(`${program.name} ends`, () => program.state(), { timeoutMs, accept: state => state.ended })
-  return { ...(await program.exited), stdout: program.stdout, stderr: program.stderr }
+  const exit = await program.untilExit({ timeoutMs })
+  return { ...exit, stdout: program.stdout, stderr: program.stderr }
 }
 
 /** A program that was started. Its output is collected as it comes. */
@@ -117,6 +117,12 @@ export class Program {
     throw new Error(
       `${this.name} ended without printing ${pattern}; it printed:\n${this.stdout}\n${this.stderr}`,
     )
+  }
+
+  /** Waits until it has ended by itself. @throws DeadlineError after `timeoutMs`, default 10 s; with its output */
+  async untilExit({ timeoutMs = 10_000 } = {}): Promise<Exit> {
+    await until(`${this.name} ends`, () => this.state(), { timeoutMs, accept: ({ ended }) => ended })
+    return await this.exited
   }
 
   /** Sends a signal to the program alone. */

@@ -1,0 +1,26 @@
+import type { Queryable } from '../../src/connection.ts'
+import { FLUSH_QUEUE, type FlushJobOutput } from '../../src/job.ts'
+
+/** A flush job as pg-boss stores it. */
+export interface FlushJob {
+  id: string
+  state: 'created' | 'retry' | 'active' | 'completed' | 'cancelled' | 'failed'
+  output: FlushJobOutput | null
+}
+
+/** The flush jobs that pg-boss knows, the oldest first. */
+export async function flushJobs(db: Queryable): Promise<FlushJob[]> {
+  const { rows } = await db.query(
+    'SELECT id, state, output FROM pgboss.job WHERE name = $1 ORDER BY created_on, id',
+    [FLUSH_QUEUE],
+  )
+  return rows as FlushJob[]
+}
+
+/** Marks that completed jobs consumed, all in all. */
+export async function flushedByJobs(db: Queryable): Promise<number> {
+  const jobs = await flushJobs(db)
+  return jobs
+    .filter(({ state }) => state === 'completed')
+    .reduce((sum, { output }) => sum + (output?.flushed ?? 0), 0)
+}
