@@ -1,44 +1,95 @@
 import { type Kysely, sql } from 'kysely'
 
-/** The live read: what was flushed and what is pending, one row per workspace. */
+/*
+ * The live reads: what was flushed and what is pending, in one snapshot. Whoever may read them needs no right on the
+ * tables below them.
+ *
+ * A lookup of one workspace stays cheap on millions of workspaces and whatever the planner believes of pending_usage,
+ * whose statistics are mostly of another moment (emptied and filled every minute). Three things see to it:
+ *
+ * - The recursion walks the few distinct periods by the first column of the key: a loose index scan, which PostgreSQL
+ *   has by itself since 18 only. ORDER BY … LIMIT 1 instead of min(), because min() reads the whole index if the
+ *   table is believed to be empty.
+ * - "= ANY (ARRAY …)" turns the periods into probes of (period_end, workspace_id); a join with them would be free to
+ *   read every pending row.
+ * - DISTINCT ON and GROUP BY start with workspace_id, so that a condition on the view's workspace_id passes through
+ *   them to the indexes. Without one they are computed once and hashed: a read of everything is no loop over workspaces.
+ */
+const PENDING_PERIODS = sql`
+  RECURSIVE period (period_end) AS (
+    (SELECT period_end FROM pending_usage ORDER BY period_end LIMIT 1)
+    UNION ALL
+    SELECT next.period_end
+    FROM period CROSS JOIN LATERAL (
+      SELECT u.period_end FROM pending_usage u
+      WHERE u.period_end > period.period_end
+      ORDER BY u.period_end LIMIT 1
+    ) next
+  )`
+
 export async function up(db: Kysely<never>): Promise<void> {
-  // Three things make one lookup cheap on a million workspaces. The recursion walks the few distinct periods by the
-  // first column of the key (a loose index scan, which PostgreSQL before 18 does not do by itself). "= ANY (ARRAY …)"
-  // turns them into probes of (period_end, workspace_id), where a join might scan every pending row. And DISTINCT ON
-  // workspace_id lets a predicate on the view's workspace_id through to both subqueries.
-  //
-  // A period's end lies ahead while the period is open, so pending use is shown as of now at the latest.
+  // What was flushed is what workspaces says, even if it was not the flush that wrote it; workspace_usage only tells
+  // whose use that was. The grouped join is unique, so a query that does not ask for the source does not pay for it.
+  // An open period ends in the future, so its use is shown as of now. CASE, because least(NULL, now) is now.
   await sql`
     CREATE VIEW workspace_activity AS
-    WITH RECURSIVE period (period_end) AS (
-      SELECT min(period_end) FROM pending_usage
-      UNION ALL
-      SELECT (SELECT min(later.period_end) FROM pending_usage later WHERE later.period_end > period.period_end)
-      FROM period WHERE period.period_end IS NOT NULL
-    )
+    WITH ${PENDING_PERIODS}
     SELECT
       w.id AS workspace_id,
-      greatest(w.last_used_at, f.last_used_at, least(p.period_end, statement_timestamp())) AS last_used_at,
-      CASE WHEN p.period_end IS NOT NULL AND least(p.period_end, statement_timestamp()) >= coalesce(greatest(w.last_used_at, f.last_used_at), '-infinity')
-        THEN p.source
-        WHEN f.last_used_at >= coalesce(w.last_used_at, '-infinity') THEN f.source
-      END AS source,
-      coalesce(p.period_end > greatest(w.last_used_at, f.last_used_at), p.period_end IS NOT NULL) AS pending
+      CASE WHEN live.pending THEN least(p.period_end, statement_timestamp()) ELSE w.last_used_at END AS last_used_at,
+      CASE WHEN live.pending THEN p.source ELSE f.source END AS source,
+      live.pending
     FROM workspaces w
     LEFT JOIN (
       SELECT DISTINCT ON (workspace_id) workspace_id, period_end, source
       FROM pending_usage
-      WHERE period_end = ANY (ARRAY(SELECT period_end FROM period))
+      WHERE period_end = ANY (ARRAY (SELECT period_end FROM period))
       ORDER BY workspace_id, period_end DESC, source
     ) p ON p.workspace_id = w.id
     LEFT JOIN (
-      SELECT DISTINCT ON (workspace_id) workspace_id, last_used_at, source
+      SELECT workspace_id, last_used_at, min(source) AS source
       FROM workspace_usage
-      ORDER BY workspace_id, last_used_at DESC, source
-    ) f ON f.workspace_id = w.id
+      GROUP BY workspace_id, last_used_at
+    ) f ON f.workspace_id = w.id AND f.last_used_at = w.last_used_at
+    CROSS JOIN LATERAL (
+      SELECT p.period_end IS NOT NULL AND coalesce(p.period_end > w.last_used_at, true) AS pending
+    ) live
+  `.execute(db)
+  await sql`
+    COMMENT ON VIEW workspace_activity IS
+      'Last use of each workspace, pending use included. source is null if the workspace was never used or it is not known who did.'
+  `.execute(db)
+
+  await sql`
+    CREATE VIEW workspace_activity_by_source AS
+    WITH ${PENDING_PERIODS}
+    SELECT
+      latest.workspace_id,
+      latest.source,
+      CASE WHEN live.pending THEN least(latest.period_end, statement_timestamp()) ELSE latest.last_used_at END
+        AS last_used_at,
+      live.pending
+    FROM (
+      SELECT workspace_id, source, max(period_end) AS period_end, max(last_used_at) AS last_used_at
+      FROM (
+        SELECT workspace_id, source, NULL::timestamptz AS period_end, last_used_at FROM workspace_usage
+        UNION ALL
+        SELECT workspace_id, source, period_end, NULL::timestamptz FROM pending_usage
+        WHERE period_end = ANY (ARRAY (SELECT period_end FROM period))
+      ) used
+      GROUP BY workspace_id, source
+    ) latest
+    CROSS JOIN LATERAL (
+      SELECT latest.period_end IS NOT NULL AND coalesce(latest.period_end > latest.last_used_at, true) AS pending
+    ) live
+  `.execute(db)
+  await sql`
+    COMMENT ON VIEW workspace_activity_by_source IS
+      'Last use of each workspace by each source, pending use included; also of ids that are marked and not in workspaces.'
   `.execute(db)
 }
 
 export async function down(db: Kysely<never>): Promise<void> {
+  await sql`DROP VIEW workspace_activity_by_source`.execute(db)
   await sql`DROP VIEW workspace_activity`.execute(db)
 }

@@ -126,6 +126,62 @@ export class MarksNotStoredError extends WorkspaceUsageError {
   }
 }
 
+/** Roles that were to be granted or revoked something and do not exist. Nothing was granted or revoked. */
+export class UnknownRoleError extends WorkspaceUsageError {
+  readonly roles: readonly string[]
+
+  constructor(roles: readonly string[]) {
+    const names = roles.map(quote).join(', ')
+    super(
+      `no such role: ${names}. Allowed: names of roles of this server, spelled as in pg_roles, "public" excluded. ` +
+        'Nothing was changed. Create the role first (CREATE ROLE … LOGIN), then repeat the command.',
+    )
+    this.roles = roles
+  }
+}
+
+/** PostgreSQL skipped a GRANT or REVOKE, which it only warns of. The transaction was rolled back. */
+export class PrivilegeSkippedError extends WorkspaceUsageError {
+  /** The statement that had no effect, or not on everything it names. */
+  readonly statement: string
+
+  constructor(statement: string, options?: ErrorOptions) {
+    super(
+      `this role may not do all of: ${statement}. Nothing was changed. Connect as the owner of the tables ` +
+        '(whoever ran `workspace-usage migrate`) or as a superuser.',
+      options,
+    )
+    this.statement = statement
+  }
+}
+
+/** PostgreSQL refused a statement for want of a privilege (SQLSTATE 42501). */
+export class InsufficientPrivilegeError extends WorkspaceUsageError {
+  /** The role that lacks the privilege, as the server names it. */
+  readonly role: string
+  /** The table that was refused, quoted and with its schema; null if the server's message names none that is here. */
+  readonly table: string | null
+  /** Columns of it that the role may not update and a trigger may have wanted to, if there are any. */
+  readonly columns: readonly string[]
+  /** Commands and statements, one of which gives what is missing. */
+  readonly grants: readonly string[]
+
+  constructor(
+    refused: { role: string; table: string | null; columns: readonly string[]; grants: readonly string[] },
+    reason: string,
+    options?: ErrorOptions,
+  ) {
+    super(
+      `role ${quote(refused.role)} lacks a privilege: ${reason}. Run: ${refused.grants.join(' or: ')}`,
+      options,
+    )
+    this.role = refused.role
+    this.table = refused.table
+    this.columns = refused.columns
+    this.grants = refused.grants
+  }
+}
+
 function quote(value: unknown): string {
   if (typeof value !== 'string') return String(value)
   return JSON.stringify(value.length > 100 ? `${value.slice(0, 100)}…` : value)

@@ -130,6 +130,8 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
     await startInstalled(boss)
     await assertPolicy(boss)
     await schedule(boss, interval.cron)
+    // The first flush need not wait for the cron. Before the handler, which then need not wait for its next poll.
+    await boss.send(FLUSH_QUEUE)
     const workerId: string = await boss.work(
       FLUSH_QUEUE,
       {
@@ -155,8 +157,6 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
         return output
       },
     )
-    // The first flush need not wait for the cron.
-    await boss.send(FLUSH_QUEUE)
   } catch (error) {
     await letGo()
     throw error

@@ -1,6 +1,6 @@
 /*
- * Runs the tests: `node test/run.ts [name…]`, where a name is a test file or a part of its path; all without one.
- * One server and one migrated template serve all files; see support/.
+ * Runs the tests: `node test/run.ts [name…]`, where a name is a test file or a part of its path; all without
+ * one. One server and one migrated template serve all files; see support/.
  */
 
 import { once } from 'node:events'

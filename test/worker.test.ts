@@ -4,6 +4,7 @@ import { TestClock } from 'pg-boss'
 import { drain } from '../src/drain.ts'
 import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE, lastFlush, startFlushWorker } from '../src/job.ts'
 import { createTestDatabase } from './support/database.ts'
+import { closeFlushGate } from './support/flush-gate.ts'
 import { flushedByJobs, flushJobs } from './support/jobs.ts'
 import { collectLog } from './support/log-lines.ts'
 import { until } from './support/poll.ts'
@@ -121,6 +122,28 @@ test('two workers and drains by hand consume every mark exactly once', async () 
     'SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()',
   )
   assert.equal(Number(rows[0].deadlocks), 0)
+})
+
+test('a flush commits with the completion of its job or not at all, and is told only then', async () => {
+  const [id] = await createWorkspaces(pool, 1)
+  await storeClosedMarks(pool, [id!])
+  const gate = await closeFlushGate(database)
+  const log = collectLog()
+  await using _worker = await startFlushWorker({
+    database: database.connectionString,
+    logger: log.logger,
+    flushIntervalSeconds: 3_600,
+  })
+  await gate.untilReached()
+  // Somebody takes the job away while its flush runs, so that it can't be completed.
+  await pool.query(`UPDATE pgboss.job SET state = 'cancelled' WHERE name = $1 AND state = 'active'`, [
+    FLUSH_QUEUE,
+  ])
+  await gate.open()
+  await until('the failure is told', () => log.lines.some(({ level }) => level === 'warn'))
+  assert.equal(await pendingCount(pool), 1)
+  assert.deepEqual(await lastUsedAt(pool, [id!]), [null])
+  assert.deepEqual(log.find('updated workspaces last_used_at'), [])
 })
 
 test("a worker on the caller's own pool leaves it open, and stopping twice is stopping once", async () => {

@@ -40,7 +40,10 @@ export async function initialise(
   }
 }
 
-/** Copies the data directory of a server that is shut down, for a standby that follows it. @throws EmbeddedPostgresError */
+/**
+ * Copies the data directory of a server that is shut down, for a standby that follows it.
+ * @throws EmbeddedPostgresError
+ */
 export async function copyAsStandby(
   primary: { dataDirectory: string; connectionString: string },
   directory: ServerDirectory,
@@ -59,7 +62,9 @@ export async function copyAsStandby(
   await configure(directory, { primary_conninfo: primary.connectionString })
 }
 
-/** Adds lines to `postgresql.conf`, read at the next start. Of a setting given twice, the later one counts. */
+/**
+ * Adds lines to `postgresql.conf`, read at the next start. Of a setting given twice, the later one counts.
+ */
 export async function configure(directory: ServerDirectory, settings: Record<string, string>): Promise<void> {
   const lines = Object.entries(settings).map(
     ([name, value]) => `${name} = '${value.replaceAll("'", "''")}'\n`,

@@ -6,14 +6,19 @@ export interface Account {
   gid: number
 }
 
-/** How a program ended, and all it printed. `code` is null if it could not be run or was ended by a signal. */
+/**
+ * How a program ended, and all it printed. `code` is null if it could not be run or was ended by a signal.
+ */
 export interface CommandResult {
   code: number | null
   /** Standard output and standard error, as they came. */
   output: string
 }
 
-/** Runs a program to its end, as `account` if there is one. Never rejects: one that can't be run has `code` null. */
+/**
+ * Runs a program to its end, as `account` if there is one. Never rejects: one that can't be run has `code`
+ * null.
+ */
 export function run(
   file: string,
   args: string[],
@@ -38,8 +43,9 @@ export function run(
 }
 
 /**
- * The environment of PostgreSQL's programs: ours without PostgreSQL's own variables, which would aim them at another
- * server, and in English, for messages are matched. (On macOS a server without a locale refuses to start.)
+ * The environment of PostgreSQL's programs: ours without PostgreSQL's own variables, which would aim them at
+ * another server, and in English, for messages are matched. (On macOS a server without a locale refuses to
+ * start.)
  */
 export function serverEnvironment(): NodeJS.ProcessEnv {
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('PG'))

@@ -3,14 +3,20 @@ import { WorkspaceUsageError } from '../errors.ts'
 /** What an embedded server was doing when it failed. */
 export type EmbeddedPostgresStep = 'find' | 'account' | 'initdb' | 'start' | 'stop' | 'supervise'
 
-/** The fields of an `EmbeddedPostgresError`, as they travel from the supervisor to the program that waits for it. */
+/**
+ * The fields of an `EmbeddedPostgresError`, as they travel from the supervisor to the program that waits for
+ * it.
+ */
 export interface EmbeddedPostgresFailure {
   step: EmbeddedPostgresStep
   reason: string
   logTail: string
 }
 
-/** The embedded PostgreSQL could not be started, stopped or found. No server and no directory of it is left behind. */
+/**
+ * The embedded PostgreSQL could not be started, stopped or found. No server and no directory of it is left
+ * behind.
+ */
 export class EmbeddedPostgresError extends WorkspaceUsageError {
   readonly step: EmbeddedPostgresStep
   /** What went wrong, without the log. */

@@ -7,9 +7,9 @@ import { Supervisor } from './supervisor.ts'
 export type { ServerOptions, ShutdownMode }
 
 /**
- * Starts a real PostgreSQL for development: 127.0.0.1 only, on a free port, with a random password and an empty
- * database, in a temporary directory. It ends, and the directory goes, when `stop` is called or this process ends in
- * whatever way; this process does not stay alive for it.
+ * Starts a real PostgreSQL for development: 127.0.0.1 only, on a free port, with a random password and an
+ * empty database, in a temporary directory. It ends, and the directory goes, when `stop` is called or this
+ * process ends in whatever way; this process does not stay alive for it.
  * @throws EmbeddedPostgresError if it can't be started; nothing is left behind then.
  */
 export async function startEmbeddedPostgres(options: ServerOptions = {}): Promise<EmbeddedPostgres> {
@@ -58,18 +58,27 @@ export class EmbeddedPostgres implements AsyncDisposable {
     await this.#supervisor.request({ action: 'stop', mode })
   }
 
-  /** Starts the server again after `shutDown`, on the same port. A no-op if it is up. @throws EmbeddedPostgresError */
+  /**
+   * Starts the server again after `shutDown`, on the same port. A no-op if it is up.
+   * @throws EmbeddedPostgresError
+   */
   async startUp(): Promise<void> {
     await this.#supervisor.request({ action: 'start' })
   }
 
-  /** Stops the server cleanly and starts it again: UNLOGGED tables keep their rows. @throws EmbeddedPostgresError */
+  /**
+   * Stops the server cleanly and starts it again: UNLOGGED tables keep their rows.
+   * @throws EmbeddedPostgresError
+   */
   async restart(): Promise<void> {
     await this.shutDown('fast')
     await this.startUp()
   }
 
-  /** Crashes the server and starts it again: it recovers, UNLOGGED tables are empty. @throws EmbeddedPostgresError */
+  /**
+   * Crashes the server and starts it again: it recovers, UNLOGGED tables are empty.
+   * @throws EmbeddedPostgresError
+   */
   async crash(): Promise<void> {
     await this.shutDown('immediate')
     await this.startUp()

@@ -15,13 +15,18 @@ export interface ServerOptions {
   binDirectory?: string
   /** Lines of `postgresql.conf`, such as `{ max_connections: '200' }`. Default: PostgreSQL's own. */
   settings?: Record<string, string>
-  /** A server of the same version that is shut down cleanly: the new one is its standby, and has its password. */
+  /**
+   * A server of the same version that is shut down cleanly: the new one is its standby, and has its password.
+   */
   standbyOf?: { dataDirectory: string; connectionString: string }
 }
 
 const PORT_ATTEMPTS = 10
 
-/** One PostgreSQL in a directory of its own: made once, started and stopped at will, removed. One call at a time. */
+/**
+ * One PostgreSQL in a directory of its own: made once, started and stopped at will, removed. One call at a
+ * time.
+ */
 export class EmbeddedServer {
   readonly directory: ServerDirectory
   readonly password: string
@@ -42,7 +47,10 @@ export class EmbeddedServer {
     this.#account = account
   }
 
-  /** Makes the directory and runs initdb; starts nothing. @throws EmbeddedPostgresError, with nothing left behind. */
+  /**
+   * Makes the directory and runs initdb; starts nothing.
+   * @throws EmbeddedPostgresError, with nothing left behind.
+   */
   static async create({ binDirectory, settings = {}, standbyOf }: ServerOptions): Promise<EmbeddedServer> {
     const [found, account] = await Promise.all([findBinaries(binDirectory), serverAccount()])
     const directory = await makeServerDirectory(account)
@@ -55,7 +63,8 @@ export class EmbeddedServer {
           : new URL(standbyOf.connectionString).password
       if (standbyOf === undefined) await initialise(initdb, directory, password, account)
       else await copyAsStandby(standbyOf, directory, account)
-      // No UNIX socket: the path of one is limited to about 100 characters, which a temporary directory may exceed.
+      // No UNIX socket: the path of one is limited to about 100 characters, which a temporary directory may
+      // exceed.
       await configure(directory, { listen_addresses: '127.0.0.1', unix_socket_directories: '', ...settings })
       return new EmbeddedServer(directory, password, postgres, account)
     } catch (error) {
@@ -70,7 +79,10 @@ export class EmbeddedServer {
     return this.#port
   }
 
-  /** Starts PostgreSQL, if it isn't running, and waits until it accepts connections. @throws EmbeddedPostgresError */
+  /**
+   * Starts PostgreSQL, if it isn't running, and waits until it accepts connections.
+   * @throws EmbeddedPostgresError
+   */
   async start(): Promise<void> {
     if (this.#postmaster?.running) return
     for (let attempt = 1; ; attempt++) {

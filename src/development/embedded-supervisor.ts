@@ -1,8 +1,8 @@
 /*
- * The program that owns an embedded PostgreSQL, started by embedded-postgres.ts in a session of its own: a Ctrl-C in
- * the terminal reaches the program that uses the database, and not the database, so that program can finish what it
- * has in hand. When that program ends, in whatever way, the channel between the two closes, and PostgreSQL is stopped
- * and its directory removed.
+ * The program that owns an embedded PostgreSQL, started by embedded-postgres.ts in a session of its own: a
+ * Ctrl-C in the terminal reaches the program that uses the database, and not the database, so that program
+ * can finish what it has in hand. When that program ends, in whatever way, the channel between the two
+ * closes, and PostgreSQL is stopped and its directory removed.
  */
 
 import { EmbeddedPostgresError, type EmbeddedPostgresFailure } from './embedded-postgres-error.ts'
@@ -24,7 +24,10 @@ export interface ServerFacts {
   logFile: string
 }
 
-/** The answer to the request of the same `id`. `facts` is null once the server is removed; the supervisor then ends. */
+/**
+ * The answer to the request of the same `id`. `facts` is null once the server is removed; the supervisor then
+ * ends.
+ */
 export type SupervisorAnswer =
   | { id: number; facts: ServerFacts | null }
   | { id: number; failure: EmbeddedPostgresFailure }

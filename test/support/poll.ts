@@ -19,7 +19,8 @@ export class DeadlineError extends Error {
 export type Truthy<T> = Exclude<T, false | null | undefined | 0 | 0n | ''>
 
 /**
- * Asks `question` again and again until `accept` takes the answer, and returns that. If it throws, it is asked again.
+ * Asks `question` again and again until `accept` takes the answer, and returns that. If it throws, it is
+ * asked again.
  * @param description ends the sentence "waited until …"
  * @param accept default: any truthy answer; falsy ones are never taken
  * @param timeoutMs default 10 s

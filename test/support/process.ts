@@ -28,7 +28,8 @@ export interface Exit {
 }
 
 /**
- * Starts a TypeScript program with the Node that runs this test. It is killed at the test file's end if it still runs.
+ * Starts a TypeScript program with the Node that runs this test. It is killed at the test file's end if it
+ * still runs.
  * @param file relative to the package's root, such as `src/cli/main.ts`, or absolute
  */
 export function startProgram(file: string, args: string[] = [], options: ProgramOptions = {}): Program {
@@ -105,7 +106,8 @@ export class Program {
   /**
    * Waits for the `count`-th line that matches and returns it; one that was printed already will do.
    * @param count default 1
-   * @throws DeadlineError after `timeoutMs` (default 10 s), or Error at once if the program ends without; with its output
+   * @throws DeadlineError after `timeoutMs` (default 10 s), or Error at once if the program ends without;
+   * with its output
    */
   async line(pattern: RegExp, { count = 1, timeoutMs = 10_000 } = {}): Promise<string> {
     await until(`${this.name} prints ${pattern}`, () => this.state(), {
@@ -119,7 +121,10 @@ export class Program {
     )
   }
 
-  /** Waits until it has ended by itself. @throws DeadlineError after `timeoutMs`, default 10 s; with its output */
+  /**
+   * Waits until it has ended by itself.
+   * @throws DeadlineError after `timeoutMs`, default 10 s; with its output
+   */
   async untilExit({ timeoutMs = 10_000 } = {}): Promise<Exit> {
     await until(`${this.name} ends`, () => this.state(), { timeoutMs, accept: ({ ended }) => ended })
     return await this.exited
@@ -130,7 +135,9 @@ export class Program {
     this.#child.kill(signal)
   }
 
-  /** Sends a signal to the program and its children, as a terminal's Ctrl-C does; needs the option `group`. */
+  /**
+   * Sends a signal to the program and its children, as a terminal's Ctrl-C does; needs the option `group`.
+   */
   signalGroup(signal: NodeJS.Signals): void {
     process.kill(-this.pid, signal)
   }

@@ -6,8 +6,8 @@ import { atEnd } from './at-end.ts'
 import { TEST_SETTINGS } from './settings.ts'
 
 /**
- * Starts a server for the calling test file alone, to crash, restart or configure; stopped at the file's end. 18 is the
- * embedded one; 15 is the system's, and null if it isn't installed: `t.skip(POSTGRES_15_MISSING)`.
+ * Starts a server for the calling test file alone, to crash, restart or configure; stopped at the file's end.
+ * 18 is the embedded one; 15 is the system's, and null if it isn't installed: `t.skip(POSTGRES_15_MISSING)`.
  * @param settings beside those of all test servers
  */
 export async function startServer(major: 18, settings?: Record<string, string>): Promise<EmbeddedPostgres>

@@ -4,8 +4,9 @@ import { atEnd } from './at-end.ts'
 import { until } from './poll.ts'
 
 /**
- * Starts a standby of an embedded PostgreSQL 18, which is down for a moment meanwhile, and waits until it streams. Its
- * databases have the primary's names. `SELECT pg_promote()` there makes it a primary. Stopped at the file's end.
+ * Starts a standby of an embedded PostgreSQL 18, which is down for a moment meanwhile, and waits until it
+ * streams. Its databases have the primary's names. `SELECT pg_promote()` there makes it a primary. Stopped at
+ * the file's end.
  */
 export async function startStandby(primary: EmbeddedPostgres): Promise<EmbeddedPostgres> {
   await primary.shutDown()
