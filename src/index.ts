@@ -1,0 +1,57 @@
+/**
+ * workspace-usage: know when each workspace was last used.
+ *
+ * Marking: {@link UsageTracker} for services, {@link markUsage} for one-off calls and transactions. Flushing:
+ * {@link startFlushWorker} on a schedule, {@link flush} and {@link drain} by hand. Deployment: {@link migrate}.
+ */
+
+export type { Connection, KyselyExecutor, Queryable } from './connection.ts'
+export { type DrainOptions, type DrainResult, drain } from './drain.ts'
+export {
+  InvalidOptionError,
+  InvalidSourceError,
+  InvalidWorkspaceIdError,
+  NotMigratedError,
+  QueuePolicyError,
+  StandbyError,
+  WorkspacesTableError,
+  WorkspaceUsageError,
+} from './errors.ts'
+export {
+  DEFAULT_BATCH_SIZE,
+  type FlushOptions,
+  type FlushPosition,
+  type FlushResult,
+  flush,
+  MAX_BATCH_SIZE,
+} from './flush.ts'
+export {
+  FAILED_FLUSH_QUEUE,
+  FLUSH_QUEUE,
+  type FlushJobOutput,
+  type FlushWorker,
+  type FlushWorkerOptions,
+  type LastFlush,
+  lastFlush,
+  startFlushWorker,
+} from './job.ts'
+export type { Logger } from './logger.ts'
+export { insertPendingUsage, type MarkOptions, type MarkResult, markUsage } from './mark.ts'
+export { type MigrateOptions, type MigrateResult, migrate, migrateDown } from './migrate.ts'
+export type { ConnectionPool, PooledClient } from './pool.ts'
+export type {
+  PendingUsageTable,
+  UsageSchema,
+  WorkspaceActivityView,
+  WorkspacesTable,
+  WorkspaceUsageTable,
+} from './schema.ts'
+export { openPeriodRemaining, type PendingStatus, pendingStatus } from './status.ts'
+export {
+  type CloseOptions,
+  type CloseResult,
+  UsageTracker,
+  type UsageTrackerOptions,
+  type UsageTrackerStats,
+} from './tracker.ts'
+export { canonicalWorkspaceId } from './workspace-id.ts'
