@@ -1,30 +1,53 @@
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { lastFlush } from '../job.ts'
 import { pendingStatus } from '../status.ts'
 import { type DatabaseOptions, databaseOption, withPool } from './database-option.ts'
 import { type JsonOptions, jsonOption, printJson } from './json-option.ts'
+import { parseNumber } from './number-option.ts'
 
-interface Options extends DatabaseOptions, JsonOptions {}
+interface Options extends DatabaseOptions, JsonOptions {
+  maxLag?: number
+}
 
 export function statusCommand(): Command {
   return new Command('status')
     .description('pending marks, lag, and the last flush of a worker')
     .addOption(databaseOption())
+    .addOption(
+      new Option(
+        '--max-lag <seconds>',
+        'fail (exit code 1) if the lag is above this, for health checks and alerts',
+      )
+        .env('WORKSPACE_USAGE_MAX_LAG')
+        .argParser(parseNumber),
+    )
     .addOption(jsonOption())
-    .action(async ({ json, ...database }: Options) => {
-      await withPool(database, async pool => {
-        const pending = await pendingStatus(pool)
-        const last = await lastFlush(pool)
-        const { lagSeconds, ...counts } = pending
-        if (json) return printJson({ pending: counts, lagSeconds, lastFlush: last })
-        console.log(`pending     ${counts.open} marks open, ${counts.closed} closed`)
+    .action(async ({ maxLag, json, ...database }: Options) => {
+      const { pending, last } = await withPool(database, async pool => ({
+        pending: await pendingStatus(pool),
+        last: await lastFlush(pool),
+      }))
+      const { lagSeconds, open, closed } = pending
+      if (json) {
+        printJson({ pending: { open, closed }, lagSeconds, lastFlush: last })
+      } else {
+        console.log(`pending     ${open} marks open, ${closed} closed`)
         console.log(`lag         ${lagSeconds.toFixed(1)} s`)
-        if (last === null) return console.log('last flush  none within the last hour')
-        const { completedAt, flushed, updated, unknown, held } = last
-        console.log(
-          `last flush  ${completedAt.toISOString()}: ${flushed} marks flushed, ${updated} workspaces updated, ` +
-            `${unknown} unknown, ${held} held`,
+        console.log(`last flush  ${last === null ? 'none within the last hour' : describe(last)}`)
+      }
+      if (maxLag !== undefined && lagSeconds > maxLag) {
+        console.error(
+          `error: the lag is ${lagSeconds.toFixed(1)} s, above ${maxLag} s. Does a worker run? Its log tells.`,
         )
-      })
+        process.exitCode = 1
+      }
     })
+}
+
+function describe(last: NonNullable<Awaited<ReturnType<typeof lastFlush>>>): string {
+  const { completedAt, flushed, updated, unknown, held } = last
+  return (
+    `${completedAt.toISOString()}: ${flushed} marks flushed, ${updated} workspaces updated, ` +
+    `${unknown} unknown, ${held} held`
+  )
 }
