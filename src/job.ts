@@ -86,6 +86,7 @@ export interface FlushWorker extends AsyncDisposable {
  * @throws {InvalidOptionError} If an option is out of its range; nothing is connected then.
  * @throws {NotMigratedError} If pg-boss or the queue is not installed.
  * @throws {QueuePolicyError} If the queue has another policy than the one the worker relies on.
+ * @throws {StandbyError} On a standby, or if the database's sessions are read-only.
  */
 export async function startFlushWorker(options: FlushWorkerOptions): Promise<FlushWorker> {
   const {
@@ -159,7 +160,7 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
     )
   } catch (error) {
     await letGo()
-    throw error
+    throw explainDatabaseError(error)
   }
 
   let stopping: Promise<void> | undefined

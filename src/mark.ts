@@ -41,7 +41,8 @@ export async function markUsage(
   ids: string | readonly string[],
   options: MarkOptions = {},
 ): Promise<MarkResult> {
-  const distinct = [...new Set((typeof ids === 'string' ? [ids] : ids).map(canonicalWorkspaceId))]
+  const passed: readonly string[] = Array.isArray(ids) ? ids : [ids as string]
+  const distinct = [...new Set(passed.map(canonicalWorkspaceId))]
   const source = options.source === undefined ? undefined : assertSource(options.source)
   if (distinct.length === 0) return { marked: 0, stored: 0 }
   try {

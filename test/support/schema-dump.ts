@@ -38,8 +38,9 @@ const PARTS = [
   `SELECT 2, relname, 0, format(E'CREATE %sTABLE %I (\\n%s\\n)%s;',
      CASE relpersistence WHEN 'u' THEN 'UNLOGGED ' END, relname,
      (SELECT string_agg('  ' || line, E',\\n' ORDER BY kind, place, line COLLATE "C") FROM (
-       SELECT 1 AS kind, attnum AS place, concat_ws(' ', quote_ident(attname), format_type(atttypid, atttypmod),
-         'DEFAULT ' || pg_get_expr(adbin, adrelid), CASE WHEN attnotnull THEN 'NOT NULL' END) AS line
+       SELECT 1 AS kind, attnum AS place,
+         concat_ws(' ', quote_ident(attname), format_type(atttypid, atttypmod),
+           'DEFAULT ' || pg_get_expr(adbin, adrelid), CASE WHEN attnotnull THEN 'NOT NULL' END) AS line
        FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
        WHERE attrelid = relation.oid AND attnum > 0 AND NOT attisdropped
        UNION ALL
