@@ -69,75 +69,69 @@ async function* listIdle(
   limit: number,
   pageSize: number,
 ): AsyncGenerator<IdleWorkspace> {
-  const [start] = await read(
-    connection,
-    sql<PageRow>`SELECT extract(epoch FROM statement_timestamp())::float8::text AS page`,
-  )
-  const startEpoch = Number(start)
+  const [start] = await read(connection, sql<PageRow>`SELECT ${isoTime(sql`statement_timestamp()`)} AS page`)
+  const cutoff = sql`${start}::timestamptz - make_interval(secs => ${idleForSeconds})`
   let left = limit
   for (const pageBehind of neverUsed ? [usedPage, neverUsedPage] : [usedPage]) {
-    let last: Place | null = null
+    let last: string | null = null
     let full = true
     while (full && left > 0) {
       const size = Math.min(pageSize, left)
-      const lines: string[] = await read(connection, pageBehind(startEpoch - idleForSeconds, last, size))
-      for (const line of lines) {
-        last = placeOf(line)
-        yield {
-          workspaceId: last.workspaceId,
-          lastUsedAt: last.usedEpoch === null ? null : new Date(last.usedEpoch * 1_000),
-          idleSeconds: last.usedEpoch === null ? null : startEpoch - last.usedEpoch,
-        }
-      }
+      const lines: string[] = await read(connection, pageBehind(cutoff, last, size))
+      for (const line of lines) yield idleWorkspace(line, Date.parse(start!))
       full = lines.length === size
       left -= lines.length
+      last = lines.at(-1) ?? null
     }
   }
 }
 
-/** Where a listing is, so that the next page goes on behind it. */
-interface Place {
-  workspaceId: string
-  /** Seconds, exact to the microsecond, which a `Date` is not; null: never used. */
-  usedEpoch: number | null
+/** A page in one value: 100,000 rows would take ten times the memory, and longer to parse than to find. */
+interface PageRow {
+  /** A line for each workspace: the id, and {@link isoTime} of its last use if there is one. Null if none is left. */
+  page: string | null
 }
 
 const UUID_LENGTH = 36
 
-function placeOf(line: string): Place {
-  const epoch = line.slice(UUID_LENGTH)
-  return { workspaceId: line.slice(0, UUID_LENGTH), usedEpoch: epoch === '' ? null : Number(epoch) }
+function idleWorkspace(line: string, startMs: number): IdleWorkspace {
+  const workspaceId = line.slice(0, UUID_LENGTH)
+  // Not a number: never used, or as some hosts write that, '-infinity'.
+  const usedMs = Date.parse(line.slice(UUID_LENGTH))
+  return Number.isNaN(usedMs)
+    ? { workspaceId, lastUsedAt: null, idleSeconds: null }
+    : { workspaceId, lastUsedAt: new Date(usedMs), idleSeconds: (startMs - usedMs) / 1_000 }
 }
 
-function usedPage(cutoff: number, behind: Place | null, size: number): RawBuilder<PageRow> {
-  const further = behind
-    ? sql`AND (last_used_at, workspace_id) > (to_timestamp(${behind.usedEpoch}::float8), ${behind.workspaceId}::uuid)`
-    : sql``
+function usedPage(cutoff: RawBuilder<unknown>, last: string | null, size: number): RawBuilder<PageRow> {
+  const behind =
+    last === null
+      ? sql``
+      : sql`AND (last_used_at, workspace_id)
+          > (${last.slice(UUID_LENGTH)}::timestamptz, ${last.slice(0, UUID_LENGTH)}::uuid)`
   return sql<PageRow>`
-    SELECT string_agg(workspace_id::text || extract(epoch FROM last_used_at)::float8, E'\n'
-      ORDER BY last_used_at, workspace_id) AS page
+    SELECT string_agg(workspace_id || ${isoTime(sql`last_used_at`)}, E'\n' ORDER BY last_used_at, workspace_id) AS page
     FROM (
       SELECT workspace_id, last_used_at FROM workspace_activity
-      WHERE last_used_at <= to_timestamp(${cutoff}::float8) ${further}
+      WHERE last_used_at <= ${cutoff} ${behind}
       ORDER BY last_used_at, workspace_id LIMIT ${size}
     ) idle`
 }
 
-function neverUsedPage(_cutoff: number, behind: Place | null, size: number): RawBuilder<PageRow> {
-  const further = behind ? sql`AND workspace_id > ${behind.workspaceId}::uuid` : sql``
+function neverUsedPage(_cutoff: unknown, last: string | null, size: number): RawBuilder<PageRow> {
+  const behind = last === null ? sql`` : sql`AND workspace_id > ${last}::uuid`
   return sql<PageRow>`
     SELECT string_agg(workspace_id::text, E'\n' ORDER BY workspace_id) AS page
     FROM (
       SELECT workspace_id FROM workspace_activity
-      WHERE last_used_at IS NULL ${further}
+      WHERE last_used_at IS NULL ${behind}
       ORDER BY workspace_id LIMIT ${size}
     ) idle`
 }
 
-/** A page in one value: as rows, 100,000 of them would take ten times the memory and longer to parse than to find. */
-interface PageRow {
-  /** A line for each workspace; null if there is none. */
-  page: string | null
+/** ISO 8601 in UTC to the microsecond, whatever the session's DateStyle; a page goes on behind this very value. */
+function isoTime(time: RawBuilder<unknown>): RawBuilder<string> {
+  return sql`coalesce(to_char(${time} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), ${time}::text)`
 }
 
 async function read(connection: Connection, statement: RawBuilder<PageRow>): Promise<string[]> {
