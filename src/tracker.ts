@@ -56,7 +56,7 @@ export interface CloseResult {
   left: number
 }
 
-const MAX_BATCH = 10_000
+const MAX_BATCH = 5_000
 const DEFAULT_MAX_PENDING = 1_000_000
 const DEFAULT_CLOSE_TIMEOUT_MS = 10_000
 const FIRST_RETRY_MS = 250
@@ -72,7 +72,7 @@ const MAX_SPELLINGS = 10_000
  * workspace that is already stored in the open period.
  *
  * One statement at a time carries what was marked while the one before was under way, so an idle tracker stores a
- * mark within a round trip, and a busy one stores up to 10,000 with each. A failed statement is tried again until it
+ * mark within a round trip, and a busy one stores up to 5,000 with each. A failed statement is tried again until it
  * succeeds, with a growing pause of 250 ms to 30 s; where PostgreSQL refuses it for a reason that won't pass by itself
  * (privileges, say) the pause is the longest from the start.
  *
