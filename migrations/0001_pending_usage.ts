@@ -16,7 +16,8 @@ import { type Kysely, sql } from 'kysely'
  * next flush, and so are its rows.
  *
  * pending_usage is UNLOGGED: writing it costs next to no WAL, it survives a clean restart, and a crash of the server
- * empties it. What is lost then is the use of the last minute; workspaces and workspace_usage are ordinary tables.
+ * empties it. What is lost then is the use of the last minute; workspaces and workspace_usage are ordinary tables. The
+ * witness, a row that is lost at the same moment, tells that it happened.
  *
  * Use flows one way: mark, pending_usage, flush, workspaces and workspace_usage. Markers never read or delete, only
  * the flush deletes, and nothing else writes last_used_at.
@@ -63,6 +64,19 @@ export async function up(db: Kysely<never>): Promise<void> {
       'Marks that are not flushed yet: INSERT (workspace_id[, source]) … ON CONFLICT DO NOTHING, nothing else. UNLOGGED: emptied by a crash of the server.'
   `.execute(db)
 
+  // One row, UNLOGGED like the marks, so that it is gone when they are: what tells a worker that marks were lost.
+  await sql`
+    CREATE UNLOGGED TABLE pending_usage_witness (
+      present boolean CONSTRAINT pending_usage_witness_pkey PRIMARY KEY DEFAULT true,
+      CONSTRAINT pending_usage_witness_single CHECK (present)
+    )
+  `.execute(db)
+  await sql`INSERT INTO pending_usage_witness DEFAULT VALUES`.execute(db)
+  await sql`
+    COMMENT ON TABLE pending_usage_witness IS
+      'One row. Where it is missing, pending_usage was emptied by a crash of the server or the promotion of a standby; the next flush says so and puts it back.'
+  `.execute(db)
+
   // A host's own table is adopted as it is. Ours leaves room on each page and has no index on last_used_at, so that
   // setting it is a HOT update. The comment tells the way down that the table is ours.
   await sql`
@@ -95,6 +109,7 @@ export async function down(db: Kysely<never>): Promise<void> {
     END
     $$
   `.execute(db)
+  await sql`DROP TABLE pending_usage_witness`.execute(db)
   await sql`DROP TABLE pending_usage`.execute(db)
   await sql`DROP FUNCTION usage_period_end()`.execute(db)
 }

@@ -38,6 +38,15 @@ export class FlushLog {
     }
   }
 
+  /** Marks are lost that nobody will ask for again; how many is not known. */
+  emptied(): void {
+    this.#logger.warn(
+      {},
+      'pending_usage was emptied by a crash of the server or the promotion of a standby: marks made before it and ' +
+        'not flushed by then are lost',
+    )
+  }
+
   #worksAgain(): void {
     if (this.#consecutiveErrors > 0) {
       this.#logger.info({ consecutiveErrors: this.#consecutiveErrors }, 'flush works again')

@@ -10,6 +10,7 @@ import { FlushLog } from './flush-log.ts'
 import { JobDatabase } from './job-database.ts'
 import type { Logger } from './logger.ts'
 import { type ConnectionPool, createPool, type OwnedPool } from './pool.ts'
+import { pendingUsageWasEmptied } from './witness.ts'
 
 /** The queue whose jobs flush; what the pg-boss dashboard shows. */
 export const FLUSH_QUEUE = 'workspace-usage-flush'
@@ -47,7 +48,10 @@ interface FlushJobData {
 }
 
 /** What a finished job shows in the dashboard and in {@link lastFlush}: the counts, and whether the batch was full. */
-export type FlushJobOutput = Omit<FlushResult, 'resume'>
+export interface FlushJobOutput extends Omit<FlushResult, 'resume'> {
+  /** True if `pending_usage` was emptied since the flush before: unflushed marks of then are lost. Else absent. */
+  emptied?: boolean
+}
 
 /** Options of {@link startFlushWorker}. */
 export interface FlushWorkerOptions {
@@ -102,10 +106,13 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
   assertFlushTimeout(flushTimeoutSeconds)
   const own = typeof database === 'string' ? openPool(database, logger) : undefined
   const log = new FlushLog(logger)
-  let inHand: { result: FlushResult; durationMs: number } | undefined
+  let inHand: { result: FlushResult; durationMs: number; emptied: boolean } | undefined
   const jobDatabase = new JobDatabase(own ?? (database as ConnectionPool), outcome => {
     if (!outcome.committed) log.failed(explainDatabaseError(outcome.error))
-    else if (inHand) log.flushed(inHand.result, inHand.durationMs)
+    else if (inHand) {
+      if (inHand.emptied) log.emptied()
+      log.flushed(inHand.result, inHand.durationMs)
+    }
     inHand = undefined
   })
   const boss = new PgBoss({
@@ -148,14 +155,15 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
         const started = performance.now()
         await limitStatements(transaction, flushTimeoutSeconds)
         const connection = { query: transaction.executeSql }
+        const emptied = await pendingUsageWasEmptied(connection)
         const result = await flush(connection, { batchSize, sources, resume: job?.data?.resume ?? null })
-        inHand = { result, durationMs: performance.now() - started }
+        inHand = { result, durationMs: performance.now() - started, emptied }
         const { resume, ...output } = result
         if (result.full) {
           await boss.send(FLUSH_QUEUE, { resume }, { db: transaction, singletonKey: DRAIN_KEY })
           boss.notifyWorker(workerId)
         }
-        return output
+        return emptied ? { ...output, emptied } : output
       },
     )
   } catch (error) {

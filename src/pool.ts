@@ -48,6 +48,8 @@ export function createPool(connectionString: string, options: PoolOptions): Owne
   const { applicationName, max, logger } = options
   let pool: pg.Pool
   try {
+    // What is no URL, pg takes for a database's name, and its host for "base".
+    if (!/^(postgres(ql)?:|socket:|\/)/i.test(connectionString)) throw new TypeError('not a URL')
     // pg parses the string when a client is made, which would be too late for a clear error.
     new pg.Client({ connectionString })
     pool = new pg.Pool({

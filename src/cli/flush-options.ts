@@ -1,4 +1,4 @@
-import { Option } from 'commander'
+import { InvalidArgumentError, Option } from 'commander'
 import { parseNumber } from './number-option.ts'
 
 /** `--batch-size`, for every command that flushes. */
@@ -13,7 +13,9 @@ export function batchSizeOption(size: number): Option {
 export function sourcesOption(): Option {
   return new Option('--sources <yes|no>', 'whether to keep the last use by source (workspace_usage)')
     .env('WORKSPACE_USAGE_SOURCES')
-    .choices(['yes', 'no'])
     .default(true, 'yes')
-    .argParser(text => text === 'yes')
+    .argParser(text => {
+      if (text !== 'yes' && text !== 'no') throw new InvalidArgumentError('Allowed: yes, no.')
+      return text === 'yes'
+    })
 }

@@ -6,6 +6,7 @@ import { flushCommand } from './flush.ts'
 import { markCommand } from './mark.ts'
 import { migrateCommand } from './migrate.ts'
 import { statusCommand } from './status.ts'
+import { removeUnsetVariables } from './unset-variables.ts'
 import { workerCommand } from './worker.ts'
 
 const { version } = createRequire(import.meta.url)('workspace-usage/package.json') as { version: string }
@@ -20,6 +21,7 @@ for (const command of [migrateCommand(), workerCommand(), markCommand(), flushCo
 }
 for (const command of [program, ...program.commands]) {
   command.exitOverride().showHelpAfterError('(--help tells what is allowed)')
+  removeUnsetVariables(command)
 }
 
 try {

@@ -1,0 +1,261 @@
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { before, suite, test } from 'node:test'
+import { inspect } from 'node:util'
+import { PgBoss } from 'pg-boss'
+import { drain } from '../src/drain.ts'
+import { InvalidOptionError } from '../src/errors.ts'
+import { flush } from '../src/flush.ts'
+import { FLUSH_QUEUE, type FlushWorkerOptions, lastFlush, startFlushWorker } from '../src/job.ts'
+import type { Logger } from '../src/logger.ts'
+import { markUsage } from '../src/mark.ts'
+import { migrate, migrateDown } from '../src/migrate.ts'
+import { createPool } from '../src/pool.ts'
+import { openPeriodRemaining, pendingStatus } from '../src/status.ts'
+import { createEmptyDatabase, createTestDatabase, type TestDatabase } from './support/database.ts'
+
+/** Nobody listens there: whatever is sent fails with another error than the one expected. */
+const NOWHERE = 'postgres://127.0.0.1:1/nowhere'
+const nowhere = createPool(NOWHERE, { applicationName: 'test', max: 1 })
+
+suite('a workspace id that is not a UUID', () => {
+  const id = '0b8f9f4e-2c55-4f11-9d0c-6a1f0c2b7a10'
+  const cases: [string, unknown, string][] = [
+    ['of another type', 42, '42'],
+    ['that is missing', undefined, 'undefined'],
+    ['that is null', null, 'null'],
+    ['that is empty', '', '""'],
+    ['in braces', `{${id}}`, `"{${id}}"`],
+    ['without hyphens', id.replaceAll('-', ''), `"${id.replaceAll('-', '')}"`],
+    ['with a trailing newline', `${id}\n`, `"${id}\\n"`],
+    ['among good ones', [id, `${id}0`, id], `"${id}0"`],
+    ['of great length', 'x'.repeat(1_000), `"${'x'.repeat(100)}…"`],
+  ]
+  for (const [name, ids, quoted] of cases) {
+    test(`${name} is refused before anything is sent`, async () => {
+      await assert.rejects(markUsage(nowhere, ids as string), {
+        name: 'InvalidWorkspaceIdError',
+        message:
+          `not a UUID: ${quoted}. A workspace id has the form 00000000-0000-0000-0000-000000000000, ` +
+          'in upper or lower case; pass the value of workspaces.id.',
+      })
+    })
+  }
+})
+
+suite('a source', () => {
+  const cases: [string, unknown, string][] = [
+    ['of another type', 7, '7'],
+    ['that is empty', '', '""'],
+    ['of 64 characters', 's'.repeat(64), `"${'s'.repeat(64)}"`],
+    ['of 64 emoji', '🦆'.repeat(64), `"${'🦆'.repeat(50)}…"`],
+    ['with NUL', 'ssh\0', '"ssh\\u0000"'],
+  ]
+  for (const [name, source, quoted] of cases) {
+    test(`${name} is refused before anything is sent`, async () => {
+      await assert.rejects(markUsage(nowhere, randomUUID(), { source: source as string }), {
+        name: 'InvalidSourceError',
+        message:
+          `not a source: ${quoted}. A source is a text of 1 to 63 characters without NUL, and one of few ` +
+          '(such as "ssh" or "vscode"): shorten it, or leave it out to use application_name.',
+      })
+    })
+  }
+
+  test('of 63 emoji is fine', async () => {
+    const { pool } = await createTestDatabase()
+    const source = '🦆'.repeat(63)
+    await markUsage(pool, randomUUID(), { source })
+    assert.deepEqual((await pool.query('SELECT source FROM pending_usage')).rows, [{ source }])
+  })
+})
+
+suite('an option out of its range', () => {
+  for (const batchSize of [0, 1.5, Number.NaN, 100_001]) {
+    test(`batchSize ${batchSize} is refused before anything is sent`, async () => {
+      const refusal = {
+        name: 'InvalidOptionError',
+        message: `batchSize is ${batchSize}; allowed: an integer from 1 to 100000.`,
+      }
+      await assert.rejects(flush(nowhere, { batchSize }), refusal)
+      await assert.rejects(drain(nowhere, { batchSize }), refusal)
+      await assert.rejects(startWorker({ batchSize }), refusal)
+    })
+  }
+
+  for (const flushIntervalSeconds of [0, 0.5, 61, 90, 420, 7_200, Number.NaN]) {
+    test(`flushIntervalSeconds ${flushIntervalSeconds} is refused before anything is sent`, async () => {
+      await assert.rejects(startWorker({ flushIntervalSeconds }), {
+        name: 'InvalidOptionError',
+        message:
+          `flushIntervalSeconds is ${flushIntervalSeconds}; allowed: 1 to 59, or whole minutes that ` +
+          'divide an hour: 60, 120, 180, 240, 300, 360, 600, 720, 900, 1200, 1800, 3600.',
+      })
+    })
+  }
+
+  for (const flushTimeoutSeconds of [0, 0.05, 25.5, Number.POSITIVE_INFINITY, Number.NaN]) {
+    test(`flushTimeoutSeconds ${flushTimeoutSeconds} is refused before anything is sent`, async () => {
+      await assert.rejects(startWorker({ flushTimeoutSeconds }), {
+        name: 'InvalidOptionError',
+        message: `flushTimeoutSeconds is ${flushTimeoutSeconds}; allowed: 0.1 to 25.`,
+      })
+    })
+  }
+})
+
+suite('a connection string that does not parse', () => {
+  const database = 'postgres://app:not-for-any-log@host:port/database'
+  const calls = {
+    migrate: (logger: Logger) => migrate({ connectionString: database, logger }),
+    migrateDown: (logger: Logger) => migrateDown({ connectionString: database, logger }),
+    startFlushWorker: (logger: Logger) => startFlushWorker({ database, logger }),
+  }
+  for (const [name, call] of Object.entries(calls)) {
+    test(`is refused by ${name}, which shows it neither in the error nor in the log`, async () => {
+      const lines: unknown[] = []
+      await assert.rejects(call(loggerTo(lines)), error => {
+        assert.ok(error instanceof InvalidOptionError)
+        assert.equal(
+          error.message,
+          'connectionString is "(not shown, it may hold a password)"; allowed: a URL such as ' +
+            'postgres://user:password@host:5432/database.',
+        )
+        assert.doesNotMatch(inspect([error, lines], { depth: null, showHidden: true }), /not-for-any-log/)
+        return true
+      })
+    })
+  }
+})
+
+suite('a database that is not migrated', () => {
+  let empty: TestDatabase
+  before(async () => {
+    empty = await createEmptyDatabase()
+  })
+
+  const calls = {
+    markUsage: () => markUsage(empty.pool, randomUUID()),
+    flush: () => flush(empty.pool),
+    drain: () => drain(empty.kysely),
+    pendingStatus: () => pendingStatus(empty.pool),
+  }
+  for (const [name, call] of Object.entries(calls)) {
+    test(`is named by ${name}, with the remedy`, async () => {
+      await assert.rejects(call, notMigrated('relation "pending_usage" does not exist'))
+    })
+  }
+
+  test('is named by openPeriodRemaining, with the remedy', async () => {
+    await assert.rejects(
+      openPeriodRemaining(empty.pool),
+      notMigrated('function usage_period_end() does not exist'),
+    )
+  })
+
+  test('is named by lastFlush, with the remedy', async () => {
+    await assert.rejects(lastFlush(empty.pool), notMigrated('relation "pgboss.job" does not exist'))
+  })
+
+  test('is named by the worker, with the remedy', async () => {
+    await assert.rejects(
+      startWorker({ database: empty.connectionString }),
+      notMigrated('pg-boss is not installed'),
+    )
+  })
+
+  test("is named by the worker, also where pg-boss is installed for the host's own queues", async () => {
+    await using database = await createEmptyDatabase()
+    await withBoss(database, async () => {})
+    await assert.rejects(
+      startWorker({ database: database.connectionString }),
+      notMigrated('the pg-boss queue "workspace-usage-flush" does not exist'),
+    )
+  })
+})
+
+suite('a flush queue with another policy', () => {
+  test('is refused by the worker and by migrate, with the remedy', async () => {
+    await using database = await createEmptyDatabase()
+    await withBoss(database, boss => boss.createQueue(FLUSH_QUEUE, { policy: 'exclusive' }))
+    const refusal = {
+      name: 'QueuePolicyError',
+      message:
+        'the pg-boss queue "workspace-usage-flush" has the policy "exclusive"; expected "short". ' +
+        "pg-boss can't change the policy of a queue: stop its workers, delete the queue " +
+        "(pg-boss: deleteQueue('workspace-usage-flush'); pending marks stay where they are), " +
+        'then run `workspace-usage migrate`.',
+    }
+    await assert.rejects(startWorker({ database: database.connectionString }), refusal)
+    await assert.rejects(migrate({ connectionString: database.connectionString }), refusal)
+
+    await withBoss(database, boss => boss.deleteQueue(FLUSH_QUEUE))
+    await migrate({ connectionString: database.connectionString })
+  })
+})
+
+suite('a session that can only read', () => {
+  const cannotWrite = {
+    name: 'StandbyError',
+    message:
+      'this server is a standby or still in recovery, where the UNLOGGED table "pending_usage" ' +
+      "can't be read or written. Connect to the primary (target_session_attrs=read-write).",
+  }
+  let readOnly: string
+  let client: Awaited<ReturnType<TestDatabase['connect']>>
+  before(async () => {
+    const database = await createTestDatabase()
+    const url = new URL(database.connectionString)
+    url.search = '?options=-c%20default_transaction_read_only%3Don'
+    readOnly = url.href
+    client = await database.connect({ connectionString: readOnly })
+  })
+
+  test('can not mark', async () => {
+    await assert.rejects(markUsage(client, randomUUID()), cannotWrite)
+  })
+
+  test('can not flush', async () => {
+    await assert.rejects(flush(client), cannotWrite)
+  })
+
+  test('can not run a worker', async () => {
+    await assert.rejects(startWorker({ database: readOnly }), cannotWrite)
+  })
+
+  test('can see what is pending', async () => {
+    assert.deepEqual(await pendingStatus(client), { open: 0, closed: 0, lagSeconds: 0 })
+  })
+})
+
+async function startWorker(options: Partial<FlushWorkerOptions>): Promise<void> {
+  const worker = await startFlushWorker({ database: NOWHERE, logger: loggerTo([]), ...options })
+  // It should not have started; running on, it would keep this process.
+  await worker.stop()
+}
+
+function loggerTo(lines: unknown[]): Logger {
+  const log = (fields: object, message: string) => lines.push({ fields, message })
+  return { debug: log, info: log, warn: log, error: log }
+}
+
+function notMigrated(missing: string) {
+  return {
+    name: 'NotMigratedError',
+    message: `this database is not migrated: ${missing}. Run \`workspace-usage migrate\` against it first.`,
+  }
+}
+
+/** A host's own pg-boss, which installs itself. */
+async function withBoss(database: TestDatabase, run: (boss: PgBoss) => Promise<unknown>): Promise<void> {
+  const boss = new PgBoss({
+    connectionString: database.connectionString,
+    supervise: false,
+    schedule: false,
+    registerInstance: false,
+  })
+  boss.on('error', () => {})
+  await boss.start()
+  await run(boss)
+  await boss.stop({ graceful: false })
+}
