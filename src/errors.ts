@@ -140,15 +140,14 @@ export class UnknownRoleError extends WorkspaceUsageError {
   }
 }
 
-/** PostgreSQL skipped a GRANT or REVOKE, which it only warns of. The transaction was rolled back. */
-export class PrivilegeSkippedError extends WorkspaceUsageError {
-  /** The statement that had no effect, or not on everything it names. */
+/** A GRANT or REVOKE that PostgreSQL refused, or skipped with a warning. Nothing was granted or revoked. */
+export class GrantRefusedError extends WorkspaceUsageError {
   readonly statement: string
 
   constructor(statement: string, options?: ErrorOptions) {
     super(
-      `this role may not do all of: ${statement}. Nothing was changed. Connect as the owner of the tables ` +
-        '(whoever ran `workspace-usage migrate`) or as a superuser.',
+      `this role may not: ${statement}. Allowed: the owner of what it names, and superusers. Nothing was changed. ` +
+        'Connect as the role that ran `workspace-usage migrate` (for "workspaces", as its owner).',
       options,
     )
     this.statement = statement

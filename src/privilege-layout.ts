@@ -10,28 +10,31 @@ export type UsageLayout = Record<(typeof OBJECTS)[number], string>
 
 const OBJECTS = [
   'pending_usage',
+  'pending_usage_witness',
   'workspace_usage',
   'workspace_activity',
   'workspace_activity_by_source',
   'workspaces',
 ] as const
 
-/** A table of pg-boss that its jobs write: as a whole, or only the columns named. */
+/** A table of pg-boss, and what its jobs do to it beside reading. */
 export interface JobTable {
   name: string
-  columns: string[] | null
+  writes: readonly string[]
 }
 
 /**
- * What of pg-boss's tables a worker must not write. Those values end up in commands that an upgrade of pg-boss runs
- * as the owner of its tables ("bam" holds nothing else), so whoever may write them may do all that the owner may.
- * Workers need none of it; null stands for the whole table.
+ * Where jobs write less than everything. The rows of "bam" are commands that an upgrade of pg-boss runs as the owner
+ * of its tables: whoever may write them may do all that the owner may. ("queue" has a column that ends up in such
+ * commands too, and every worker that starts inserts there. So a worker is less than the owner, but not a stranger.)
  */
-const OWNERS_OWN: Record<string, string[] | null> = {
-  bam: null,
-  queue: ['name', 'partition', 'table_name'],
-  version: ['version'],
+const WRITES: Record<string, readonly string[]> = {
+  bam: [],
+  queue: ['INSERT', 'UPDATE'],
+  version: ['UPDATE'],
 }
+
+const ALL_WRITES = ['INSERT', 'UPDATE', 'DELETE']
 
 /** @throws {NotMigratedError} If one of the objects is missing. */
 export async function usageLayout(connection: Connection): Promise<UsageLayout> {
@@ -50,7 +53,7 @@ export async function usageLayout(connection: Connection): Promise<UsageLayout> 
 }
 
 /**
- * The tables that pg-boss's jobs write, without the daily partitions of its statistics, which are written through
+ * The tables of pg-boss, without the daily partitions of its statistics, which are written through
  * their parent.
  *
  * @throws {NotMigratedError} If pg-boss is not installed.
@@ -58,18 +61,13 @@ export async function usageLayout(connection: Connection): Promise<UsageLayout> 
 export async function jobTables(connection: Connection): Promise<JobTable[]> {
   const { rows } = await execute(
     connection,
-    sql<{ name: string; columns: string[] }>`
-      SELECT c.relname AS name, array_agg(a.attname::text ORDER BY a.attnum) AS columns
-      FROM pg_class c
-      JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = ${JOB_SCHEMA}
-      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-      WHERE c.relkind IN ('r', 'p') AND NOT (c.relispartition AND c.relname LIKE 'queue\_stats\_%')
-      GROUP BY c.relname ORDER BY c.relname`,
+    sql<{ name: string }>`
+      SELECT c.relname AS name
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE n.nspname = ${JOB_SCHEMA} AND c.relkind IN ('r', 'p')
+        AND NOT (c.relispartition AND c.relname LIKE ${'queue\\_stats\\_%'})
+      ORDER BY c.relname`,
   )
   if (rows.length === 0) throw new NotMigratedError('pg-boss is not installed')
-  return rows.flatMap(({ name, columns }) => {
-    const kept = OWNERS_OWN[name]
-    if (kept === null) return []
-    return { name, columns: kept ? columns.filter(column => !kept.includes(column)) : null }
-  })
+  return rows.map(({ name }) => ({ name, writes: WRITES[name] ?? ALL_WRITES }))
 }

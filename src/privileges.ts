@@ -30,36 +30,43 @@ export async function privilegeStatements(
   duties: RoleDuties,
 ): Promise<string[]> {
   const { markers = [], workers = [], readers = [] } = duties
-  await assertRolesExist(connection, [...new Set([...markers, ...workers, ...readers])])
+  const roles = [...new Set([...markers, ...workers, ...readers])]
+  await assertRolesExist(connection, roles)
   const layout = await usageLayout(connection)
   const ofWorkers = workers.length > 0 ? workerPrivileges(layout, await jobTables(connection)) : []
+  const usable = action === 'grant' ? await usableSchemas(connection, roles) : undefined
   return [
-    ...markers.flatMap(role => statements(action, role, markerPrivileges(layout))),
-    ...workers.flatMap(role => statements(action, role, ofWorkers)),
-    ...readers.flatMap(role => statements(action, role, readerPrivileges(layout))),
-  ].map(statement => statement.compile(compiler).sql)
+    ...markers.map(role => ({ role, privileges: markerPrivileges(layout) })),
+    ...workers.map(role => ({ role, privileges: ofWorkers })),
+    ...readers.map(role => ({ role, privileges: readerPrivileges(layout) })),
+  ]
+    .flatMap(({ role, privileges }) =>
+      usable ? grants(role, privileges, usable.get(role)!) : revocations(role, privileges),
+    )
+    .map(statement => statement.compile(compiler).sql)
 }
 
 interface Privilege {
   /** As it stands between GRANT and TO. */
   what: RawBuilder<unknown>
-  /** Revoking leaves it. */
-  shared?: boolean
+  /** The schema of this package's tables that it is USAGE of. */
+  usageOf?: string
 }
 
-function statements(
-  action: 'grant' | 'revoke',
-  role: string,
-  privileges: Privilege[],
-): RawBuilder<unknown>[] {
-  if (action === 'grant') return privileges.map(({ what }) => sql`GRANT ${what} TO ${sql.id(role)}`)
-  const taken = privileges.filter(({ shared }) => !shared).reverse()
+/** USAGE that the role has is not granted again: the owner of the tables need not own their schema. */
+function grants(role: string, privileges: Privilege[], usable: Set<string>): RawBuilder<unknown>[] {
+  const missing = privileges.filter(({ usageOf }) => usageOf === undefined || !usable.has(usageOf))
+  return missing.map(({ what }) => sql`GRANT ${what} TO ${sql.id(role)}`)
+}
+
+function revocations(role: string, privileges: Privilege[]): RawBuilder<unknown>[] {
+  const taken = privileges.filter(({ usageOf }) => usageOf === undefined).reverse()
   return taken.map(({ what }) => sql`REVOKE ${what} FROM ${sql.id(role)}`)
 }
 
 function markerPrivileges({ pending_usage: schema }: UsageLayout): Privilege[] {
   return [
-    usageOf(schema),
+    usage(schema),
     { what: sql`INSERT (workspace_id, source) ON ${sql.id(schema, 'pending_usage')}` },
     // The default of period_end calls it as the marker. PUBLIC may, unless the host has revoked that.
     { what: sql`EXECUTE ON FUNCTION ${sql.id(schema, 'usage_period_end')}()` },
@@ -71,23 +78,20 @@ function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privilege[] 
   const bySource = sql.id(layout.workspace_usage, 'workspace_usage')
   const workspaces = sql.id(layout.workspaces, 'workspaces')
   const jobSchema = sql.id(JOB_SCHEMA)
-  const whole = tables.filter(({ columns }) => columns === null)
   return [
-    ...[...new Set([layout.pending_usage, layout.workspace_usage, layout.workspaces])].map(usageOf),
+    ...[...new Set([layout.pending_usage, layout.workspace_usage, layout.workspaces])].map(usage),
     // UPDATE of some column is what FOR UPDATE asks for.
     { what: sql`SELECT, DELETE, UPDATE (source) ON ${pending}` },
+    { what: sql`INSERT ON ${sql.id(layout.pending_usage_witness, 'pending_usage_witness')}` },
     { what: sql`SELECT (id, last_used_at), UPDATE (last_used_at) ON ${workspaces}` },
     { what: sql`SELECT, INSERT, UPDATE (last_used_at) ON ${bySource}` },
     { what: sql`USAGE ON SCHEMA ${jobSchema}` },
     { what: sql`SELECT ON ALL TABLES IN SCHEMA ${jobSchema}` },
-    {
-      what: sql`INSERT, UPDATE, DELETE ON ${sql.join(whole.map(({ name }) => sql.id(JOB_SCHEMA, name)))}`,
-    },
-    ...tables.flatMap(({ name, columns }) => {
-      if (columns === null) return []
-      const list = sql.join(columns.map(column => sql.id(column)))
-      return { what: sql`UPDATE (${list}) ON ${sql.id(JOB_SCHEMA, name)}` }
-    }),
+    ...tables
+      .filter(({ writes }) => writes.length > 0)
+      .map(({ name, writes }) => ({
+        what: sql`${sql.raw(writes.join(', '))} ON ${sql.id(JOB_SCHEMA, name)}`,
+      })),
     { what: sql`USAGE ON ALL SEQUENCES IN SCHEMA ${jobSchema}` },
     { what: sql`EXECUTE ON ALL FUNCTIONS IN SCHEMA ${jobSchema}` },
   ]
@@ -96,13 +100,13 @@ function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privilege[] 
 function readerPrivileges(layout: UsageLayout): Privilege[] {
   const views = ['workspace_activity', 'workspace_activity_by_source'] as const
   return [
-    ...[...new Set(views.map(view => layout[view]))].map(usageOf),
+    ...[...new Set(views.map(view => layout[view]))].map(usage),
     ...views.map(view => ({ what: sql`SELECT ON ${sql.id(layout[view], view)}` })),
   ]
 }
 
-function usageOf(schema: string): Privilege {
-  return { what: sql`USAGE ON SCHEMA ${sql.id(schema)}`, shared: true }
+function usage(schema: string): Privilege {
+  return { what: sql`USAGE ON SCHEMA ${sql.id(schema)}`, usageOf: schema }
 }
 
 async function assertRolesExist(connection: Connection, roles: string[]): Promise<void> {
@@ -112,4 +116,17 @@ async function assertRolesExist(connection: Connection, roles: string[]): Promis
   )
   const unknown = roles.filter(role => !rows.some(({ rolname }) => rolname === role))
   if (unknown.length > 0) throw new UnknownRoleError(unknown)
+}
+
+/** The schemas that each role has USAGE of, by whatever way. */
+async function usableSchemas(connection: Connection, roles: string[]): Promise<Map<string, Set<string>>> {
+  const { rows } = await execute(
+    connection,
+    sql<{ rolname: string; schemas: string[] }>`
+      SELECT r.rolname, array_agg(n.nspname::text) FILTER (WHERE n.oid IS NOT NULL) AS schemas
+      FROM pg_roles r LEFT JOIN pg_namespace n ON has_schema_privilege(r.oid, n.oid, 'USAGE')
+      WHERE r.rolname = ANY (${roles}::text[])
+      GROUP BY r.rolname`,
+  )
+  return new Map(rows.map(({ rolname, schemas }) => [rolname, new Set(schemas)]))
 }

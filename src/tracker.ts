@@ -65,7 +65,7 @@ const LAST_RETRY_WHEN_CLOSING_MS = 1_000
 const CLOCK_CHECK_MS = 250
 const MAX_UNPROVEN = 256
 const MAX_REMEMBERED = 1_000_000
-const MAX_SPELLINGS = 10_000
+const MAX_CALLERS_STRINGS = 10_000
 
 /**
  * Marks workspaces as in use, from hot paths: `mark` is synchronous, never waits, and costs a look into a Set for a
@@ -221,7 +221,9 @@ export class UsageTracker implements AsyncDisposable {
       return
     }
     if (again) this.#overlap++
-    this.#pending.add(id)
+    // A Set finds the caller's own string faster than a copy. But it may be a slice that keeps a whole request in
+    // memory, so where many wait they are copies.
+    this.#pending.add(id === spelling && this.#pending.size < MAX_BATCH ? spelling : id)
     if (!this.#sending) void this.#send()
   }
 
@@ -460,7 +462,10 @@ class OpenPeriod {
     if (answer?.period !== this.#name) this.#clear()
     this.#name = answer?.period
     this.#endsAt = endsAt
-    for (const id of ids) if (this.#ids.size < MAX_REMEMBERED) this.#ids.add(id)
+    for (const id of ids) {
+      if (this.#ids.size < MAX_CALLERS_STRINGS) this.#ids.add(id)
+      else if (this.#ids.size < MAX_REMEMBERED) this.#ids.add(ownCopy(id))
+    }
     this.prove()
     this.#clockCheck ??= setTimeout(() => this.#checkClock(), CLOCK_CHECK_MS).unref()
     return true
@@ -468,7 +473,7 @@ class OpenPeriod {
 
   /** Lets `covers` find a stored id in another spelling; bounded, for an id has thousands of them. */
   alsoSpelled(spelling: string): void {
-    if (this.#spellings++ < MAX_SPELLINGS) this.#ids.add(spelling)
+    if (this.#spellings++ < MAX_CALLERS_STRINGS) this.#ids.add(spelling)
   }
 
   #checkClock(): void {
@@ -513,6 +518,11 @@ const NOTHING: ReadonlySet<string> = new Set()
 function jitteredPause(attempt: number, longest: number): number {
   const ceiling = Math.min(longest, FIRST_RETRY_MS * 2 ** attempt)
   return FIRST_RETRY_MS + Math.random() * (ceiling - FIRST_RETRY_MS)
+}
+
+/** V8 answers with a new string here, even for one that is in lower case already, unless that is flat anyway. */
+function ownCopy(canonicalId: string): string {
+  return canonicalId.toLowerCase()
 }
 
 interface ErrorEmitter {
