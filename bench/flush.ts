@@ -154,7 +154,7 @@ async function marksWhile(
   const done = work().finally(() => {
     working = false
   })
-  for (let tick = 0; working; tick++) {
+  while (working) {
     for (let i = 0; i < 10; i++) {
       const id = ids[Math.floor(Math.random() * ids.length)]
       marks.push(timed(() => pool.query(mark, [id])).then(time => void times.push(time)))

@@ -1,0 +1,26 @@
+/*
+ * Of a project that has neither `@types/pg` nor `@types/node`: only compiled, to show that the package's types need no
+ * others. Its connection is made by hand, as PGlite's or a wrapper's would be.
+ */
+
+import * as usage from 'workspace-usage'
+
+declare const connection: usage.Queryable
+
+export const api: typeof usage = usage
+export const tracker = new usage.UsageTracker(connection, { source: 'ssh' })
+export const marked: Promise<usage.MarkResult> = usage.markUsage(connection, 'not checked by the compiler')
+export const flushed: Promise<usage.FlushResult> = usage.flush(connection, { batchSize: 1_000 })
+
+export async function work(database: string, logger: usage.Logger): Promise<void> {
+  await usage.migrate({ connectionString: database, logger })
+  const worker: usage.FlushWorker = await usage.startFlushWorker({ database, logger })
+  await worker.stop()
+}
+
+// @ts-expect-error: an id is a text. What is any would let this pass, and with it everything.
+tracker.mark(1)
+// @ts-expect-error: a logger is no option of a flush.
+usage.flush(connection, { logger: undefined })
+// @ts-expect-error: neither a Kysely nor anything with a query method.
+usage.drain({})
