@@ -4,6 +4,7 @@ import { before, beforeEach, suite, test } from 'node:test'
 import pg from 'pg'
 import type { Queryable } from '../src/connection.ts'
 import { MarksNotStoredError } from '../src/errors.ts'
+import { markUsage } from '../src/mark.ts'
 import { UsageTracker, type UsageTrackerStats } from '../src/tracker.ts'
 import { atEnd } from './support/at-end.ts'
 import { createTestDatabase, type TestDatabase } from './support/database.ts'
@@ -125,20 +126,25 @@ suite('a repeat within the period', () => {
   })
 
   test('is sent again if the period ended while its statement was under way', async () => {
+    await setPeriodLength(pool, 0.4)
     const id = randomUUID()
     const db = noteStatements(pool)
-    await using tracker = new UsageTracker(db)
-    await setPeriodLength(pool, 0.1)
-    await using gate = await closeGate()
+    await using tracker = new UsageTracker(db, { source: 'ssh' })
+    // Whoever marks the same waits for this transaction, and has the time of before the wait.
+    const other = await database.connect()
+    await untilPast(await nextPeriodEnd())
+    await other.query('BEGIN')
+    await markUsage(other, id, { source: 'ssh' })
     tracker.mark(id)
-    await until('the statement is under way', () => db.sent.length === 1)
-    const { rows } = await gate.keeper.query('SELECT usage_period_end() AS next')
-    await untilPast(rows[0].next)
+    await until('the statement waits', async () => (await waitingStatements()) === 1)
+    await untilPast(await nextPeriodEnd())
     tracker.mark(id)
-    await gate.open()
+    const marked = new Date()
+    await other.query('COMMIT')
     await tracker.drain()
     assert.equal(db.sent.length, 2)
-    assert.equal((await pendingOf([id])).length, 2)
+    const [first, second] = await pendingOf([id])
+    assert.ok(first!.period_end < marked && second!.period_end > marked)
   })
 })
 
@@ -216,16 +222,37 @@ suite('coalescing', () => {
 
 suite('drain', () => {
   test('does not wait for what is marked later', async () => {
-    const db = noteStatements(pool)
-    await using tracker = new UsageTracker(db)
-    tracker.mark(randomUUID())
+    const [sooner, later] = [randomUUID(), randomUUID()]
+    const db = holdStatements()
+    const tracker = new UsageTracker(db)
+    tracker.mark(sooner)
     const drained = tracker.drain()
-    await until('the statement is under way', () => db.sent.length === 1)
-    await using gate = await closeGateBehind(db)
-    tracker.mark(randomUUID())
+    await until('its statement is sent', () => db.held.length === 1)
+    tracker.mark(later)
+    db.held[0]!()
     await drained
-    assert.equal(tracker.stats().stored, 1)
-    await gate.open()
+    assertStats(tracker, { marked: 2, stored: 1, pending: 1 })
+    await until('the next is sent', () => db.held.length === 2)
+    db.held[1]!()
+    await tracker.close()
+  })
+
+  test('waits for all batches of what was marked before', async () => {
+    const db = holdStatements()
+    const tracker = new UsageTracker(db)
+    for (let count = 0; count < 5_001; count++) tracker.mark(randomUUID())
+    let drained = false
+    const drain = tracker.drain().then(() => {
+      drained = true
+    })
+    await until('the first batch is sent', () => db.held.length === 1)
+    db.held[0]!()
+    await until('the second batch is sent', () => db.held.length === 2)
+    assert.equal(drained, false)
+    db.held[1]!()
+    await drain
+    assertStats(tracker, { marked: 5_001, stored: 5_001 })
+    await tracker.close()
   })
 
   test('of nothing resolves at once, also after close', async () => {
@@ -325,7 +352,7 @@ suite('an outage', () => {
     {
       await using _gate = await closeGate()
       tracker.mark(id)
-      await until('the statement waits', async () => (await activity('cut')).includes('Lock'))
+      await until('the statement waits', async () => (await waitingStatements()) === 1)
       await terminate('cut')
       await until('the failure is logged', () => log.find('marks failed').length === 1)
     }
@@ -538,16 +565,27 @@ function spell(id: string, number: number): string {
 async function closeGate() {
   const keeper = await database.connect()
   await keeper.query('BEGIN; LOCK TABLE pending_usage IN ACCESS EXCLUSIVE MODE')
-  const open = async () => {
-    await keeper.query('COMMIT')
-  }
-  return { keeper, open, [Symbol.asyncDispose]: () => keeper.end() }
+  const open = () => keeper.query('COMMIT')
+  return { open, [Symbol.asyncDispose]: () => keeper.end() }
 }
 
-/** Closes the gate as soon as what was sent is answered, so that what is sent next waits. */
-async function closeGateBehind(db: { sent: { answeredAt: number | undefined }[] }) {
-  await until('what was sent is answered', () => db.sent.every(({ answeredAt }) => answeredAt !== undefined))
-  return closeGate()
+/** A connection on which each statement waits until it is let go. */
+function holdStatements(): Queryable & { held: (() => void)[] } {
+  const held: (() => void)[] = []
+  return {
+    held,
+    async query(text, values) {
+      await new Promise<void>(resolve => held.push(resolve))
+      return pool.query(text, values)
+    },
+  }
+}
+
+async function waitingStatements(): Promise<number> {
+  const { rows } = await pool.query(
+    `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+  )
+  return rows.length
 }
 
 /** Takes the table away; the returned function brings it back. */
@@ -564,17 +602,9 @@ async function terminate(application: string): Promise<void> {
   ])
 }
 
-async function activity(application: string): Promise<(string | null)[]> {
-  const { rows } = await pool.query(
-    'SELECT wait_event_type FROM pg_stat_activity WHERE application_name = $1',
-    [application],
-  )
-  return rows.map(({ wait_event_type }) => wait_event_type)
-}
-
-async function nextPeriodEnd(db: Queryable = pool): Promise<Date> {
-  const { rows } = await db.query('SELECT usage_period_end() AS period_end')
-  return (rows[0] as { period_end: Date }).period_end
+async function nextPeriodEnd(): Promise<Date> {
+  const { rows } = await pool.query('SELECT usage_period_end() AS period_end')
+  return rows[0].period_end
 }
 
 async function untilPast(instant: Date): Promise<void> {

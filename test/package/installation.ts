@@ -1,0 +1,91 @@
+import { readFileSync } from 'node:fs'
+import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, sep } from 'node:path'
+import { atEnd } from '../support/at-end.ts'
+import { CommandError, command } from './command.ts'
+
+/** The package's root. */
+export const ROOT = join(import.meta.dirname, '../..')
+
+/** The manifest of this package. */
+export const MANIFEST = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+  version: string
+  dependencies: Record<string, string>
+  devDependencies: Record<string, string>
+}
+
+/** The package as it would be published. */
+export interface PackedPackage {
+  tarball: string
+  /** Paths of all it holds, sorted. */
+  files: string[]
+}
+
+/** An empty directory, removed at the file's end. */
+export async function temporaryDirectory(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'workspace-usage-package-'))
+  atEnd(() => rm(directory, { recursive: true, force: true }))
+  return directory
+}
+
+/** Packs a copy of the tree, because packing builds `dist/`, which nobody expects a test to do in their tree. */
+export async function packCopy(directory: string): Promise<PackedPackage> {
+  const copy = join(directory, 'copy')
+  const left = ['node_modules', 'dist', '.git'].map(name => join(ROOT, name))
+  await cp(ROOT, copy, { recursive: true, filter: source => !left.includes(source) })
+  await symlink(join(ROOT, 'node_modules'), join(copy, 'node_modules'), 'junction')
+  const { stdout } = await command('npm', ['pack', '--json', '--silent', `--pack-destination=${directory}`], {
+    cwd: copy,
+  })
+  const report = JSON.parse(stdout)
+  // A list of packages, or since npm 12 an object of them.
+  const [packed] = Object.values(report) as [{ filename: string; files: { path: string }[] }]
+  return {
+    tarball: join(directory, packed.filename),
+    files: packed.files.map(({ path }) => path.split(sep).join('/')).sort(),
+  }
+}
+
+/**
+ * Makes a project with that manifest and installs its dependencies.
+ * @returns undefined, and why, if the registry can't be reached; @throws CommandError for any other failure
+ */
+export async function installProject(directory: string, manifest: object): Promise<string | undefined> {
+  await mkdir(directory)
+  await writeFile(
+    join(directory, 'package.json'),
+    JSON.stringify({ private: true, type: 'module', ...manifest }),
+  )
+  try {
+    await command('npm', [...INSTALL], { cwd: directory })
+    return undefined
+  } catch (error) {
+    const reason = error instanceof CommandError ? UNREACHABLE.exec(error.stderr)?.[0] : undefined
+    if (reason === undefined) throw error
+    return `the package registry can't be reached (${reason})`
+  }
+}
+
+/** What an install without dev dependencies would hold of a project that was installed: names, sorted. */
+export async function runtimePackages(directory: string): Promise<string[]> {
+  const lock = await readFile(join(directory, 'node_modules/.package-lock.json'), 'utf8')
+  const { packages } = JSON.parse(lock) as { packages: Record<string, { dev?: boolean }> }
+  return Object.entries(packages)
+    .filter(([, { dev }]) => dev !== true)
+    .map(([path]) => path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length))
+    .sort()
+}
+
+const INSTALL = [
+  'install',
+  '--prefer-offline',
+  '--no-audit',
+  '--no-fund',
+  '--fetch-retries=1',
+  '--fetch-retry-mintimeout=1000',
+]
+
+/** The codes of npm for a registry that is not there, as opposed to one that says no. */
+const UNREACHABLE =
+  /\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|ERR_SOCKET_TIMEOUT)\b/
