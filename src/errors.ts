@@ -162,22 +162,19 @@ export class InsufficientPrivilegeError extends WorkspaceUsageError {
   readonly table: string | null
   /** Columns of it that the role may not update and a trigger may have wanted to, if there are any. */
   readonly columns: readonly string[]
-  /** Commands and statements, one of which gives what is missing. */
-  readonly grants: readonly string[]
+  /** The command or the statement that gives what is missing. */
+  readonly grant: string
 
   constructor(
-    refused: { role: string; table: string | null; columns: readonly string[]; grants: readonly string[] },
+    refused: { role: string; table: string | null; columns: readonly string[]; grant: string },
     reason: string,
     options?: ErrorOptions,
   ) {
-    super(
-      `role ${quote(refused.role)} lacks a privilege: ${reason}. Run: ${refused.grants.join(' or: ')}`,
-      options,
-    )
+    super(`role ${quote(refused.role)} lacks a privilege: ${reason}. Run: ${refused.grant}`, options)
     this.role = refused.role
     this.table = refused.table
     this.columns = refused.columns
-    this.grants = refused.grants
+    this.grant = refused.grant
   }
 }
 

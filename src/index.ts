@@ -7,16 +7,7 @@
 
 export type { Connection, KyselyExecutor, Queryable } from './connection.ts'
 export { type DrainOptions, type DrainResult, drain } from './drain.ts'
-export {
-  InvalidOptionError,
-  InvalidSourceError,
-  InvalidWorkspaceIdError,
-  NotMigratedError,
-  QueuePolicyError,
-  StandbyError,
-  WorkspacesTableError,
-  WorkspaceUsageError,
-} from './errors.ts'
+export * from './errors.ts'
 export {
   DEFAULT_BATCH_SIZE,
   type FlushOptions,
@@ -25,20 +16,18 @@ export {
   flush,
   MAX_BATCH_SIZE,
 } from './flush.ts'
-export {
-  FAILED_FLUSH_QUEUE,
-  FLUSH_QUEUE,
-  type FlushJobOutput,
-  type FlushWorker,
-  type FlushWorkerOptions,
-  type LastFlush,
-  lastFlush,
-  startFlushWorker,
-} from './job.ts'
+export { type FlushWorker, type FlushWorkerOptions, type QueueInstallation, startFlushWorker } from './job.ts'
 export type { Logger } from './logger.ts'
 export { insertPendingUsage, type MarkOptions, type MarkResult, markUsage } from './mark.ts'
 export { type MigrateOptions, type MigrateResult, migrate, migrateDown } from './migrate.ts'
 export type { ConnectionPool, PooledClient } from './pool.ts'
+export {
+  FAILED_FLUSH_QUEUE,
+  FLUSH_QUEUE,
+  type FlushJobOutput,
+  type LastFlush,
+  lastFlush,
+} from './queue.ts'
 export type {
   PendingUsageTable,
   UsageSchema,

@@ -1,7 +1,5 @@
 import { setTimeout } from 'node:timers/promises'
-import { sql } from 'kysely'
 import { type Clock, type Db, type Job, PgBoss, policies, type QueueOptions } from 'pg-boss'
-import { type Connection, execute } from './connection.ts'
 import { explainDatabaseError, sqlState } from './database-error.ts'
 import { InvalidOptionError, NotMigratedError, QueuePolicyError } from './errors.ts'
 import { assertBatchSize, DEFAULT_BATCH_SIZE, type FlushPosition, type FlushResult, flush } from './flush.ts'
@@ -10,13 +8,8 @@ import { FlushLog } from './flush-log.ts'
 import { JobDatabase } from './job-database.ts'
 import type { Logger } from './logger.ts'
 import { type ConnectionPool, createPool, type OwnedPool } from './pool.ts'
+import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE, type FlushJobOutput } from './queue.ts'
 import { pendingUsageWasEmptied } from './witness.ts'
-
-/** The queue whose jobs flush; what the pg-boss dashboard shows. */
-export const FLUSH_QUEUE = 'workspace-usage-flush'
-
-/** Where a flush job goes that has failed for good; a job there is a reason to look, not to retry. */
-export const FAILED_FLUSH_QUEUE = 'workspace-usage-flush-failed'
 
 /**
  * One job queued, any number active: overlapping flushes are made safe by row locks, so the active job of a killed
@@ -45,12 +38,6 @@ const MAX_FLUSH_TIMEOUT_SECONDS = 25
 /** What a job carries: where the drain goes on. Nothing for a regular flush. */
 interface FlushJobData {
   resume?: FlushPosition | null
-}
-
-/** What a finished job shows in the dashboard and in {@link lastFlush}: the counts, and whether the batch was full. */
-export interface FlushJobOutput extends Omit<FlushResult, 'resume'> {
-  /** True if `pending_usage` was emptied since the flush before: unflushed marks of then are lost. Else absent. */
-  emptied?: boolean
 }
 
 /** Options of {@link startFlushWorker}. */
@@ -217,29 +204,6 @@ export async function installQueue(pool: ConnectionPool, logger: Logger): Promis
     return { queue: FLUSH_QUEUE, schemaVersion: (await boss.schemaVersion()) ?? 0, cron }
   } finally {
     await boss.stop({ graceful: true })
-  }
-}
-
-/** The last flush that committed. */
-export interface LastFlush extends FlushJobOutput {
-  completedAt: Date
-}
-
-/**
- * Reads the last flush that a worker completed from pg-boss, which keeps finished jobs for an hour; null if there is
- * none. A flush run by hand is not a job and does not show here.
- */
-export async function lastFlush(connection: Connection): Promise<LastFlush | null> {
-  const statement = sql<{ output: FlushJobOutput; completed_on: Date }>`
-    SELECT output, completed_on FROM pgboss.job
-    WHERE name = ${FLUSH_QUEUE} AND state = 'completed'
-    ORDER BY completed_on DESC LIMIT 1`
-  try {
-    const { rows } = await execute(connection, statement)
-    const row = rows[0]
-    return row ? { completedAt: row.completed_on, ...row.output } : null
-  } catch (error) {
-    throw explainDatabaseError(error)
   }
 }
 

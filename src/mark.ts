@@ -63,9 +63,9 @@ export async function markUsage(
  * @param source Not checked here; undefined leaves it to the column's default.
  */
 export function insertPendingUsage(ids: readonly string[], source: string | undefined): RawBuilder<unknown> {
-  const marked = sql`SELECT id FROM unnest(${ids}::uuid[]) AS marked (id) ORDER BY id`
   return source === undefined
-    ? sql`INSERT INTO pending_usage (workspace_id) ${marked} ON CONFLICT DO NOTHING`
+    ? sql`INSERT INTO pending_usage (workspace_id)
+        SELECT id FROM unnest(${ids}::uuid[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`
     : sql`INSERT INTO pending_usage (workspace_id, source)
-        SELECT id, ${source}::text FROM (${marked}) AS sorted ON CONFLICT DO NOTHING`
+        SELECT id, ${source}::text FROM unnest(${ids}::uuid[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`
 }

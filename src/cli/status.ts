@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander'
-import { lastFlush } from '../job.ts'
+import { lastFlush } from '../queue.ts'
 import { pendingStatus } from '../status.ts'
 import { type DatabaseOptions, databaseOption, withPool } from './database-option.ts'
 import { type JsonOptions, jsonOption, printJson } from './json-option.ts'

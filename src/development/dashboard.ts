@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
 import { createDashboardHandler } from '@pg-boss/dashboard/handler'
-import { FLUSH_QUEUE } from '../job.ts'
+import { FLUSH_QUEUE } from '../queue.ts'
 
 /** A dashboard that is being served. */
 export interface Dashboard extends AsyncDisposable {
