@@ -92,15 +92,21 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
   assertBatchSize(batchSize)
   assertFlushTimeout(flushTimeoutSeconds)
   const own = typeof database === 'string' ? openPool(database, logger) : undefined
+  const pool = own ?? (database as ConnectionPool)
+  // An idle connection that breaks is no failure, but ends the process if nobody listens.
+  const onIdleError = (error: Error) => logger.warn({ err: error }, 'an idle database connection broke')
+  if (!own) pool.on('error', onIdleError)
   const log = new FlushLog(logger)
+  // What the handler did in the transaction that has not ended yet.
   let inHand: { result: FlushResult; durationMs: number; emptied: boolean } | undefined
-  const jobDatabase = new JobDatabase(own ?? (database as ConnectionPool), outcome => {
-    if (!outcome.committed) log.failed(explainDatabaseError(outcome.error))
+  let thrown: unknown
+  const jobDatabase = new JobDatabase(pool, outcome => {
+    if (!outcome.committed) log.failed(explainDatabaseError(thrown ?? outcome.error))
     else if (inHand) {
       if (inHand.emptied) log.emptied()
       log.flushed(inHand.result, inHand.durationMs)
     }
-    inHand = undefined
+    inHand = thrown = undefined
   })
   const boss = new PgBoss({
     db: jobDatabase,
@@ -113,7 +119,8 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
   })
   const letGo = async () => {
     await boss.stop({ graceful: true, timeout: (flushTimeoutSeconds + COMMIT_GRACE_SECONDS) * 1_000 })
-    await own?.end()
+    if (own) await own.end()
+    else pool.removeListener('error', onIdleError)
   }
   boss.on('error', error => {
     if ('queue' in error && error.queue === FLUSH_QUEUE) log.failed(explainDatabaseError(error))
@@ -127,6 +134,24 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
     await schedule(boss, interval.cron)
     // The first flush need not wait for the cron. Before the handler, which then need not wait for its next poll.
     await boss.send(FLUSH_QUEUE)
+    const runJob = async ({ resume = null }: FlushJobData, transaction: Db): Promise<FlushJobOutput> => {
+      if (interval.deferSeconds !== null) {
+        // Before the flush and outside its transaction: a worker that is killed in mid-flush leaves the next one.
+        await boss.send(FLUSH_QUEUE, null, { startAfter: interval.deferSeconds })
+      }
+      const started = performance.now()
+      await limitStatements(transaction, flushTimeoutSeconds)
+      const connection = { query: transaction.executeSql }
+      const emptied = await pendingUsageWasEmptied(connection)
+      const result = await flush(connection, { batchSize, sources, resume })
+      inHand = { result, durationMs: performance.now() - started, emptied }
+      const { resume: next, ...output } = result
+      if (result.full) {
+        await boss.send(FLUSH_QUEUE, { resume: next }, { db: transaction, singletonKey: DRAIN_KEY })
+        boss.notifyWorker(workerId)
+      }
+      return emptied ? { ...output, emptied } : output
+    }
     const workerId: string = await boss.work(
       FLUSH_QUEUE,
       {
@@ -134,24 +159,11 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
         transactionTimeoutSeconds: Math.ceil(flushTimeoutSeconds) + COMMIT_GRACE_SECONDS,
         pollingIntervalSeconds: interval.deferSeconds === null ? 2 : 0.5,
       },
-      async ([job]: Job<FlushJobData | null>[], transaction): Promise<FlushJobOutput> => {
-        if (interval.deferSeconds !== null) {
-          // Before the flush and outside its transaction: a worker that is killed in mid-flush leaves the next one.
-          await boss.send(FLUSH_QUEUE, null, { startAfter: interval.deferSeconds })
-        }
-        const started = performance.now()
-        await limitStatements(transaction, flushTimeoutSeconds)
-        const connection = { query: transaction.executeSql }
-        const emptied = await pendingUsageWasEmptied(connection)
-        const result = await flush(connection, { batchSize, sources, resume: job?.data?.resume ?? null })
-        inHand = { result, durationMs: performance.now() - started, emptied }
-        const { resume, ...output } = result
-        if (result.full) {
-          await boss.send(FLUSH_QUEUE, { resume }, { db: transaction, singletonKey: DRAIN_KEY })
-          boss.notifyWorker(workerId)
-        }
-        return emptied ? { ...output, emptied } : output
-      },
+      ([job]: Job<FlushJobData | null>[], transaction) =>
+        runJob(job?.data ?? {}, transaction).catch(error => {
+          thrown = error
+          throw error
+        }),
     )
   } catch (error) {
     await letGo()
