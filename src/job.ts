@@ -8,7 +8,9 @@ import { FlushLog } from './flush-log.ts'
 import { JobDatabase } from './job-database.ts'
 import type { Logger } from './logger.ts'
 import { type ConnectionPool, createPool, type OwnedPool } from './pool.ts'
+import { explainPrivilegeError } from './privilege-error.ts'
 import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE, type FlushJobOutput } from './queue.ts'
+import { mayKeepQueueStats } from './queue-stats.ts'
 import { pendingUsageWasEmptied } from './witness.ts'
 
 /**
@@ -96,12 +98,23 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
   // An idle connection that breaks is no failure, but ends the process if nobody listens.
   const onIdleError = (error: Error) => logger.warn({ err: error }, 'an idle database connection broke')
   if (!own) pool.on('error', onIdleError)
+  const letGoOfPool = async () => {
+    if (own) await own.end()
+    else pool.removeListener('error', onIdleError)
+  }
+  const persistQueueStats = await mayKeepQueueStats(pool).catch(async error => {
+    await letGoOfPool()
+    throw explainDatabaseError(error)
+  })
   const log = new FlushLog(logger)
   // What the handler did in the transaction that has not ended yet.
   let inHand: { result: FlushResult; durationMs: number; emptied: boolean } | undefined
   let thrown: unknown
+  const tellFailure = async (error: unknown) => {
+    log.failed(await explainPrivilegeError(pool, explainDatabaseError(error), 'worker'))
+  }
   const jobDatabase = new JobDatabase(pool, outcome => {
-    if (!outcome.committed) log.failed(explainDatabaseError(thrown ?? outcome.error))
+    if (!outcome.committed) void tellFailure(thrown ?? outcome.error)
     else if (inHand) {
       if (inHand.emptied) log.emptied()
       log.flushed(inHand.result, inHand.durationMs)
@@ -113,17 +126,16 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
     migrate: false,
     createSchema: false,
     persistWarnings: true,
-    persistQueueStats: true,
+    persistQueueStats,
     instanceName: 'workspace-usage',
     ...(clock && { clock }),
   })
   const letGo = async () => {
     await boss.stop({ graceful: true, timeout: (flushTimeoutSeconds + COMMIT_GRACE_SECONDS) * 1_000 })
-    if (own) await own.end()
-    else pool.removeListener('error', onIdleError)
+    await letGoOfPool()
   }
   boss.on('error', error => {
-    if ('queue' in error && error.queue === FLUSH_QUEUE) log.failed(explainDatabaseError(error))
+    if ('queue' in error && error.queue === FLUSH_QUEUE) void tellFailure(error)
     else logger.error({ err: error }, 'pg-boss failed at something other than a flush')
   })
   boss.on('warning', warning => logger.warn({ ...warning }, 'pg-boss warns'))

@@ -6,13 +6,15 @@ import { PgBoss } from 'pg-boss'
 import { drain } from '../src/drain.ts'
 import { InvalidOptionError } from '../src/errors.ts'
 import { flush } from '../src/flush.ts'
-import { FLUSH_QUEUE, type FlushWorkerOptions, lastFlush, startFlushWorker } from '../src/job.ts'
+import { type FlushWorkerOptions, startFlushWorker } from '../src/job.ts'
 import type { Logger } from '../src/logger.ts'
 import { markUsage } from '../src/mark.ts'
 import { migrate, migrateDown } from '../src/migrate.ts'
 import { createPool } from '../src/pool.ts'
+import { FLUSH_QUEUE, lastFlush } from '../src/queue.ts'
 import { openPeriodRemaining, pendingStatus } from '../src/status.ts'
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from './support/database.ts'
+import { collectLog } from './support/log-lines.ts'
 
 /** Nobody listens there: whatever is sent fails with another error than the one expected. */
 const NOWHERE = 'postgres://127.0.0.1:1/nowhere'
@@ -105,26 +107,32 @@ suite('an option out of its range', () => {
 })
 
 suite('a connection string that does not parse', () => {
-  const database = 'postgres://app:not-for-any-log@host:port/database'
-  const calls = {
-    migrate: (logger: Logger) => migrate({ connectionString: database, logger }),
-    migrateDown: (logger: Logger) => migrateDown({ connectionString: database, logger }),
-    startFlushWorker: (logger: Logger) => startFlushWorker({ database, logger }),
+  const calls: Record<string, (database: string, logger: Logger) => Promise<unknown>> = {
+    migrate: (connectionString, logger) => migrate({ connectionString, logger }),
+    migrateDown: (connectionString, logger) => migrateDown({ connectionString, logger }),
+    startFlushWorker: (database, logger) => startFlushWorker({ database, logger }),
+  }
+  const strings = {
+    'with a port that is no number': 'postgres://app:not-for-any-log@host:port/database',
+    'without a scheme': 'app:not-for-any-log@host/database',
+    "in libpq's other form": 'host=host user=app password=not-for-any-log',
   }
   for (const [name, call] of Object.entries(calls)) {
-    test(`is refused by ${name}, which shows it neither in the error nor in the log`, async () => {
-      const lines: unknown[] = []
-      await assert.rejects(call(loggerTo(lines)), error => {
-        assert.ok(error instanceof InvalidOptionError)
-        assert.equal(
-          error.message,
-          'connectionString is "(not shown, it may hold a password)"; allowed: a URL such as ' +
-            'postgres://user:password@host:5432/database.',
-        )
-        assert.doesNotMatch(inspect([error, lines], { depth: null, showHidden: true }), /not-for-any-log/)
-        return true
+    for (const [how, database] of Object.entries(strings)) {
+      test(`${how} is refused by ${name}, and shown neither in the error nor in the log`, async () => {
+        const { logger, lines } = collectLog()
+        await assert.rejects(call(database, logger), error => {
+          assert.ok(error instanceof InvalidOptionError)
+          assert.equal(
+            error.message,
+            'connectionString is "(not shown, it may hold a password)"; allowed: a URL such as ' +
+              'postgres://user:password@host:5432/database.',
+          )
+          assert.doesNotMatch(inspect([error, lines], { depth: null, showHidden: true }), /not-for-any-log/)
+          return true
+        })
       })
-    })
+    }
   }
 })
 
@@ -229,14 +237,9 @@ suite('a session that can only read', () => {
 })
 
 async function startWorker(options: Partial<FlushWorkerOptions>): Promise<void> {
-  const worker = await startFlushWorker({ database: NOWHERE, logger: loggerTo([]), ...options })
+  const worker = await startFlushWorker({ database: NOWHERE, logger: collectLog().logger, ...options })
   // It should not have started; running on, it would keep this process.
   await worker.stop()
-}
-
-function loggerTo(lines: unknown[]): Logger {
-  const log = (fields: object, message: string) => lines.push({ fields, message })
-  return { debug: log, info: log, warn: log, error: log }
 }
 
 function notMigrated(missing: string) {

@@ -23,6 +23,12 @@ CREATE UNLOGGED TABLE pending_usage (
   vacuum_truncate=off
 );
 
+CREATE UNLOGGED TABLE pending_usage_witness (
+  present boolean DEFAULT true NOT NULL,
+  CONSTRAINT pending_usage_witness_pkey PRIMARY KEY (present),
+  CONSTRAINT pending_usage_witness_single CHECK (present)
+);
+
 CREATE TABLE workspace_usage (
   workspace_id uuid NOT NULL,
   source text NOT NULL,
@@ -45,24 +51,30 @@ ALTER TABLE workspace_usage
 
 CREATE VIEW workspace_activity AS
  WITH RECURSIVE period(period_end) AS (
-         SELECT min(pending_usage.period_end) AS min
+        ( SELECT pending_usage.period_end
            FROM pending_usage
+          ORDER BY pending_usage.period_end
+         LIMIT 1)
         UNION ALL
-         SELECT ( SELECT min(later.period_end) AS min
-                   FROM pending_usage later
-                  WHERE (later.period_end > period.period_end)) AS min
-           FROM period
-          WHERE (period.period_end IS NOT NULL)
+         SELECT next.period_end
+           FROM (period
+             CROSS JOIN LATERAL ( SELECT u.period_end
+                   FROM pending_usage u
+                  WHERE (u.period_end > period.period_end)
+                  ORDER BY u.period_end
+                 LIMIT 1) next)
         )
  SELECT w.id AS workspace_id,
-    GREATEST(w.last_used_at, f.last_used_at, LEAST(p.period_end, statement_timestamp())) AS last_used_at,
         CASE
-            WHEN ((p.period_end IS NOT NULL) AND (LEAST(p.period_end, statement_timestamp()) >= COALESCE(GREATEST(w.last_used_at, f.last_used_at), '-infinity'::timestamp with time zone))) THEN p.source
-            WHEN (f.last_used_at >= COALESCE(w.last_used_at, '-infinity'::timestamp with time zone)) THEN f.source
-            ELSE NULL::text
+            WHEN live.pending THEN LEAST(p.period_end, statement_timestamp())
+            ELSE w.last_used_at
+        END AS last_used_at,
+        CASE
+            WHEN live.pending THEN p.source
+            ELSE f.source
         END AS source,
-    COALESCE((p.period_end > GREATEST(w.last_used_at, f.last_used_at)), (p.period_end IS NOT NULL)) AS pending
-   FROM ((workspaces w
+    live.pending
+   FROM (((workspaces w
      LEFT JOIN ( SELECT DISTINCT ON (pending_usage.workspace_id) pending_usage.workspace_id,
             pending_usage.period_end,
             pending_usage.source
@@ -70,15 +82,64 @@ CREATE VIEW workspace_activity AS
           WHERE (pending_usage.period_end = ANY (ARRAY( SELECT period.period_end
                    FROM period)))
           ORDER BY pending_usage.workspace_id, pending_usage.period_end DESC, pending_usage.source) p ON ((p.workspace_id = w.id)))
-     LEFT JOIN ( SELECT DISTINCT ON (workspace_usage.workspace_id) workspace_usage.workspace_id,
+     LEFT JOIN ( SELECT workspace_usage.workspace_id,
             workspace_usage.last_used_at,
-            workspace_usage.source
+            min(workspace_usage.source) AS source
            FROM workspace_usage
-          ORDER BY workspace_usage.workspace_id, workspace_usage.last_used_at DESC, workspace_usage.source) f ON ((f.workspace_id = w.id)));
+          GROUP BY workspace_usage.workspace_id, workspace_usage.last_used_at) f ON (((f.workspace_id = w.id) AND (f.last_used_at = w.last_used_at))))
+     CROSS JOIN LATERAL ( SELECT ((p.period_end IS NOT NULL) AND COALESCE((p.period_end > w.last_used_at), true)) AS pending) live);
+
+CREATE VIEW workspace_activity_by_source AS
+ WITH RECURSIVE period(period_end) AS (
+        ( SELECT pending_usage.period_end
+           FROM pending_usage
+          ORDER BY pending_usage.period_end
+         LIMIT 1)
+        UNION ALL
+         SELECT next.period_end
+           FROM (period
+             CROSS JOIN LATERAL ( SELECT u.period_end
+                   FROM pending_usage u
+                  WHERE (u.period_end > period.period_end)
+                  ORDER BY u.period_end
+                 LIMIT 1) next)
+        )
+ SELECT latest.workspace_id,
+    latest.source,
+        CASE
+            WHEN live.pending THEN LEAST(latest.period_end, statement_timestamp())
+            ELSE latest.last_used_at
+        END AS last_used_at,
+    live.pending
+   FROM (( SELECT used.workspace_id,
+            used.source,
+            max(used.period_end) AS period_end,
+            max(used.last_used_at) AS last_used_at
+           FROM ( SELECT workspace_usage.workspace_id,
+                    workspace_usage.source,
+                    NULL::timestamp with time zone AS period_end,
+                    workspace_usage.last_used_at
+                   FROM workspace_usage
+                UNION ALL
+                 SELECT pending_usage.workspace_id,
+                    pending_usage.source,
+                    pending_usage.period_end,
+                    NULL::timestamp with time zone AS timestamptz
+                   FROM pending_usage
+                  WHERE (pending_usage.period_end = ANY (ARRAY( SELECT period.period_end
+                           FROM period)))) used
+          GROUP BY used.workspace_id, used.source) latest
+     CROSS JOIN LATERAL ( SELECT ((latest.period_end IS NOT NULL) AND COALESCE((latest.period_end > latest.last_used_at), true)) AS pending) live);
 
 COMMENT ON TABLE pending_usage IS 'Marks that are not flushed yet: INSERT (workspace_id[, source]) … ON CONFLICT DO NOTHING, nothing else. UNLOGGED: emptied by a crash of the server.';
 
+COMMENT ON TABLE pending_usage_witness IS 'One row. Where it is missing, pending_usage was emptied by a crash of the server or the promotion of a standby; the next flush says so and puts it back.';
+
 COMMENT ON FUNCTION usage_period_end() IS 'End of the period that the running statement falls in; always in the future. The length of a period is defined here only.';
+
+COMMENT ON VIEW workspace_activity IS 'Last use of each workspace, pending use included. source is null if the workspace was never used or it is not known who did.';
+
+COMMENT ON VIEW workspace_activity_by_source IS 'Last use of each workspace by each source, pending use included; also of ids that are marked and not in workspaces.';
 
 COMMENT ON TABLE workspace_usage IS 'When each source last used each workspace, as flushed. Written by the flush only.';
 

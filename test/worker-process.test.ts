@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
-import { FLUSH_QUEUE } from '../src/job.ts'
+import { FLUSH_QUEUE } from '../src/queue.ts'
 import { createTestDatabase } from './support/database.ts'
 import { closeFlushGate } from './support/flush-gate.ts'
 import { flushJobs } from './support/jobs.ts'

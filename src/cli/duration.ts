@@ -7,7 +7,9 @@ export function parseDuration(text: string): number {
   const [, count, unit] = /^(\d{1,9})([smhdw])$/.exec(text.trim()) ?? []
   const seconds = Number(count) * SECONDS[unit as keyof typeof SECONDS]
   if (!(seconds >= 1)) {
-    throw new InvalidArgumentError(`"${text}" is not a duration; allowed: 45s, 90m, 12h, 30d, 2w and the like.`)
+    throw new InvalidArgumentError(
+      `"${text}" is not a duration; allowed: 45s, 90m, 12h, 30d, 2w and the like.`,
+    )
   }
   return seconds
 }

@@ -32,7 +32,7 @@ export function explainCommand(): Command {
 
 function print({ workspaceId, exists, lastUsedAt, sources, asOf }: UsageExplanation): void {
   const ago = (time: Date) => `${formatAge((asOf.getTime() - time.getTime()) / 1_000)} ago`
-  if (!exists) console.error(`no such workspace: ${workspaceId}`)
+  if (!exists) console.error(`error: no such workspace: ${workspaceId}`)
   else if (lastUsedAt === null) console.log(`workspace ${workspaceId}: never used`)
   else console.log(`workspace ${workspaceId}: last used ${ago(lastUsedAt)}, ${formatTime(lastUsedAt)}`)
   if (exists && lastUsedAt !== null && !(sources[0] && sources[0].lastUsedAt >= lastUsedAt)) {
@@ -42,12 +42,7 @@ function print({ workspaceId, exists, lastUsedAt, sources, asOf }: UsageExplanat
   if (!exists) console.error('It is being marked all the same; the next flush drops these marks:')
   const table = new Table({ head: ['source', 'last used', 'ago', 'state'], style: { head: [], border: [] } })
   for (const { source, lastUsedAt, pending } of sources) {
-    table.push([
-      printable(source),
-      formatTime(lastUsedAt),
-      ago(lastUsedAt),
-      pending ? 'pending' : 'flushed',
-    ])
+    table.push([printable(source), formatTime(lastUsedAt), ago(lastUsedAt), pending ? 'pending' : 'flushed'])
   }
   console.log(table.toString())
 }

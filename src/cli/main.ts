@@ -1,10 +1,14 @@
 #!/usr/bin/env node
 import { createRequire } from 'node:module'
 import { Command, CommanderError } from 'commander'
+import { explainCommand } from './explain.ts'
 import { describeFailure } from './failure.ts'
 import { flushCommand } from './flush.ts'
+import { grantCommand } from './grant.ts'
+import { idleCommand } from './idle.ts'
 import { markCommand } from './mark.ts'
 import { migrateCommand } from './migrate.ts'
+import { revokeCommand } from './revoke.ts'
 import { statusCommand } from './status.ts'
 import { removeUnsetVariables } from './unset-variables.ts'
 import { workerCommand } from './worker.ts'
@@ -16,9 +20,18 @@ const program = new Command('workspace-usage')
   .version(version)
   .addHelpText('after', '\nExit codes: 0 success, 1 failure, 2 wrong usage.')
 
-for (const command of [migrateCommand(), workerCommand(), markCommand(), flushCommand(), statusCommand()]) {
-  program.addCommand(command)
-}
+const commands = [
+  migrateCommand(),
+  workerCommand(),
+  markCommand(),
+  flushCommand(),
+  statusCommand(),
+  explainCommand(),
+  idleCommand(),
+  grantCommand(),
+  revokeCommand(),
+]
+for (const command of commands) program.addCommand(command)
 for (const command of [program, ...program.commands]) {
   command.exitOverride().showHelpAfterError('(--help tells what is allowed)')
   removeUnsetVariables(command)

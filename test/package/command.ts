@@ -12,15 +12,19 @@ export interface Output {
 /** A program ended with something other than 0; the message holds all it printed. */
 export class CommandError extends Error {
   override readonly name = 'CommandError'
-  readonly code: number | null
-  readonly stdout: string
-  readonly stderr: string
+  readonly #output: Output
 
-  constructor(command: string, code: number | null, { stdout, stderr }: Output) {
-    super(`${command} ended with ${code}:\n${stdout}\n${stderr}`)
-    this.code = code
-    this.stdout = stdout
-    this.stderr = stderr
+  constructor(command: string, code: number | null, output: Output) {
+    super(`${command} ended with ${code}:\n${output.stdout}\n${output.stderr}`)
+    this.#output = output
+  }
+
+  get stdout(): string {
+    return this.#output.stdout
+  }
+
+  get stderr(): string {
+    return this.#output.stderr
   }
 }
 
@@ -55,8 +59,12 @@ export async function command(file: string, args: string[], options: CommandOpti
     output.stderr += String(error)
     resolve(null)
   })
+  let running = child.pid !== undefined
+  child.once('exit', () => {
+    running = false
+  })
   const kill = () => {
-    if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, 'SIGKILL')
+    if (running) process.kill(-child.pid!, 'SIGKILL')
   }
   atEnd(kill)
   const timer = setTimeout(kill, timeoutMs)
@@ -67,7 +75,14 @@ export async function command(file: string, args: string[], options: CommandOpti
 }
 
 function environment(): NodeJS.ProcessEnv {
-  const foreign = [SERVER_VARIABLE, RUN_VARIABLE, 'DATABASE_URL', 'INIT_CWD', 'NODE_TEST_CONTEXT', 'NODE_OPTIONS']
+  const foreign = [
+    SERVER_VARIABLE,
+    RUN_VARIABLE,
+    'DATABASE_URL',
+    'INIT_CWD',
+    'NODE_TEST_CONTEXT',
+    'NODE_OPTIONS',
+  ]
   const ours = Object.entries(process.env).filter(
     ([name]) => !foreign.includes(name) && !/^(PG|WORKSPACE_USAGE_|npm_(package|lifecycle)_)/.test(name),
   )

@@ -48,22 +48,27 @@ export async function packCopy(directory: string): Promise<PackedPackage> {
 }
 
 /**
- * Makes a project with that manifest and installs its dependencies.
- * @returns undefined, and why, if the registry can't be reached; @throws CommandError for any other failure
+ * Makes a project with that manifest, and files copied from `sources`, and installs its dependencies.
+ * @returns why not, if the registry can't be reached or lacks what is `optional`, else undefined
+ * @throws CommandError if it fails for any other reason
  */
-export async function installProject(directory: string, manifest: object): Promise<string | undefined> {
+export async function installProject(
+  directory: string,
+  manifest: object,
+  { sources, optional = false }: { sources?: string; optional?: boolean } = {},
+): Promise<string | undefined> {
   await mkdir(directory)
-  await writeFile(
-    join(directory, 'package.json'),
-    JSON.stringify({ private: true, type: 'module', ...manifest }),
-  )
+  if (sources !== undefined) await cp(sources, directory, { recursive: true })
+  const text = JSON.stringify({ private: true, type: 'module', ...manifest })
+  await writeFile(join(directory, 'package.json'), text)
   try {
-    await command('npm', [...INSTALL], { cwd: directory })
+    await command('npm', INSTALL, { cwd: directory })
     return undefined
   } catch (error) {
-    const reason = error instanceof CommandError ? UNREACHABLE.exec(error.stderr)?.[0] : undefined
-    if (reason === undefined) throw error
-    return `the package registry can't be reached (${reason})`
+    const code = error instanceof CommandError ? /\bcode (E\w+)/.exec(error.stderr)?.[1] : undefined
+    if (code && UNREACHABLE.includes(code)) return `the package registry can't be reached (${code})`
+    if (code && optional && LACKING.includes(code)) return `the package registry lacks it (${code})`
+    throw error
   }
 }
 
@@ -86,6 +91,17 @@ const INSTALL = [
   '--fetch-retry-mintimeout=1000',
 ]
 
-/** The codes of npm for a registry that is not there, as opposed to one that says no. */
-const UNREACHABLE =
-  /\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|ERR_SOCKET_TIMEOUT)\b/
+/** npm's codes for a registry that is not there, as opposed to one that says no. */
+const UNREACHABLE = [
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ETIMEDOUT',
+  'ENETUNREACH',
+  'EHOSTUNREACH',
+  'ENOTCACHED',
+]
+
+/** npm's codes for a package, or a version of it for this platform, that does not exist. */
+const LACKING = ['E404', 'ETARGET', 'EBADPLATFORM']

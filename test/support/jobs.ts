@@ -1,5 +1,5 @@
 import type { Queryable } from '../../src/connection.ts'
-import { FLUSH_QUEUE, type FlushJobOutput } from '../../src/job.ts'
+import { FLUSH_QUEUE, type FlushJobOutput } from '../../src/queue.ts'
 
 /** A flush job as pg-boss stores it. */
 export interface FlushJob {

@@ -1,0 +1,100 @@
+/*
+ * The tracker as one would write it first: it looks at the clock at every mark, so that there is nothing to prove
+ * later. The real one must send the very same ids at the very same times. Times are milliseconds.
+ */
+
+/** What a mark came to. */
+export type Outcome = 'deduplicated' | 'pending' | 'dropped'
+
+/** A model of `UsageTracker`, told of all that happens to that. */
+export class ModelTracker {
+  readonly counts = { deduplicated: 0, stored: 0, dropped: 0, failedAttempts: 0 }
+  readonly #maxPending: number
+  readonly #stored = new Set<string>()
+  #period: string | undefined
+  #openUntil = Number.NEGATIVE_INFINITY
+  #waiting = new Set<string>()
+  /** The ids of the statement under way, or of the failed one that is to be tried again. */
+  #batch = new Set<string>()
+  #sentAt: number | undefined
+  /** Ids of the statement under way that were marked since it was sent. */
+  #again = new Set<string>()
+
+  constructor(maxPending: number) {
+    this.#maxPending = maxPending
+  }
+
+  /** Distinct ids that are not known to be stored. */
+  get pending(): Set<string> {
+    return new Set([...this.#waiting, ...this.#batch])
+  }
+
+  /** Marks that are not known to be stored. */
+  get pendingMarks(): number {
+    return this.#waiting.size + this.#batch.size + this.#again.size
+  }
+
+  mark(id: string, now: number): Outcome {
+    this.#lookAtClock(now)
+    const outcome = this.#mark(id)
+    if (outcome !== 'pending') this.counts[outcome]++
+    return outcome
+  }
+
+  /** A statement is sent; returns the ids that it must carry. */
+  send(now: number): string[] {
+    if (this.#batch.size === 0) {
+      this.#batch = this.#waiting
+      this.#waiting = new Set()
+    }
+    this.#sentAt = now
+    return [...this.#batch]
+  }
+
+  succeed(answer: { remaining_ms: number; period: string }, now: number): void {
+    this.#lookAtClock(now)
+    if (answer.period !== this.#period) this.#stored.clear()
+    this.#period = answer.period
+    this.#openUntil = this.#sentAt! + answer.remaining_ms
+    if (now < this.#openUntil) {
+      for (const id of this.#batch) this.#stored.add(id)
+      this.counts.deduplicated += this.#again.size
+    } else {
+      this.#stored.clear()
+      for (const id of this.#again) this.#waiting.add(id)
+    }
+    this.#again.clear()
+    this.counts.stored += this.#batch.size
+    this.#batch = new Set()
+    this.#sentAt = undefined
+  }
+
+  fail(): void {
+    this.forget()
+    this.counts.failedAttempts++
+    this.counts.deduplicated += this.#again.size
+    this.#again.clear()
+    this.#sentAt = undefined
+  }
+
+  /** A connection broke. */
+  forget(): void {
+    this.#stored.clear()
+  }
+
+  #mark(id: string): Outcome {
+    if (this.#stored.has(id) || this.#waiting.has(id)) return 'deduplicated'
+    if (this.#batch.has(id)) {
+      if (this.#sentAt === undefined || this.#again.has(id)) return 'deduplicated'
+      this.#again.add(id)
+      return 'pending'
+    }
+    if (this.#waiting.size + this.#batch.size >= this.#maxPending) return 'dropped'
+    this.#waiting.add(id)
+    return 'pending'
+  }
+
+  #lookAtClock(now: number): void {
+    if (now >= this.#openUntil) this.#stored.clear()
+  }
+}

@@ -1,0 +1,50 @@
+import { mock } from 'node:test'
+
+/** A clock that stands still unless told, in place of `performance.now` and `setTimeout` of this process. */
+export class VirtualTime implements Disposable {
+  now = 0
+  #timers: { at: number; run: () => void }[] = []
+  readonly #mocks = [
+    mock.method(performance, 'now', () => this.now),
+    mock.method(globalThis, 'setTimeout', (run: () => void, delay: number) => this.after(delay, run)),
+    mock.method(globalThis, 'clearTimeout', (timer: unknown) => {
+      this.#timers = this.#timers.filter(other => other !== timer)
+    }),
+  ]
+
+  /** Runs a function later. */
+  after(delay: number, run: () => void): object {
+    const timer = { at: this.now + delay, run, unref: () => timer }
+    this.#timers.push(timer)
+    return timer
+  }
+
+  /** Lets time pass; each timer runs when it is due, and what it sets off is done before the next. */
+  async pass(duration: number): Promise<void> {
+    const end = this.now + duration
+    await settle()
+    for (;;) {
+      const next = this.#timers.filter(({ at }) => at <= end).sort((one, other) => one.at - other.at)[0]
+      if (next === undefined) break
+      this.#timers = this.#timers.filter(timer => timer !== next)
+      this.now = Math.max(this.now, next.at)
+      next.run()
+      await settle()
+    }
+    this.now = end
+  }
+
+  /** Lets time pass while nothing else gets to run, as a busy event loop does. */
+  block(duration: number): void {
+    this.now += duration
+  }
+
+  [Symbol.dispose](): void {
+    for (const { mock } of this.#mocks) mock.restore()
+  }
+}
+
+/** Runs all microtasks there are. */
+function settle(): Promise<void> {
+  return new Promise(resolve => setImmediate(resolve))
+}
