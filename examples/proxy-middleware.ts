@@ -28,9 +28,9 @@ function workspaceOf({ url = '', headers }: IncomingMessage): string | undefined
 }
 
 /**
- * The middleware, in the form that Express and its like take. It waits for nothing, and an outage of the database
- * neither slows nor fails a request. Where a connection stays open for hours, call `mark` for each piece of data on
- * it as well: repeats within a period stay in this process.
+ * The middleware, in the form that Express and its like take. It waits for nothing, and an outage of the
+ * database neither slows nor fails a request. Where a connection stays open for hours, call `mark` for each
+ * piece of data on it as well: repeats within a period stay in this process.
  */
 function markWorkspace(request: IncomingMessage, response: ServerResponse, next: () => void): void {
   const id = workspaceOf(request)
@@ -63,7 +63,7 @@ server.listen(Number(PORT))
 await once(server, 'listening')
 console.log(`listening on port ${(server.address() as AddressInfo).port}`)
 
-// First no more requests, then no more marks, then no more connections. After that nothing keeps the process alive.
+// First no more requests, then no more marks, then no more connections; nothing keeps the process alive then.
 process.once('SIGTERM', async () => {
   server.close()
   await once(server, 'close')

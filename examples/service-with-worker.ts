@@ -1,6 +1,6 @@
 /*
- * A service that runs the flush worker inside itself, beside its normal work: here, to tell when a workspace was last
- * used.
+ * A service that runs the flush worker inside itself, beside its normal work: here, to tell when a workspace
+ * was last used.
  *
  *     DATABASE_URL=postgres://… npx workspace-usage migrate
  *     DATABASE_URL=postgres://… PORT=8080 node examples/service-with-worker.ts
@@ -25,7 +25,7 @@ import {
 const { DATABASE_URL, PORT = '8080', FLUSH_INTERVAL = '60' } = process.env
 const logger = pino()
 
-// The pool is the service's. The worker takes up to four of its connections, and adds no listener for its errors.
+// The pool is the service's, errors of its idle connections too. The worker takes up to four of them.
 const pool = new pg.Pool({ connectionString: DATABASE_URL, max: 10 })
 pool.on('error', error => logger.warn({ err: error }, 'an idle database connection broke'))
 const db = new Kysely<UsageSchema>({ dialect: new PostgresDialect({ pool }) })

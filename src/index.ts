@@ -5,6 +5,7 @@
  * {@link startFlushWorker} on a schedule, {@link flush} and {@link drain} by hand. Deployment: {@link migrate}.
  */
 
+export type { Clock } from './clock.ts'
 export type { Connection, KyselyExecutor, Queryable } from './connection.ts'
 export { type DrainOptions, type DrainResult, drain } from './drain.ts'
 export * from './errors.ts'

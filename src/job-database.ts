@@ -100,7 +100,7 @@ export class JobDatabase {
   async setSessionStatements(statements: string[]): Promise<void> {
     if (this.#prepareSession) this.#pool.removeListener('connect', this.#prepareSession)
     this.#prepareSession = client => {
-      for (const statement of statements) client.query(statement).catch(() => {})
+      client.query(statements.join('; ')).catch(() => {})
     }
     if (statements.length > 0) this.#pool.on('connect', this.#prepareSession)
   }

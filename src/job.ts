@@ -1,5 +1,6 @@
 import { setTimeout } from 'node:timers/promises'
-import { type Clock, type Db, type Job, PgBoss, policies, type QueueOptions } from 'pg-boss'
+import { type Db, type Job, PgBoss, policies, type QueueOptions } from 'pg-boss'
+import type { Clock } from './clock.ts'
 import { explainDatabaseError, sqlState } from './database-error.ts'
 import { InvalidOptionError, NotMigratedError, QueuePolicyError } from './errors.ts'
 import { assertBatchSize, DEFAULT_BATCH_SIZE, type FlushPosition, type FlushResult, flush } from './flush.ts'

@@ -10,7 +10,7 @@ const ID = randomUUID()
 /** Nobody listens there. */
 const UNREACHABLE = await commandLineUrl('postgres://127.0.0.1:1/nowhere')
 
-suite('wrong usage ends with 2, before anything is sent', () => {
+suite('wrong usage ends with 2, before anything is sent', { concurrency: 2 }, () => {
   const hint = '(--help tells what is allowed)'
   const cases: { args: string[]; env?: Record<string, string>; stderr: string | RegExp }[] = [
     { args: [], stderr: /^Usage: workspace-usage / },
@@ -87,7 +87,7 @@ suite('wrong usage ends with 2, before anything is sent', () => {
   }
 })
 
-suite('a failure ends with 1', () => {
+suite('a failure ends with 1', { concurrency: 2 }, () => {
   const refused = { code: 1, stdout: '' }
 
   for (const args of [['migrate'], ['mark', ID], ['flush'], ['status'], ['worker']]) {

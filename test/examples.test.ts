@@ -36,7 +36,7 @@ test('the proxy marks the workspace of each request, and on SIGTERM finishes wha
     return (await lastUsedAt(pool, ids.slice(0, 2))).every(used => used !== null)
   })
 
-  // Marks can't be stored now, so the second one waits in the proxy; and workspaces take their time to answer.
+  // Marks can't be stored now, so the second one waits in the proxy; and workspaces answer when told to.
   const keeper = await database.connect()
   t.after(() => keeper.end())
   await keeper.query('BEGIN; LOCK pending_usage IN ACCESS EXCLUSIVE MODE')

@@ -66,13 +66,18 @@ suite('idleWorkspaces', () => {
 
   test('goes on behind its place whatever the format of times in the session', async () => {
     const created = await createWorkspaces(pool, 5)
-    await pool.query(`UPDATE workspaces SET last_used_at = now() - interval '1 h'`)
+    await pool.query(`UPDATE workspaces SET last_used_at = '2026-02-03 04:05:06Z'`)
     const client = await pool.connect()
     try {
       await client.query(
         `SET DateStyle = 'SQL, DMY'; SET TimeZone = 'America/St_Johns'; SET extra_float_digits = 0`,
       )
-      assert.deepEqual(await ids(client, { idleForSeconds: 1, pageSize: 2 }), created)
+      const listed = await all(client, { idleForSeconds: 1, pageSize: 2 })
+      const at = new Date('2026-02-03T04:05:06Z')
+      assert.deepEqual(
+        listed.map(({ workspaceId, lastUsedAt }) => [workspaceId, lastUsedAt]),
+        created.map(id => [id, at]),
+      )
     } finally {
       client.release(true)
     }

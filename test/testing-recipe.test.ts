@@ -1,6 +1,7 @@
 /*
- * How a project's own tests of what it does with workspace-usage stay deterministic; the README tells it in short. All
- * that is used here is the package's own, pg-boss's TestClock, and a database of the test's own that was migrated.
+ * How a project's own tests of what it does with workspace-usage stay deterministic; the README tells it in
+ * short. It takes the package's own API, pg-boss's TestClock, and a migrated database that the test has to
+ * itself.
  */
 
 import assert from 'node:assert/strict'
@@ -14,7 +15,7 @@ import { createWorkspaces, lastUsedAt } from './support/seed.ts'
 
 const { pool, connectionString } = await createTestDatabase()
 
-// Once, after migrating: periods of 100 ms. Their length is defined here and nowhere else, so clients need no option.
+// Once, after migrating: periods of 100 ms. Their length is defined here only, so no client needs an option.
 await pool.query(`
   CREATE OR REPLACE FUNCTION usage_period_end() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT to_timestamp((floor(extract(epoch FROM statement_timestamp()) / 0.1) + 1) * 0.1)
@@ -24,7 +25,7 @@ beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
 })
 
-/** Waits until what was marked may be flushed. What it asks is the state itself, so nothing depends on timing. */
+/** Waits until what was marked may be flushed. It asks for that state, so nothing depends on timing. */
 async function untilPeriodClosed(db: Connection): Promise<void> {
   await until('no mark is in the open period', async () => (await pendingStatus(db)).open === 0)
 }

@@ -147,6 +147,8 @@ class Run implements Disposable {
   }
 
   mark(spelling: string): void {
+    // No mark is at the very instant of what happened before.
+    this.time.block(0.001)
     this.#marks++
     this.#tracker.mark(spelling)
     const id = spelling.toLowerCase()
@@ -237,10 +239,8 @@ class Run implements Disposable {
       let stored = markedAt
       for (const { ids, sentAt, storedAt, answeredAt, openUntil } of this.server.arrivals) {
         if (answeredAt === undefined || answeredAt < markedAt || !ids.includes(id)) continue
-        // Where the event loop is blocked, a mark that was in time may have been made again.
-        if (answeredAt === markedAt && !this.#model) continue
         stored = storedAt!
-        if (sentAt > markedAt || answeredAt < openUntil!) break
+        if (sentAt >= markedAt || answeredAt < openUntil!) break
       }
       const periodEnd = this.server.periodEnds.get(id) ?? 0
       assert.ok(

@@ -31,13 +31,16 @@ export class CommandError extends Error {
 /** How to run a program. */
 export interface CommandOptions {
   cwd: string
-  /** Added to our own environment, of which everything that names a database or this package's scripts is left out. */
+  /** Added to our own environment, without what in that names a database or this package's scripts. */
   env?: Record<string, string>
   /** After which it and its children are killed. Default 60 s, less than the test runner gives a file. */
   timeoutMs?: number
 }
 
-/** Runs a program, with the Node that runs this test first in PATH. @throws CommandError unless it ends with 0 */
+/**
+ * Runs a program, with the Node that runs this test first in PATH.
+ * @throws CommandError unless it ends with 0
+ */
 export async function command(file: string, args: string[], options: CommandOptions): Promise<Output> {
   const { cwd, env, timeoutMs = 60_000 } = options
   const child = spawn(file, args, {

@@ -29,7 +29,7 @@ export async function temporaryDirectory(): Promise<string> {
   return directory
 }
 
-/** Packs a copy of the tree, because packing builds `dist/`, which nobody expects a test to do in their tree. */
+/** Packs a copy of the tree, for packing builds `dist/`, which no test should do in the tree itself. */
 export async function packCopy(directory: string): Promise<PackedPackage> {
   const copy = join(directory, 'copy')
   const left = ['node_modules', 'dist', '.git'].map(name => join(ROOT, name))

@@ -1,6 +1,6 @@
 /*
- * Of a project that has neither `@types/pg` nor `@types/node`: only compiled, to show that the package's types need no
- * others. Its connection is made by hand, as PGlite's or a wrapper's would be.
+ * Of a project that has neither `@types/pg` nor `@types/node`: only compiled, to show that the package's
+ * types need no others. Its connection is made by hand, as a wrapper's would be.
  */
 
 import * as usage from 'workspace-usage'

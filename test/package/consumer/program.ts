@@ -1,6 +1,7 @@
 /*
- * A program of somebody who installed the package: the test compiles it against the package's types, and runs it on
- * the database of DATABASE_URL. It uses the public API with each kind of connection, and prints what came of it.
+ * A program of somebody who installed the package: the test compiles it against the package's types, and runs
+ * it on the database of DATABASE_URL. It uses the public API with each kind of connection, and prints what
+ * came of it.
  */
 
 import { Kysely, PostgresDialect } from 'kysely'

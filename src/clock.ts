@@ -1,0 +1,12 @@
+/**
+ * pg-boss's clock, by its shape: with pg-boss's own type in a signature, whoever compiles against this package would
+ * compile pg-boss's types as well, which need `@types/node`, `@types/pg` and `skipLibCheck`.
+ */
+export interface Clock {
+  /** Milliseconds since 1970. */
+  now(): number
+  setTimeout(run: () => void, ms: number): unknown
+  clearTimeout(timer: unknown): void
+  setInterval(run: () => void, ms: number): unknown
+  clearInterval(timer: unknown): void
+}

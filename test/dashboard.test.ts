@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { test } from 'node:test'
+import { startDashboard } from '../src/development/dashboard.ts'
+import { startFlushWorker } from '../src/job.ts'
+import { markUsage } from '../src/mark.ts'
+import { pendingStatus } from '../src/status.ts'
+import { createTestDatabase } from './support/database.ts'
+import { flushJobs } from './support/jobs.ts'
+import { collectLog } from './support/log-lines.ts'
+import { setPeriodLength } from './support/period.ts'
+import { until } from './support/poll.ts'
+import { createWorkspaces, pendingCount } from './support/seed.ts'
+
+test('the dashboard shows the queue, and what each finished flush did', async () => {
+  const { pool, connectionString } = await createTestDatabase()
+  await setPeriodLength(pool, 0.1)
+  const ids = await createWorkspaces(pool, 1_234)
+  const deleted = Array.from({ length: 111 }, () => randomUUID())
+  await markUsage(pool, [...ids, ...deleted], { source: 'ssh' })
+  await until('the period has closed', async () => (await pendingStatus(pool)).closed === 1_345)
+  {
+    await using _worker = await startFlushWorker({ database: connectionString, logger: collectLog().logger })
+    await until('the marks are flushed', async () => (await pendingCount(pool)) === 0)
+  }
+  const [job] = await flushJobs(pool)
+  assert.equal(job!.state, 'completed')
+
+  await using dashboard = await startDashboard(connectionString)
+  const page = async (path: string) => {
+    const response = await fetch(new URL(path, dashboard.url))
+    const html = await response.text()
+    assert.equal(response.status, 200, html)
+    return textOf(html)
+  }
+
+  assert.match(await page('/queues'), / workspace-usage-flush short /)
+  assert.match(await page('/queues'), / workspace-usage-flush-failed standard /)
+  assert.match(
+    await page(dashboard.url),
+    / workspace-usage-flush .* short policy .* dead letter → workspace-usage-flush-failed /,
+  )
+
+  // Not the page of the job itself: for that the dashboard wants the very pg-boss that it was built with.
+  const finished = new URL(dashboard.url)
+  finished.searchParams.set('state', 'completed')
+  for (const column of ['id', 'output.flushed', 'output.workspaces', 'output.updated', 'output.unknown']) {
+    finished.searchParams.append('col', column)
+  }
+  assert.ok((await page(finished.href)).includes(` ${job!.id} 1345 1234 1234 111 `))
+})
+
+function textOf(html: string): string {
+  return html
+    .replaceAll(/<script.*?<\/script>/gs, ' ')
+    .replaceAll(/<[^>]+>/g, ' ')
+    .replaceAll(/\s+/g, ' ')
+}
