@@ -1,32 +1,28 @@
 import type { Queryable } from '../../src/connection.ts'
 
-/** A statement of a tracker: the ids it carried, and how long it took by this process's wall clock. */
+/** A statement of a tracker. Times are milliseconds since 1970, by this process's clock. */
 export interface SentStatement {
   ids: string[]
   sentAt: number
   /** Undefined until it has succeeded. */
   answeredAt: number | undefined
-  /** Undefined unless it has failed. */
-  failedAt: number | undefined
+  /** How long the tracker may believe what this stored, counted from `sentAt`. */
+  remainingMs: number
 }
 
-/** A connection that notes what a tracker sends over it, and sends it on. */
+/** A connection that notes what a tracker sends over it, and sends it on. Its errors are those of the other. */
 export function noteStatements(connection: Queryable): Queryable & { sent: SentStatement[] } {
   const sent: SentStatement[] = []
-  return {
+  return Object.assign(Object.create(connection), {
     sent,
-    async query(text, values) {
-      const ids = values!.find(value => Array.isArray(value)) as string[]
-      const statement: SentStatement = { ids, sentAt: Date.now(), answeredAt: undefined, failedAt: undefined }
+    async query(text: string, values: unknown[]) {
+      const ids = values.find(value => Array.isArray(value)) as string[]
+      const statement: SentStatement = { ids, sentAt: Date.now(), answeredAt: undefined, remainingMs: 0 }
       sent.push(statement)
-      try {
-        const answer = await connection.query(text, values)
-        statement.answeredAt = Date.now()
-        return answer
-      } catch (error) {
-        statement.failedAt = Date.now()
-        throw error
-      }
+      const answer = await connection.query(text, values)
+      statement.remainingMs = (answer.rows[0] as { remaining_ms: number }).remaining_ms
+      statement.answeredAt = Date.now()
+      return answer
     },
-  }
+  })
 }
