@@ -103,8 +103,8 @@ export class QueuePolicyError extends WorkspaceUsageError {
 export class StandbyError extends WorkspaceUsageError {
   constructor(options?: ErrorOptions) {
     super(
-      'this server is a standby or still in recovery, where the UNLOGGED table "pending_usage" can\'t be read or ' +
-        'written. Connect to the primary (target_session_attrs=read-write).',
+      'this server is a standby or in recovery, or the session is read-only: "pending_usage", an UNLOGGED table, ' +
+        "can't be used there. Connect to the primary (target_session_attrs=read-write).",
       options,
     )
   }

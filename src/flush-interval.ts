@@ -19,7 +19,7 @@ export function flushInterval(seconds: number): FlushInterval {
   if (Number.isInteger(seconds) && seconds >= 1 && seconds < 60)
     return { cron: '* * * * *', deferSeconds: seconds }
   const minutes = seconds / 60
-  if (!Number.isInteger(minutes) || minutes < 1 || minutes > 60 || 60 % minutes !== 0) {
+  if (!Number.isInteger(minutes) || minutes < 1 || 60 % minutes !== 0) {
     throw new InvalidOptionError('flushIntervalSeconds', seconds, ALLOWED)
   }
   return { cron: cronEvery(minutes), deferSeconds: null }

@@ -6,7 +6,8 @@ import { privilegeStatements, type RoleDuties } from './privileges.ts'
 /** What PostgreSQL warns with, and goes on, when it grants or revokes less than it was told to. */
 const SKIPPED = ['01006', '01007']
 
-/** Gives roles the least that their duties need; all of it, or nothing. Can be repeated.
+/**
+ * Gives roles the least that their duties need; all of it, or nothing. Can be repeated.
  *
  * @param pool Of the owner of the tables, or a superuser.
  * @returns The statements that ran, in order.
@@ -32,9 +33,9 @@ async function apply(
   duties: RoleDuties,
 ): Promise<string[]> {
   const client = (await pool.connect()) as NoticingClient
-  const skipped: Error[] = []
-  const onNotice = (notice: Error) => {
-    if (SKIPPED.includes(sqlState(notice) ?? '')) skipped.push(notice)
+  const skipped: Notice[] = []
+  const onNotice = (notice: Notice) => {
+    if (SKIPPED.includes(notice.code ?? '')) skipped.push(notice)
   }
   client.on('notice', onNotice)
   let failure: Error | undefined
@@ -63,8 +64,12 @@ async function apply(
   }
 }
 
-/** A `pg` client tells warnings as events. */
+/** A warning, as a `pg` client tells it; no `Error`. */
+interface Notice {
+  code?: string | undefined
+}
+
 type NoticingClient = PooledClient & {
-  on(event: 'notice', listener: (notice: Error) => void): unknown
-  removeListener(event: 'notice', listener: (notice: Error) => void): unknown
+  on(event: 'notice', listener: (notice: Notice) => void): unknown
+  removeListener(event: 'notice', listener: (notice: Notice) => void): unknown
 }

@@ -78,7 +78,7 @@ export interface FlushWorker extends AsyncDisposable {
  * completes the job. Any number of workers may run. Needs no right to create anything.
  *
  * @throws {InvalidOptionError} If an option is out of its range; nothing is connected then.
- * @throws {NotMigratedError} If pg-boss or the queue is not installed.
+ * @throws {NotMigratedError} If pg-boss, the queue or `pending_usage` is not installed.
  * @throws {QueuePolicyError} If the queue has another policy than the one the worker relies on.
  * @throws {StandbyError} On a standby, or if the database's sessions are read-only.
  */
@@ -144,6 +144,7 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
   try {
     await startInstalled(boss)
     await assertPolicy(boss)
+    await assertMarksTable(pool)
     await schedule(boss, interval.cron)
     // The first flush need not wait for the cron. Before the handler, which then need not wait for its next poll.
     await boss.send(FLUSH_QUEUE)
@@ -255,6 +256,11 @@ async function startInstalled(boss: PgBoss): Promise<void> {
     if (sqlState(error) || (error instanceof Error && 'code' in error)) throw error
     throw new NotMigratedError((error as Error).message, { cause: error })
   }
+}
+
+/** A database that was migrated down again still has pg-boss and the queue. */
+async function assertMarksTable(pool: ConnectionPool): Promise<void> {
+  await pool.query('SELECT FROM pending_usage LIMIT 0')
 }
 
 async function assertPolicy(boss: PgBoss): Promise<void> {

@@ -4,6 +4,8 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { Kysely, PostgresDialect, type PostgresPool } from 'kysely'
 import { FileMigrationProvider, Migrator } from 'kysely/migration'
 import { assertWorkspacesAdoptable } from './adoption.ts'
+import { explainDatabaseError } from './database-error.ts'
+import { InvalidOptionError, StandbyError } from './errors.ts'
 import { installQueue, type QueueInstallation } from './job.ts'
 import type { Logger } from './logger.ts'
 import { type ConnectionPool, createPool } from './pool.ts'
@@ -65,6 +67,7 @@ async function runMigrator(
   pool: ConnectionPool,
   run: (migrator: Migrator) => ReturnType<Migrator['migrateToLatest']>,
 ): Promise<string[]> {
+  const schema = await migrationTableSchema(pool)
   const migrator = new Migrator({
     db: new Kysely<unknown>({ dialect: new PostgresDialect({ pool: pool as unknown as PostgresPool }) }),
     provider: new FileMigrationProvider({
@@ -75,10 +78,34 @@ async function runMigrator(
     }),
     migrationTableName: MIGRATION_TABLE,
     migrationLockTableName: `${MIGRATION_TABLE}_lock`,
+    migrationTableSchema: schema,
   })
   const { error, results } = await run(migrator)
   if (error) throw error
   return (results ?? []).map(result => result.migrationName)
+}
+
+/**
+ * Where the record of migrations is, or goes. Left to itself Kysely takes a record in any schema of the database for
+ * this one's, also one that `search_path` does not lead to.
+ */
+async function migrationTableSchema(pool: ConnectionPool): Promise<string> {
+  const { rows } = await pool.query(
+    `SELECT coalesce(
+      (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = to_regclass($1)), current_schema()
+    ) AS schema`,
+    [MIGRATION_TABLE],
+  )
+  const { schema } = rows[0] as { schema: string | null }
+  if (schema === null) {
+    throw new InvalidOptionError('search_path', await searchPath(pool), 'a path with a schema that exists')
+  }
+  return schema
+}
+
+async function searchPath(pool: ConnectionPool): Promise<string> {
+  const { rows } = await pool.query('SHOW search_path')
+  return (rows[0] as { search_path: string }).search_path
 }
 
 /**
@@ -104,6 +131,10 @@ async function exclusively<Result>(
       const result = await run(pool, logger)
       await client.query('COMMIT')
       return result
+    } catch (error) {
+      const explained = explainDatabaseError(error)
+      // "Not migrated" is no news here.
+      throw explained instanceof StandbyError ? explained : error
     } finally {
       // Ends the transaction as well, if something threw before it did.
       client.release(true)

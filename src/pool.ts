@@ -63,7 +63,7 @@ export function createPool(connectionString: string, options: PoolOptions): Owne
     throw new InvalidOptionError(
       'connectionString',
       '(not shown, it may hold a password)',
-      'a URL such as postgres://user:password@host:5432/database',
+      'a URL such as postgres://user@host:5432/database',
     )
   }
   pool.on('error', error => logger?.warn({ err: error }, 'an idle database connection broke'))

@@ -30,6 +30,16 @@ suite('wrong usage ends with 2, before anything is sent', { concurrency: 2 }, ()
       stderr: `error: required option '-d, --database-url <url>' not specified\n${hint}\n`,
     },
     {
+      // Where one stands in the wrong place, commander repeats it.
+      args: ['status', 'postgres://somebody:secret@127.0.0.1/x'],
+      env: { DATABASE_URL: UNREACHABLE },
+      stderr: /^error: .* got 1(: postgres:\/\/somebody:\*\*\*@127.0.0.1\/x)?\.\n/,
+    },
+    {
+      args: ['postgres://somebody:secret@127.0.0.1/x'],
+      stderr: /^error: unknown command 'postgres:\/\/somebody:\*\*\*@127.0.0.1\/x'\n/,
+    },
+    {
       args: ['mark', ID, '42'],
       env: { DATABASE_URL: UNREACHABLE },
       stderr:
@@ -72,7 +82,7 @@ suite('wrong usage ends with 2, before anything is sent', { concurrency: 2 }, ()
       env: { DATABASE_URL: UNREACHABLE.replace(':1/', ':one/') },
       stderr:
         'error: connectionString is "(not shown, it may hold a password)"; allowed: a URL such as ' +
-        'postgres://user:password@host:5432/database.\n',
+        'postgres://user@host:5432/database.\n',
     },
   ]
   for (const { args, env = {}, stderr } of cases) {

@@ -132,8 +132,8 @@ suite('flush', () => {
     const { code, stdout } = await runCommand(['flush', '--batch-size', '4'], { env })
     assert.equal(
       stdout.replace(/\d+ ms/, '… ms'),
-      'flushed 6 marks in 2 batches and … ms: ' +
-        '5 workspaces updated, 1 marks of unknown workspaces, 0 marks held\n',
+      'marks flushed: 6 (batches: 2, … ms), workspaces updated: 5, ' +
+        'marks of unknown workspaces: 1, marks held: 0\n',
     )
     assert.equal(code, 0)
     assert.deepEqual(await lastUsedAt(pool, ids), Array(5).fill(periodEnd))
@@ -171,7 +171,7 @@ suite('flush', () => {
         WORKSPACE_USAGE_JSON: '',
       },
     })
-    assert.match(stdout, /^flushed 3 marks in 2 batches/)
+    assert.match(stdout, /^marks flushed: 3 \(batches: 2,/)
     assert.equal(code, 0)
     assert.equal((await pool.query('SELECT FROM workspace_usage')).rowCount, 0)
   })

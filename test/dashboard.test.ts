@@ -41,13 +41,7 @@ test('the dashboard shows the queue, and what each finished flush did', async ()
     / workspace-usage-flush .* short policy .* dead letter → workspace-usage-flush-failed /,
   )
 
-  // Not the page of the job itself: for that the dashboard wants the very pg-boss that it was built with.
-  const finished = new URL(dashboard.url)
-  finished.searchParams.set('state', 'completed')
-  for (const column of ['id', 'output.flushed', 'output.workspaces', 'output.updated', 'output.unknown']) {
-    finished.searchParams.append('col', column)
-  }
-  assert.ok((await page(finished.href)).includes(` ${job!.id} 1345 1234 1234 111 `))
+  assert.ok((await page(dashboard.url)).includes(' 1345 1234 1234 111 0 '))
 })
 
 function textOf(html: string): string {

@@ -126,7 +126,7 @@ suite('a connection string that does not parse', () => {
           assert.equal(
             error.message,
             'connectionString is "(not shown, it may hold a password)"; allowed: a URL such as ' +
-              'postgres://user:password@host:5432/database.',
+              'postgres://user@host:5432/database.',
           )
           assert.doesNotMatch(inspect([error, lines], { depth: null, showHidden: true }), /not-for-any-log/)
           return true
@@ -180,6 +180,16 @@ suite('a database that is not migrated', () => {
       notMigrated('the pg-boss queue "workspace-usage-flush" does not exist'),
     )
   })
+
+  test('is named by the worker, also where it was migrated and taken back', async () => {
+    await using database = await createTestDatabase()
+    const { connectionString } = database
+    while ((await migrateDown({ connectionString })) !== null);
+    await assert.rejects(
+      startWorker({ database: connectionString }),
+      notMigrated('relation "pending_usage" does not exist'),
+    )
+  })
 })
 
 suite('a flush queue with another policy', () => {
@@ -206,8 +216,8 @@ suite('a session that can only read', () => {
   const cannotWrite = {
     name: 'StandbyError',
     message:
-      'this server is a standby or still in recovery, where the UNLOGGED table "pending_usage" ' +
-      "can't be read or written. Connect to the primary (target_session_attrs=read-write).",
+      'this server is a standby or in recovery, or the session is read-only: "pending_usage", an UNLOGGED ' +
+      "table, can't be used there. Connect to the primary (target_session_attrs=read-write).",
   }
   let readOnly: string
   let client: Awaited<ReturnType<TestDatabase['connect']>>
@@ -229,6 +239,13 @@ suite('a session that can only read', () => {
 
   test('can not run a worker', async () => {
     await assert.rejects(startWorker({ database: readOnly }), cannotWrite)
+  })
+
+  test('can not migrate', async () => {
+    const empty = await createEmptyDatabase()
+    const url = new URL(empty.connectionString)
+    url.search = new URL(readOnly).search
+    await assert.rejects(migrate({ connectionString: url.href }), cannotWrite)
   })
 
   test('can see what is pending', async () => {

@@ -2,19 +2,16 @@ import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import type pg from 'pg'
 import { PgBoss } from 'pg-boss'
-import { GrantRefusedError, NotMigratedError, UnknownRoleError } from '../src/errors.ts'
 import { explainUsage } from '../src/explain.ts'
 import { flush } from '../src/flush.ts'
-import { grantPrivileges, revokePrivileges } from '../src/grant.ts'
+import { grantPrivileges } from '../src/grant.ts'
 import { idleWorkspaces } from '../src/idle.ts'
 import { startFlushWorker } from '../src/job.ts'
 import { markUsage } from '../src/mark.ts'
-import { migrate } from '../src/migrate.ts'
-import { privilegeStatements } from '../src/privileges.ts'
 import { FLUSH_QUEUE, lastFlush } from '../src/queue.ts'
 import { mayKeepQueueStats } from '../src/queue-stats.ts'
 import { pendingUsageWasEmptied } from '../src/witness.ts'
-import { createEmptyDatabase, createTestDatabase, type TestDatabase } from './support/database.ts'
+import { createTestDatabase } from './support/database.ts'
 import { collectLog } from './support/log-lines.ts'
 import { until } from './support/poll.ts'
 import { createLoginRole } from './support/roles.ts'
@@ -32,8 +29,8 @@ for (const major of [18, 15] as const) {
 }
 
 async function dutiesOn(server: string, own: boolean): Promise<void> {
-  const [marker, worker, reader, stranger] = await Promise.all(
-    ['marker', 'worker', 'reader', 'stranger'].map(duty => createLoginRole(server, duty)),
+  const [marker, worker, reader] = await Promise.all(
+    ['marker', 'worker', 'reader'].map(duty => createLoginRole(server, duty)),
   )
   const database = await createTestDatabase(own ? { on: server } : {})
   const { pool } = database
@@ -144,32 +141,28 @@ async function dutiesOn(server: string, own: boolean): Promise<void> {
   })
 
   test('a worker writes nothing of a workspace but its last use, and creates nothing', async () => {
-    await refused(
-      worker!.pool(database),
-      [
-        `UPDATE workspaces SET name = 'x'`,
-        'UPDATE workspaces SET id = gen_random_uuid()',
-        'SELECT name FROM workspaces',
-        'INSERT INTO workspaces DEFAULT VALUES',
-        'DELETE FROM workspaces',
-        'TRUNCATE workspaces CASCADE',
-        `INSERT INTO pending_usage (workspace_id) VALUES ('${id}')`,
-        'UPDATE pending_usage SET period_end = now()',
-        'DELETE FROM workspace_usage',
-        `UPDATE workspace_usage SET source = 'x'`,
-        'DELETE FROM pending_usage_witness',
-        'CREATE TABLE public.mine ()',
-        'CREATE TABLE pgboss.mine ()',
-        'CREATE SCHEMA mine',
-        'ALTER TABLE pending_usage ADD COLUMN mine int',
-        // Rows of it are commands that the next migration runs as the owner.
-        `INSERT INTO pgboss.bam (name, version, status, table_name, command) VALUES ('x', 1, 'pending', 'job', 'x')`,
-        `UPDATE pgboss.bam SET command = 'x'`,
-        'UPDATE pgboss.version SET version = 1, cron_on = now() FROM pgboss.bam FOR UPDATE',
-        'DELETE FROM pgboss.version',
-        'DELETE FROM pgboss.queue',
-      ].filter(statement => !statement.endsWith('FOR UPDATE')),
-    )
+    await refused(worker!.pool(database), [
+      `UPDATE workspaces SET name = 'x'`,
+      'UPDATE workspaces SET id = gen_random_uuid()',
+      'SELECT name FROM workspaces',
+      'INSERT INTO workspaces DEFAULT VALUES',
+      'DELETE FROM workspaces',
+      'TRUNCATE workspaces CASCADE',
+      `INSERT INTO pending_usage (workspace_id) VALUES ('${id}')`,
+      'UPDATE pending_usage SET period_end = now()',
+      'DELETE FROM workspace_usage',
+      `UPDATE workspace_usage SET source = 'x'`,
+      'DELETE FROM pending_usage_witness',
+      'CREATE TABLE public.mine ()',
+      'CREATE TABLE pgboss.mine ()',
+      'CREATE SCHEMA mine',
+      'ALTER TABLE pending_usage ADD COLUMN mine int',
+      // Rows of it are commands that the next migration runs as the owner.
+      `INSERT INTO pgboss.bam (name, version, status, table_name, command) VALUES ('x', 1, 'pending', 'job', 'x')`,
+      `UPDATE pgboss.bam SET command = 'x'`,
+      'DELETE FROM pgboss.version',
+      'DELETE FROM pgboss.queue',
+    ])
   })
 
   test('a reader reads last use, pending use included', async () => {
@@ -192,86 +185,10 @@ async function dutiesOn(server: string, own: boolean): Promise<void> {
       'SELECT id FROM workspaces',
       `INSERT INTO pending_usage (workspace_id) VALUES ('${id}')`,
       'SELECT usage_period_end()',
-      'UPDATE workspace_activity SET pending = true',
-      'DELETE FROM workspace_activity_by_source',
       `UPDATE workspaces SET last_used_at = now()`,
       'CREATE TABLE public.mine ()',
       'SELECT FROM pgboss.job',
     ])
-  })
-
-  test('a role that does not exist stops it all before anything is granted', async () => {
-    const granting = grantPrivileges(pool, { markers: [stranger!.name, 'public'], readers: ['no one"; --'] })
-    await assert.rejects(granting, new UnknownRoleError(['public', 'no one"; --']))
-    await refused(stranger!.pool(database), [`INSERT INTO pending_usage (workspace_id) VALUES ('${id}')`])
-  })
-
-  test('a role that does not own the tables can grant nothing, and says so', async () => {
-    const db = worker!.pool(database)
-    const [first] = await privilegeStatements(pool, 'grant', { markers: [stranger!.name] })
-    const granting = grantPrivileges(db, { markers: [stranger!.name] })
-    await assert.rejects(granting, new GrantRefusedError(first!))
-    await assert.rejects(revokePrivileges(db, { readers: [reader!.name] }), GrantRefusedError)
-    assert.equal((await explainUsage(reader!.pool(database), id!)).exists, true)
-  })
-
-  test('one that may grant a part is stopped, where PostgreSQL only warns', async () => {
-    const db = stranger!.pool(database)
-    await pool.query(`GRANT SELECT ON workspace_activity TO "${stranger!.name.replaceAll('"', '""')}"`)
-    await assert.rejects(
-      grantPrivileges(db, { readers: [reader!.name] }),
-      (error: GrantRefusedError) =>
-        error instanceof GrantRefusedError && (error.cause as { code: string }).code === '01007',
-    )
-    await pool.query(`REVOKE ALL ON workspace_activity FROM "${stranger!.name.replaceAll('"', '""')}"`)
-  })
-
-  test('granting again changes nothing; revoking takes it all back, and can be repeated', async () => {
-    const before = await privilegesHeld(pool)
-    assert.ok(before.length > 0)
-    await grantPrivileges(pool, duties)
-    assert.deepEqual(await privilegesHeld(pool), before)
-    await revokePrivileges(pool, { workers: duties.workers })
-    assert.deepEqual((await explainUsage(reader!.pool(database), id!)).exists, true)
-    await revokePrivileges(pool, duties)
-    await revokePrivileges(pool, duties)
-    assert.deepEqual(await privilegesHeld(pool), [])
-    for (const role of [marker!, worker!, reader!]) {
-      await refused(role.pool(database), [
-        `INSERT INTO pending_usage (workspace_id) VALUES ('${id}')`,
-        'SELECT FROM pending_usage',
-        'SELECT last_used_at FROM workspaces',
-        'SELECT FROM workspace_activity',
-        'SELECT FROM pgboss.job',
-      ])
-    }
-  })
-
-  test('in schemas other than public it gives USAGE of them, and revoking leaves that', async () => {
-    const other = await createEmptyDatabase({ on: server })
-    await other.pool.query(`CREATE SCHEMA "my usage"; CREATE SCHEMA host;
-      CREATE TABLE host.workspaces (id uuid PRIMARY KEY, last_used_at timestamptz)`)
-    const path = encodeURIComponent('-c search_path=my\\ usage,host')
-    const at = (url: string) => `${url}?options=${path}`
-    const admin = await other.connect({ connectionString: at(other.connectionString) })
-    await assert.rejects(privilegeStatements(admin, 'grant', duties), NotMigratedError)
-    await migrate({ connectionString: at(other.connectionString) })
-    for (const statement of await privilegeStatements(admin, 'grant', duties)) await admin.query(statement)
-
-    const [made] = (await admin.query('INSERT INTO workspaces VALUES (gen_random_uuid()) RETURNING id')).rows
-    const as = (role: typeof marker) => other.connect({ connectionString: at(role!.connectionString(other)) })
-    const periodEnd = await storeClosedMarks(admin, [made.id], { agoMs: 60_000 })
-    assert.equal((await markUsage(await as(marker), made.id)).stored, 1)
-    assert.equal((await flush(await as(worker))).updated, 1)
-    assert.deepEqual(await lastUsedAt(admin, [made.id]), [periodEnd])
-    assert.equal((await explainUsage(await as(reader), made.id)).sources.length, 2)
-
-    for (const statement of await privilegeStatements(admin, 'revoke', duties)) await admin.query(statement)
-    assert.deepEqual(await privilegesHeld(admin), [])
-    const { rows } = await admin.query(`SELECT has_schema_privilege($1, 'my usage', 'USAGE') AS usable`, [
-      marker!.name,
-    ])
-    assert.deepEqual(rows, [{ usable: true }])
   })
 }
 
@@ -290,24 +207,4 @@ function foreign(id: string): string[] {
 
 async function refused(db: pg.Pool, statements: readonly string[]): Promise<void> {
   for (const statement of statements) await assert.rejects(db.query(statement), { code: '42501' }, statement)
-}
-
-/** Every privilege that somebody else than the owner holds on a table, a column or a function, or on pgboss. */
-async function privilegesHeld(db: TestDatabase['pool'] | pg.Client): Promise<string[]> {
-  const { rows } = await db.query(
-    `SELECT format('%s %s on %s', r.rolname, held.privilege_type, held.what) AS line
-    FROM (
-      SELECT c.relname AS what, (aclexplode(c.relacl)).*, c.relowner AS owner FROM pg_class c
-      UNION ALL
-      SELECT c.relname || '.' || a.attname, (aclexplode(a.attacl)).*, c.relowner
-      FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-      UNION ALL
-      SELECT proname, (aclexplode(proacl)).*, proowner FROM pg_proc
-      UNION ALL
-      SELECT nspname, (aclexplode(nspacl)).*, nspowner FROM pg_namespace WHERE nspname = 'pgboss'
-    ) held JOIN pg_roles r ON r.oid = held.grantee
-    WHERE held.grantee <> held.owner AND r.rolname LIKE 'usage %'
-    ORDER BY 1`,
-  )
-  return (rows as { line: string }[]).map(({ line }) => line)
 }

@@ -136,6 +136,24 @@ suite('the schema', () => {
       await pool.end()
     }
   })
+
+  test('can be in two schemas of a database, each with its own record of migrations', async () => {
+    const { pool, connectionString } = await createEmptyDatabase()
+    await pool.query('CREATE SCHEMA app')
+    await migrate({ connectionString })
+    const url = new URL(connectionString)
+    url.search = '?options=-c%20search_path%3Dapp'
+
+    const { applied } = await migrate({ connectionString: url.href })
+
+    assert.ok(applied.length > 0)
+    assert.equal(await schemaDump(pool, 'public'), await migratedSchema())
+    url.search = '?options=-c%20search_path%3Dnowhere'
+    await assert.rejects(migrate({ connectionString: url.href }), {
+      name: 'InvalidOptionError',
+      message: 'search_path is "nowhere"; allowed: a path with a schema that exists.',
+    })
+  })
 })
 
 async function migratedSchema(): Promise<string> {

@@ -50,8 +50,8 @@ export function flushCommand(): Command {
         if (json) return printJson({ ...result, durationMs })
         const { flushed, updated, unknown, held, flushes } = result
         console.log(
-          `flushed ${flushed} marks in ${flushes} ${flushes === 1 ? 'batch' : 'batches'} and ${durationMs} ms: ` +
-            `${updated} workspaces updated, ${unknown} marks of unknown workspaces, ${held} marks held`,
+          `marks flushed: ${flushed} (batches: ${flushes}, ${durationMs} ms), workspaces updated: ${updated}, ` +
+            `marks of unknown workspaces: ${unknown}, marks held: ${held}`,
         )
       })
     })

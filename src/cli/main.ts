@@ -11,6 +11,7 @@ import { migrateCommand } from './migrate.ts'
 import { revokeCommand } from './revoke.ts'
 import { statusCommand } from './status.ts'
 import { removeUnsetVariables } from './unset-variables.ts'
+import { withoutPasswords } from './without-passwords.ts'
 import { workerCommand } from './worker.ts'
 
 const { version } = createRequire(import.meta.url)('workspace-usage/package.json') as { version: string }
@@ -34,6 +35,7 @@ const commands = [
 for (const command of commands) program.addCommand(command)
 for (const command of [program, ...program.commands]) {
   command.exitOverride().showHelpAfterError('(--help tells what is allowed)')
+  command.configureOutput({ writeErr: text => process.stderr.write(withoutPasswords(text)) })
   removeUnsetVariables(command)
 }
 
@@ -45,7 +47,7 @@ try {
     process.exitCode = error.exitCode === 0 ? 0 : 2
   } else {
     const { text, exitCode } = describeFailure(error)
-    console.error(`error: ${text}`)
+    console.error(`error: ${withoutPasswords(text)}`)
     process.exitCode = exitCode
   }
 }

@@ -7,10 +7,15 @@ import { FLUSH_QUEUE } from '../queue.ts'
 
 /** A dashboard that is being served. */
 export interface Dashboard extends AsyncDisposable {
-  /** The page of the flush queue. */
+  /** The page that lists the finished flushes with their counts. */
   readonly url: string
   close(): Promise<void>
 }
+
+/** The job's own page can't be opened: this dashboard was built with an older pg-boss, whose schema it asks for. */
+const FINISHED_FLUSHES =
+  'state=completed&col=completed_on&col=output.flushed&col=output.workspaces&col=output.updated' +
+  '&col=output.unknown&col=output.held'
 
 /**
  * Serves the pg-boss dashboard of a database over HTTP, on 127.0.0.1 only: it has no authentication here, and whoever
@@ -27,9 +32,9 @@ export async function startDashboard(connectionString: string, port = 0): Promis
     server.close()
     await handler.close()
   }
-  const address = server.address() as AddressInfo
+  const { port: listening } = server.address() as AddressInfo
   return {
-    url: `http://127.0.0.1:${address.port}/queues/${FLUSH_QUEUE}`,
+    url: `http://127.0.0.1:${listening}/queues/${FLUSH_QUEUE}?${FINISHED_FLUSHES}`,
     close,
     [Symbol.asyncDispose]: close,
   }
