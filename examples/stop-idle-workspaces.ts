@@ -1,12 +1,13 @@
 /*
- * Stops workspaces that nobody used for a time, such that a use that was stored before the decision always prevents it.
+ * Stops workspaces that nobody used for a time, such that a use that was stored before the decision always
+ * prevents it.
  *
  *     DATABASE_URL=postgres://… node examples/stop-idle-workspaces.ts 30    # days
  *
  * What runs here stops nothing and prints what it would: put your own `stop` in its place.
  */
 import pg from 'pg'
-import { idleWorkspaces } from '../src/idle.ts' // in your own program: from 'workspace-usage'
+import { idleWorkspaces } from '../src/index.ts' // in a project: from 'workspace-usage'
 
 /** What stops, or deletes, one workspace: with the client, in the transaction in which it was found idle. */
 export type Stop = (client: pg.PoolClient, workspaceId: string) => Promise<void>
@@ -31,15 +32,15 @@ export async function stopIdleWorkspaces(
 /**
  * Stops one workspace, unless it was used since it was listed.
  *
- * Two statements, in this order. The lock comes first: it waits for a flush that has the workspace in hand, and from
- * then on every flush leaves its marks pending. The second statement then reads, in a snapshot of its own, taken after
- * the lock: each mark stored before it is there, in pending_usage or already in workspaces, and the view looks at both.
- * In one statement, or under REPEATABLE READ, the snapshot would be older than the lock, and a mark stored while it
- * waited would be missed.
+ * Two statements, in this order. The lock comes first: it waits for a flush that has the workspace in hand,
+ * and from then on every flush leaves its marks pending. The second statement then reads, in a snapshot of
+ * its own, taken after the lock: each mark stored before it is there, in pending_usage or already in
+ * workspaces, and the view looks at both. In one statement, or under REPEATABLE READ, the snapshot would be
+ * older than the lock, and a mark stored while it waited would be missed.
  *
- * A mark that comes after the second statement is a use that came too late; it is not lost, and last_used_at of the
- * stopped workspace will tell. Keep `stop` short, such as setting a state that another process acts on: until it is
- * done, whoever else updates the workspace waits.
+ * A mark that comes after the second statement is a use that came too late; it is not lost, and last_used_at
+ * of the stopped workspace will tell. Keep `stop` short, such as setting a state that another process acts
+ * on: until it is done, whoever else updates the workspace waits.
  */
 export async function stopIfStillIdle(
   pool: pg.Pool,

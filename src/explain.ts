@@ -7,13 +7,17 @@ import { canonicalWorkspaceId } from './workspace-id.ts'
 export interface UsageExplanation {
   /** The id that was asked for, in lower case. */
   workspaceId: string
-  /** Whether `workspaces` has it. An id that it has not may have sources all the same: marks of it that are pending. */
+  /**
+   * Whether `workspaces` has it. An id that it has not may have sources all the same: marks of it that are
+   * pending.
+   */
   exists: boolean
   /** Last use by anybody, pending use included; null: never used. */
   lastUsedAt: Date | null
   /**
-   * Last use by each source that is on record, newest first. Empty if never used, or if flushes leave sources out;
-   * then, or where something else wrote `workspaces.last_used_at`, `lastUsedAt` may be newer than all of them.
+   * Last use by each source that is on record, newest first. Empty if never used, or if flushes leave sources
+   * out; then, or where something else wrote `workspaces.last_used_at`, `lastUsedAt` may be newer than all of
+   * them.
    */
   sources: SourceUsage[]
   /** The database's clock when it answered; count ages from here, not from the clock of this machine. */
@@ -31,7 +35,8 @@ export interface SourceUsage {
 
 interface ExplanationRow {
   known: boolean
-  last_used_at: Date | null
+  /** A number for '-infinity', with which some hosts say that a workspace was never used. */
+  last_used_at: Date | number | null
   source: string | null
   source_used_at: Date | null
   pending: boolean | null
@@ -39,8 +44,8 @@ interface ExplanationRow {
 }
 
 /**
- * Tells by which sources a workspace was used and when, flushed and pending use taken together. One statement, so a
- * flush that runs meanwhile is seen as a whole or not at all.
+ * Tells by which sources a workspace was used and when, flushed and pending use taken together. One
+ * statement, so a flush that runs meanwhile is seen as a whole or not at all.
  *
  * @param connection Where it runs; the role needs what `workspace-usage grant --reader` gives.
  * @throws {InvalidWorkspaceIdError} If the id is not a UUID; nothing is sent then.
@@ -67,7 +72,7 @@ export async function explainUsage(connection: Connection, workspaceId: string):
     return {
       workspaceId: id,
       exists: first.known,
-      lastUsedAt: first.last_used_at,
+      lastUsedAt: first.last_used_at instanceof Date ? first.last_used_at : null,
       sources: rows.flatMap(row =>
         row.source === null
           ? []

@@ -20,8 +20,9 @@ export async function grantPrivileges(pool: ConnectionPool, duties: RoleDuties):
 }
 
 /**
- * Takes back what {@link grantPrivileges} gives, even if somebody else gave it too, but for USAGE of the schemas that
- * this package's tables are in. All of it, or nothing; can be repeated. Parameter, result and errors are the same.
+ * Takes back what {@link grantPrivileges} gives, even if somebody else gave it too, but for USAGE of the
+ * schemas that this package's tables are in. All of it, or nothing; can be repeated. Parameter, result and
+ * errors are the same.
  */
 export async function revokePrivileges(pool: ConnectionPool, duties: RoleDuties): Promise<string[]> {
   return await apply(pool, 'revoke', duties)

@@ -3,7 +3,10 @@ import { type Connection, execute } from './connection.ts'
 import { explainDatabaseError } from './database-error.ts'
 import { InvalidOptionError } from './errors.ts'
 
-/** Rows of a page unless said otherwise: about 10 MB, and ten reads of the table for a million idle workspaces. */
+/**
+ * Rows of a page unless said otherwise: about 10 MB, and ten reads of the table for a million idle
+ * workspaces.
+ */
 export const DEFAULT_IDLE_PAGE_SIZE = 100_000
 
 const MAX_IDLE_SECONDS = 100 * 366 * 86_400
@@ -13,15 +16,15 @@ export interface IdleOptions {
   /** Not used for at least this many seconds, by the database's clock: 1 to 3,162,240,000 (a century). */
   idleForSeconds: number
   /**
-   * Whether workspaces that were never used are listed, behind all others. Default true. Nothing here knows when a
-   * workspace was created: one that was never used may be a month old or a second.
+   * Whether workspaces that were never used are listed, behind all others. Default true. Nothing here knows
+   * when a workspace was created: one that was never used may be a month old or a second.
    */
   neverUsed?: boolean
   /** Workspaces to list at most: an integer from 1. Default: all. */
   limit?: number
   /**
-   * Rows in memory at once: an integer from 1 to 1,000,000. Each page reads all workspaces once, so smaller pages cost
-   * time. Default {@link DEFAULT_IDLE_PAGE_SIZE}.
+   * Rows in memory at once: an integer from 1 to 1,000,000. Each page reads all workspaces once, so smaller
+   * pages cost time. Default {@link DEFAULT_IDLE_PAGE_SIZE}.
    */
   pageSize?: number
 }
@@ -36,11 +39,12 @@ export interface IdleWorkspace {
 }
 
 /**
- * Lists workspaces that were not used for a time, pending use counted: the one idle for longest first, those never
- * used at the end. Streams: it holds a page of rows, and between two pages neither connection nor snapshot, so the
- * caller may take hours over them without holding up VACUUM. Each page sees the use up to its own moment, and no
- * workspace comes twice. What is listed may be in use again by the time the caller gets to it: before you stop or
- * delete it, look again under its row lock (`examples/stop-idle-workspaces.ts`).
+ * Lists workspaces that were not used for a time, pending use counted: the one idle for longest first, those
+ * never used at the end. Streams: it holds a page of rows, and between two pages neither connection nor
+ * snapshot, so the caller may take hours over them without holding up VACUUM. Each page sees the use up to
+ * its own moment, and no workspace comes twice. What is listed may be in use again by the time the caller
+ * gets to it: before you stop or delete it, look again under its row lock
+ * (`examples/stop-idle-workspaces.ts`).
  *
  * @param connection Where each page is read; the role needs what `workspace-usage grant --reader` gives.
  * @throws {InvalidOptionError} At once, if an option is out of its range; nothing is sent then.
@@ -88,7 +92,10 @@ async function* listIdle(
 
 /** A page in one value: 100,000 rows would take ten times the memory, and longer to parse than to find. */
 interface PageRow {
-  /** A line for each workspace: the id, and {@link isoTime} of its last use if there is one. Null if none is left. */
+  /**
+   * A line for each workspace: the id, and {@link isoTime} of its last use if there is one. Null if none is
+   * left.
+   */
   page: string | null
 }
 
@@ -129,7 +136,10 @@ function neverUsedPage(_cutoff: unknown, last: string | null, size: number): Raw
     ) idle`
 }
 
-/** ISO 8601 in UTC to the microsecond, whatever the session's DateStyle; a page goes on behind this very value. */
+/**
+ * ISO 8601 in UTC to the microsecond, whatever the session's DateStyle; a page goes on behind this very
+ * value.
+ */
 function isoTime(time: RawBuilder<unknown>): RawBuilder<string> {
   return sql`coalesce(to_char(${time} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), ${time}::text)`
 }

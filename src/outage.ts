@@ -7,8 +7,7 @@ const PASSING = [
   '53', // too many connections, out of memory, disk full
   '57', // shutting down, starting up, cancelled, statement timeout, idle session timeout
   '55P03', // lock timeout
-  '25006', // read-only: the primary of before a failover
-  '0A000', // a standby, which can't use UNLOGGED tables
+  '25006', // read-only: a standby, which may be the primary of before a failover
   '25P03', // idle-in-transaction timeout
   '3D000', // the database is not there yet
   '42P01', // nor is the table

@@ -9,13 +9,13 @@ import { JOB_SCHEMA } from './privilege-layout.ts'
 export type Duty = 'marker' | 'worker' | 'reader'
 
 /**
- * Says what to grant, if PostgreSQL refused a statement for want of a privilege: what `grant` gives, or where a
- * trigger of the host's writes something else as the worker's role, a GRANT of that. Any other error is returned as it
- * is, and so is this one if it can't be looked into.
+ * Says what to grant, if PostgreSQL refused a statement for want of a privilege: what `grant` gives, or where
+ * a trigger of the host's writes something else as the worker's role, a GRANT of that. Any other error is
+ * returned as it is, and so is this one if it can't be looked into.
  *
- * That it is a privilege that is missing, PostgreSQL says by code; of which table, only by the text, in whatever
- * language. So the text is searched for a table that exists, and its context for the statement. Where that finds
- * nothing, the error still names the role and the command.
+ * That it is a privilege that is missing, PostgreSQL says by code; of which table, only by the text, in
+ * whatever language. So the text is searched for a table that exists, and its context for the statement.
+ * Where that finds nothing, the error still names the role and the command.
  *
  * @param connection Of the same role, and not in the transaction that failed.
  */
@@ -89,7 +89,9 @@ function tablesIn(message: string): RawBuilder<NamedTable> {
     ORDER BY pg_table_is_visible(c.oid) DESC`
 }
 
-/** The table whose name comes last: the text ends in what was refused, and a table may be called "permission". */
+/**
+ * The table whose name comes last: the text ends in what was refused, and a table may be called "permission".
+ */
 function lastNamed(tables: readonly NamedTable[], message: string): NamedTable | undefined {
   const words = message.split(NO_WORD)
   const named = tables.filter(({ name }) => words.includes(name))
@@ -104,13 +106,23 @@ function assignedColumns(columns: readonly string[], context: string): string[] 
 }
 
 function grantOf(table: NamedTable, columns: readonly string[], context: string, role: string): string {
-  const verb = /\b(?:insert|update|delete)\b/i.exec(context)?.[0].toUpperCase()
-  const what =
-    columns.length > 0
-      ? sql`UPDATE (${sql.join(columns.map(column => sql.id(column)))})`
-      : sql.raw(verb === 'INSERT' ? verb : `SELECT, ${verb ?? 'INSERT, UPDATE'}`)
-  const statement = sql`GRANT ${what} ON ${sql.id(table.schema, table.name)} TO ${sql.id(role)};`
+  const statement = sql`GRANT ${whatTo(columns, context)} ON ${sql.id(table.schema, table.name)} TO ${sql.id(role)};`
   return statement.compile(compiler).sql
+}
+
+function whatTo(columns: readonly string[], context: string): RawBuilder<unknown> {
+  if (columns.length > 0) return sql`UPDATE (${sql.join(columns.map(column => sql.id(column)))})`
+  switch (/\b(?:insert|update|delete)\b/i.exec(context)?.[0].toLowerCase()) {
+    case 'insert':
+      return sql`INSERT`
+    case 'delete':
+      return sql`SELECT, DELETE`
+    case 'update':
+      // What it assigns it may update, so it reads something that it may not.
+      return sql`SELECT`
+    default:
+      return sql`SELECT, INSERT, UPDATE`
+  }
 }
 
 const NO_WORD = /[^\p{L}\p{N}_$]+/u

@@ -24,9 +24,10 @@ export interface JobTable {
 }
 
 /**
- * Where jobs write less than everything. The rows of "bam" are commands that an upgrade of pg-boss runs as the owner
- * of its tables: whoever may write them may do all that the owner may. ("queue" has a column that ends up in such
- * commands too, and every worker that starts inserts there. So a worker is less than the owner, but not a stranger.)
+ * Where jobs write less than everything. The rows of "bam" are commands that an upgrade of pg-boss runs as
+ * the owner of its tables: whoever may write them may do all that the owner may. ("queue" has a column that
+ * ends up in such commands too, and every worker that starts inserts there. So a worker is less than the
+ * owner, but not a stranger.)
  */
 const WRITES: Record<string, readonly string[]> = {
   bam: [],

@@ -15,11 +15,12 @@ export interface RoleDuties {
 }
 
 /**
- * The statements that give roles the least that their duties need, or take it back. Each can be repeated, and has to
- * be after an upgrade of pg-boss, which may bring new tables.
+ * The statements that give roles the least that their duties need, or take it back. Each can be repeated, and
+ * has to be after an upgrade of pg-boss, which may bring new tables.
  *
- * `revoke` takes what `grant` gives, even if somebody else gave it too. It leaves USAGE of the schemas that this
- * package's tables are in, which opens nothing by itself and which the role may need for the host's own tables.
+ * `revoke` takes what `grant` gives, even if somebody else gave it too. It leaves USAGE of the schemas that
+ * this package's tables are in, which opens nothing by itself and which the role may need for the host's own
+ * tables.
  *
  * @throws {UnknownRoleError} If a role does not exist.
  * @throws {NotMigratedError} If the database is not migrated.

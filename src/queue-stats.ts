@@ -3,9 +3,10 @@ import { type Connection, execute } from './connection.ts'
 import { JOB_SCHEMA } from './privilege-layout.ts'
 
 /**
- * Whether the role of a connection may keep pg-boss's history of queue sizes. pg-boss has a partition for each day of
- * it, which it creates and drops in the pass that also expires and deletes jobs: a role without the right to do so
- * that is told to keep the history would fail in every such pass from the third day on, and expire nothing.
+ * Whether the role of a connection may keep pg-boss's history of queue sizes. pg-boss has a partition for
+ * each day of it, which it creates and drops in the pass that also expires and deletes jobs: a role without
+ * the right to do so that is told to keep the history would fail in every such pass from the third day on,
+ * and expire nothing.
  *
  * False as well where pg-boss is not installed.
  */

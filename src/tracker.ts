@@ -467,7 +467,7 @@ class OpenPeriod {
       else if (this.#ids.size < MAX_REMEMBERED) this.#ids.add(ownCopy(id))
     }
     this.prove()
-    this.#clockCheck ??= setTimeout(() => this.#checkClock(), CLOCK_CHECK_MS).unref()
+    this.#checkClockLater()
     return true
   }
 
@@ -476,10 +476,12 @@ class OpenPeriod {
     if (this.#spellings++ < MAX_CALLERS_STRINGS) this.#ids.add(spelling)
   }
 
-  #checkClock(): void {
-    this.#clockCheck = undefined
-    this.prove()
-    if (this.#ids.size > 0) this.#clockCheck = setTimeout(() => this.#checkClock(), CLOCK_CHECK_MS).unref()
+  #checkClockLater(): void {
+    this.#clockCheck ??= setTimeout(() => {
+      this.#clockCheck = undefined
+      this.prove()
+      if (this.#ids.size > 0) this.#checkClockLater()
+    }, CLOCK_CHECK_MS).unref()
   }
 
   #clear(): void {

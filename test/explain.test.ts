@@ -55,6 +55,8 @@ suite('explainUsage', () => {
       return { exists, lastUsedAt, sources }
     }
     assert.deepEqual(await explained(id!), { exists: true, lastUsedAt: null, sources: [] })
+    await pool.query(`UPDATE workspaces SET last_used_at = '-infinity'`)
+    assert.deepEqual(await explained(id!), { exists: true, lastUsedAt: null, sources: [] })
     assert.deepEqual(await explained(missing), { exists: false, lastUsedAt: null, sources: [] })
     assert.deepEqual(await explained(marked), {
       exists: false,

@@ -104,7 +104,9 @@ async function refused(db: pg.Pool, statements: readonly string[]): Promise<void
   for (const statement of statements) await assert.rejects(db.query(statement), { code: '42501' }, statement)
 }
 
-/** Every privilege that somebody else than the owner holds on a table, a column or a function, or on pgboss. */
+/**
+ * Every privilege that somebody else than the owner holds on a table, a column or a function, or on pgboss.
+ */
 async function privilegesHeld(db: pg.Pool | pg.Client): Promise<string[]> {
   const { rows } = await db.query(
     `SELECT format('%s %s on %s', r.rolname, held.privilege_type, held.what) AS line

@@ -109,6 +109,24 @@ suite('a repeat within the period', () => {
     assertStats(tracker, { marked: 12_007, stored: 2, deduplicated: 12_005 })
   })
 
+  test('allocates nothing, in whichever case the id is written', async () => {
+    const id = randomUUID()
+    await using tracker = new UsageTracker(pool)
+    tracker.mark(id)
+    await tracker.drain()
+    for (const spelling of [id, id.toUpperCase()]) {
+      // Where something is allocated at each mark this grows by at least 16 bytes times the marks, 3 MB.
+      const allocated = () => {
+        const before = process.memoryUsage().heapUsed
+        for (let repeat = 0; repeat < 200_000; repeat++) tracker.mark(spelling)
+        return process.memoryUsage().heapUsed - before
+      }
+      // The first rounds count what compiling them takes, and one in which garbage is collected is below zero.
+      const rounds = Array.from({ length: 9 }, allocated)
+      assert.ok(rounds.filter(bytes => Math.abs(bytes) < 1_000_000).length >= 5, `bytes: ${rounds}`)
+    }
+  })
+
   test('while its statement is under way is answered by that', async () => {
     const id = randomUUID()
     const db = noteStatements(pool)

@@ -8,7 +8,10 @@ import { POSTGRES_15_MISSING, startServer } from './support/server.ts'
 const WORKSPACES = 20_000
 const PENDING = 10_000
 
-/** Of a lookup: a few levels of a few indexes, for each of four periods. Reading one index whole is more than this. */
+/**
+ * Of a lookup: a few levels of a few indexes, for each of four periods. Reading one index whole is more than
+ * this.
+ */
 const LOOKUP_PAGES = 60
 
 /** Of a read of everything: each node runs a few times, and none for each workspace. */

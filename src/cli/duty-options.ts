@@ -10,7 +10,9 @@ export interface DutyOptions extends DatabaseOptions {
   dryRun: boolean
 }
 
-/** Adds `--marker`, `--worker` and `--reader`, each repeatable (its variable names one role), and `--dry-run`. */
+/**
+ * Adds `--marker`, `--worker` and `--reader`, each repeatable (its variable names one role), and `--dry-run`.
+ */
 export function addDutyOptions(command: Command): Command {
   return command
     .addOption(databaseOption())

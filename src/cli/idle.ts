@@ -48,16 +48,21 @@ export function idleCommand(): Command {
     .addOption(new Option('--csv', 'print CSV').env('WORKSPACE_USAGE_CSV').default(false).preset(true))
     .action(async ({ for: idleForSeconds, limit, neverUsed, csv, json, ...database }: Options) => {
       await withPool(database, async pool => {
-        const options = { idleForSeconds, neverUsed, ...(limit !== undefined && { limit }) }
+        // Refuses wrong options here and now, before anything is printed.
+        const idle = idleWorkspaces(pool, {
+          idleForSeconds,
+          neverUsed,
+          ...(limit !== undefined && { limit }),
+        })
         const format = json ? jsonLines : csv ? csvLines : tableLines
-        await print(format(idle(pool, options)))
+        await print(format(explainingRefusal(idle, pool)))
       })
     })
 }
 
-async function* idle(pool: Queryable, options: Parameters<typeof idleWorkspaces>[1]) {
+async function* explainingRefusal(idle: AsyncIterable<IdleWorkspace>, pool: Queryable) {
   try {
-    yield* idleWorkspaces(pool, options)
+    yield* idle
   } catch (error) {
     throw await explainPrivilegeError(pool, error, 'reader')
   }

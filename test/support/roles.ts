@@ -13,8 +13,8 @@ export interface LoginRole {
 }
 
 /**
- * Creates a role on a server, dropped at the file's end. Create it before the databases in which it is granted
- * something: what was made first is dropped last, and a role that owns privileges can't be dropped.
+ * Creates a role on a server, dropped at the file's end. Create it before the databases in which it is
+ * granted something: what was made first is dropped last, and a role that owns privileges can't be dropped.
  */
 export async function createLoginRole(server: string, purpose: string): Promise<LoginRole> {
   const name = `usage ${purpose} "${randomBytes(4).toString('hex')}"`

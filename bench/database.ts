@@ -1,0 +1,23 @@
+import { randomBytes } from 'node:crypto'
+import pg from 'pg'
+import { migrate } from '../src/migrate.ts'
+
+/** Runs something in a migrated database of its own, which is dropped afterwards. The pool is the caller's to end. */
+export async function withBenchDatabase<T>(
+  server: string,
+  run: (connectionString: string) => Promise<T>,
+): Promise<T> {
+  const name = `usage_bench_${randomBytes(4).toString('hex')}`
+  const url = new URL(server)
+  url.pathname = name
+  const admin = new pg.Client({ connectionString: server })
+  await admin.connect()
+  try {
+    await admin.query(`CREATE DATABASE ${pg.escapeIdentifier(name)}`)
+    await migrate({ connectionString: url.href })
+    return await run(url.href)
+  } finally {
+    await admin.query(`DROP DATABASE IF EXISTS ${pg.escapeIdentifier(name)} WITH (FORCE)`)
+    await admin.end()
+  }
+}

@@ -1,0 +1,59 @@
+/*
+ * Measures what is promised: `npm run bench -- NAME…`, all without one. Runs on an embedded PostgreSQL with its default
+ * settings, or on the server that DATABASE_URL names, in databases of its own.
+ */
+
+import Table from 'cli-table3'
+import { Argument, Command } from 'commander'
+import { startEmbeddedPostgres } from '../src/development/embedded-postgres.ts'
+import { measureFlush } from './flush.ts'
+import type { Measurement } from './measurement.ts'
+import { measureTracker } from './tracker.ts'
+
+const BENCHES = {
+  flush: { about: 'what a flush costs in a database of a million workspaces', measure: measureFlush },
+  tracker: { about: 'what a tracker costs its process and the database', measure: measureTracker },
+}
+type Name = keyof typeof BENCHES
+const NAMES = Object.keys(BENCHES) as Name[]
+
+const program = new Command('npm run bench --')
+  .description('Measures what is promised, each measure beside its comparison.')
+  .addArgument(new Argument('[names...]', 'what to measure; default: all').choices(NAMES))
+  .option('--json', 'print the measurements as JSON')
+  .addHelpText('after', () =>
+    ['', ...NAMES.map(name => `  ${name.padEnd(10)}${BENCHES[name].about}`)].join('\n'),
+  )
+  .parse()
+const { json = false } = program.opts<{ json?: boolean }>()
+const names = program.args.length > 0 ? (program.args as Name[]) : NAMES
+
+const own = process.env.DATABASE_URL ? undefined : await startEmbeddedPostgres()
+const server = own?.connectionString ?? process.env.DATABASE_URL!
+try {
+  const results: Record<string, Measurement[]> = {}
+  for (const name of names) {
+    results[name] = await BENCHES[name].measure(server, step => console.error(`${name}: ${step}`))
+    if (!json) console.log(table(results[name]))
+  }
+  if (json) console.log(JSON.stringify(results, null, 2))
+} finally {
+  await own?.stop()
+}
+
+function table(measurements: readonly Measurement[]): string {
+  const table = new Table({
+    head: ['measure', 'result', 'compared with', 'target'],
+    colWidths: [32, 34, 44, 24],
+    wordWrap: true,
+  })
+  for (const { measure, result, comparison, target = '', reached } of measurements) {
+    table.push([
+      measure,
+      result,
+      comparison,
+      reached === undefined ? target : `${target} ${reached ? '✔' : '✘'}`,
+    ])
+  }
+  return table.toString()
+}
