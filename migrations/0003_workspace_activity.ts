@@ -39,7 +39,8 @@ export async function up(db: Kysely<never>): Promise<void> {
     WITH ${PENDING_PERIODS}
     SELECT
       w.id AS workspace_id,
-      CASE WHEN live.pending THEN least(p.period_end, statement_timestamp()) ELSE w.last_used_at END AS last_used_at,
+      CASE WHEN live.pending THEN least(p.period_end, statement_timestamp()) ELSE w.last_used_at END
+        AS last_used_at,
       CASE WHEN live.pending THEN p.source ELSE f.source END AS source,
       live.pending
     FROM workspaces w
@@ -83,7 +84,8 @@ export async function up(db: Kysely<never>): Promise<void> {
       GROUP BY workspace_id, source
     ) latest
     CROSS JOIN LATERAL (
-      SELECT latest.period_end IS NOT NULL AND coalesce(latest.period_end > latest.last_used_at, true) AS pending
+      SELECT latest.period_end IS NOT NULL AND coalesce(latest.period_end > latest.last_used_at, true)
+        AS pending
     ) live
   `.execute(db)
   await sql`

@@ -117,7 +117,9 @@ function usedPage(cutoff: RawBuilder<unknown>, last: string | null, size: number
       : sql`AND (last_used_at, workspace_id)
           > (${last.slice(UUID_LENGTH)}::timestamptz, ${last.slice(0, UUID_LENGTH)}::uuid)`
   return sql<PageRow>`
-    SELECT string_agg(workspace_id || ${isoTime(sql`last_used_at`)}, E'\n' ORDER BY last_used_at, workspace_id) AS page
+    SELECT string_agg(
+      workspace_id || ${isoTime(sql`last_used_at`)}, E'\n' ORDER BY last_used_at, workspace_id
+    ) AS page
     FROM (
       SELECT workspace_id, last_used_at FROM workspace_activity
       WHERE last_used_at <= ${cutoff} ${behind}

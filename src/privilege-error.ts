@@ -69,7 +69,8 @@ function tablesIn(message: string): RawBuilder<NamedTable> {
   return sql<NamedTable>`
     SELECT c.relname AS name, n.nspname AS schema, format('%I.%I', n.nspname, c.relname) AS "table",
       CASE WHEN c.oid = to_regclass('workspaces') THEN NOT (
-          has_column_privilege(c.oid, 'id', 'SELECT') AND has_column_privilege(c.oid, 'last_used_at', 'SELECT')
+          has_column_privilege(c.oid, 'id', 'SELECT')
+          AND has_column_privilege(c.oid, 'last_used_at', 'SELECT')
           AND has_column_privilege(c.oid, 'last_used_at', 'UPDATE')
         )
         ELSE n.nspname = ${JOB_SCHEMA} OR c.oid IN (
@@ -106,7 +107,8 @@ function assignedColumns(columns: readonly string[], context: string): string[] 
 }
 
 function grantOf(table: NamedTable, columns: readonly string[], context: string, role: string): string {
-  const statement = sql`GRANT ${whatTo(columns, context)} ON ${sql.id(table.schema, table.name)} TO ${sql.id(role)};`
+  const what = whatTo(columns, context)
+  const statement = sql`GRANT ${what} ON ${sql.id(table.schema, table.name)} TO ${sql.id(role)};`
   return statement.compile(compiler).sql
 }
 

@@ -41,7 +41,7 @@ suite('a workspace that is deleted', () => {
     assert.deepEqual({ flushed, unknown }, { flushed: 1, unknown: 1 })
   })
 
-  test('while it is being flushed: the deletion waits for the flush, and takes along what that stored', async () => {
+  test('while it is being flushed: the deletion waits, and takes along what was stored', async () => {
     const ids = await createWorkspaces(pool, 2)
     await storeClosedMarks(pool, ids)
     const [flusher, application] = [await database.connect(), await database.connect()]
@@ -56,7 +56,7 @@ suite('a workspace that is deleted', () => {
     assert.equal(await pendingCount(pool), 0)
   })
 
-  test('while it is being flushed by a transaction that fails: it is gone, and its marks are pending', async () => {
+  test('while a flush of it is open that fails: it is gone, and its marks are pending', async () => {
     const [gone] = await createWorkspaces(pool, 1)
     await storeClosedMarks(pool, [gone!])
     const [flusher, application] = [await database.connect(), await database.connect()]

@@ -46,7 +46,7 @@ suite('explainUsage', () => {
     assert.deepEqual(lastUsedAt, asOf)
   })
 
-  test('a workspace that was never used, one that does not exist, and an id that is marked all the same', async () => {
+  test('a workspace never used, one that does not exist, and an id that is marked all the same', async () => {
     const [id] = await createWorkspaces(pool, 1)
     const [missing, marked] = [randomUUID(), randomUUID()]
     const at = await storeClosedMarks(pool, [marked], { source: 'ssh' })

@@ -52,7 +52,8 @@ suite('idleWorkspaces', () => {
   test('pages meet without a gap or a repeat, among equal times and times a microsecond apart', async () => {
     const created = await createWorkspaces(pool, 100)
     await pool.query(
-      `UPDATE workspaces SET last_used_at = timestamptz '2020-01-01 00:00:00.123456Z' + n / 2 * interval '1 us'
+      `UPDATE workspaces
+      SET last_used_at = timestamptz '2020-01-01 00:00:00.123456Z' + n / 2 * interval '1 us'
       FROM unnest($1::uuid[]) WITH ORDINALITY AS made (made_id, n) WHERE id = made_id AND n <= 60`,
       [created],
     )

@@ -22,11 +22,13 @@ await pool.query(`
   CREATE TABLE audit (workspace_id uuid);
   -- A name that is in the text of every such error.
   CREATE TABLE permission (id uuid)`)
-const db = role.pool(database)
+// One session: a refusal is told before its transaction has let go of what it locked.
+const db = await database.connect({ connectionString: role.connectionString(database) })
 const quoted = pg.escapeIdentifier(role.name)
 
 beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE; DROP TRIGGER IF EXISTS host ON workspaces')
+  await pool.query(`REVOKE ALL ON workspaces FROM ${quoted}`)
   await grantPrivileges(pool, { workers })
   await storeClosedMarks(pool, await createWorkspaces(pool, 2))
 })
@@ -43,8 +45,8 @@ suite('what a role lacks is named', () => {
     assert.equal(
       error.message,
       `role ${JSON.stringify(role.name)} lacks a privilege: permission denied for table workspaces ` +
-        '(column name, updatedAt). A trigger of yours wrote there as this role, which is more than a worker ' +
-        `needs itself; its function could be SECURITY DEFINER as well. Run: ${error.grant}`,
+        '(column name, updatedAt). A trigger of yours wrote there as this role, which is more than a ' +
+        `worker needs itself; its function could be SECURITY DEFINER as well. Run: ${error.grant}`,
     )
     assert.equal((error.cause as { code: string }).code, '42501')
 
@@ -57,7 +59,6 @@ suite('what a role lacks is named', () => {
     assert.equal(second.grant, `GRANT SELECT ON "public"."workspaces" TO ${quoted};`)
     await pool.query(second.grant)
     assert.equal((await flush(db)).updated, 2)
-    await pool.query(`REVOKE SELECT, UPDATE ON workspaces FROM ${quoted}`)
   })
 
   test('another table that a trigger writes', async () => {
@@ -139,7 +140,8 @@ test('so is one that can no longer be looked into', async () => {
 
 async function createTrigger(body: string): Promise<void> {
   await pool.query(`
-    CREATE OR REPLACE FUNCTION host() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ${body}; RETURN NULL; END $$;
+    CREATE OR REPLACE FUNCTION host() RETURNS trigger LANGUAGE plpgsql
+      AS $$ BEGIN ${body}; RETURN NULL; END $$;
     DROP TRIGGER IF EXISTS host ON workspaces;
     CREATE TRIGGER host AFTER UPDATE OF last_used_at ON workspaces FOR EACH ROW EXECUTE FUNCTION host()`)
 }

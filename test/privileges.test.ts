@@ -49,7 +49,7 @@ async function dutiesOn(server: string, own: boolean): Promise<void> {
     await db.query('INSERT INTO pending_usage (workspace_id) VALUES ($1) ON CONFLICT DO NOTHING', [id])
   })
 
-  test('a marker can neither name a period, nor read, nor take a mark back, nor touch anything else', async () => {
+  test('a marker can neither name a period, nor read, nor take back, nor touch anything else', async () => {
     await refused(marker!.pool(database), [
       `INSERT INTO pending_usage (workspace_id, period_end) VALUES ('${id}', now())`,
       `INSERT INTO pending_usage (workspace_id) VALUES ('${id}') RETURNING period_end`,
@@ -103,7 +103,7 @@ async function dutiesOn(server: string, own: boolean): Promise<void> {
     assert.ok((await lastFlush(worker!.pool(database))) !== null)
   })
 
-  test("a worker keeps no history of queue sizes, and so pg-boss's upkeep works after days as well", async () => {
+  test("a worker keeps no history of queues, so pg-boss's upkeep works after days as well", async () => {
     assert.equal(await mayKeepQueueStats(pool), true)
     const persistQueueStats = await mayKeepQueueStats(worker!.pool(database))
     assert.equal(persistQueueStats, false)
@@ -158,7 +158,8 @@ async function dutiesOn(server: string, own: boolean): Promise<void> {
       'CREATE SCHEMA mine',
       'ALTER TABLE pending_usage ADD COLUMN mine int',
       // Rows of it are commands that the next migration runs as the owner.
-      `INSERT INTO pgboss.bam (name, version, status, table_name, command) VALUES ('x', 1, 'pending', 'job', 'x')`,
+      `INSERT INTO pgboss.bam (name, version, status, table_name, command)
+        VALUES ('x', 1, 'pending', 'job', 'x')`,
       `UPDATE pgboss.bam SET command = 'x'`,
       'DELETE FROM pgboss.version',
       'DELETE FROM pgboss.queue',

@@ -43,7 +43,7 @@ suite('sources', () => {
     assert.equal(await pendingCount(pool), 0)
   })
 
-  test('that are left out are the application_name, cut at 63 bytes by PostgreSQL, or "unknown"', async () => {
+  test('that are left out are the application_name, which PostgreSQL cuts, or "unknown"', async () => {
     const [id] = await createWorkspaces(pool, 1)
     for (const application_name of ['gateway', 'x'.repeat(64), '']) {
       const client = await database.connect({ application_name })

@@ -59,7 +59,7 @@ suite('stopping idle workspaces', () => {
     assert.deepEqual(await stopped(), [])
   })
 
-  test('so does a mark that a flush has in hand: neither pending nor flushed as long as that is open', async () => {
+  test('so does a mark that a flush has in hand, neither pending nor flushed for others', async () => {
     const [id] = await createIdleWorkspaces(1)
     await storeClosedMarks(pool, [id!])
     const flusher = await database.connect()
@@ -73,7 +73,7 @@ suite('stopping idle workspaces', () => {
     assert.deepEqual(await stopped(), [])
   })
 
-  test('marks that come during the stop are held by every flush, and tell of the late use afterwards', async () => {
+  test('marks that come during the stop are held by every flush, and tell of it afterwards', async () => {
     const [id] = await createIdleWorkspaces(1)
     let periodEnd: Date | undefined
     const done = await stopIfStillIdle(pool, id!, HOUR, async (client, workspaceId) => {
@@ -106,7 +106,7 @@ suite('stopping idle workspaces', () => {
     assert.equal(await stopIfStillIdle(pool, id!, HOUR, stop), false)
   })
 
-  test('among marks, flushes and stops all at once, no mark that was stored before is ever missed', async () => {
+  test('among marks, flushes and stops all at once, no mark stored before is ever missed', async () => {
     const other = await createTestDatabase()
     await other.pool.query('ALTER TABLE workspaces ADD COLUMN stopped boolean NOT NULL DEFAULT false')
     // So that marks are flushed while this runs.

@@ -41,7 +41,8 @@ suite('workspace_activity', () => {
     await storeClosedMarks(pool, [id!], { agoMs: 60_000, source: 'a' })
     const newest = await storeClosedMarks(pool, [id!], { agoMs: 1_000, source: 'ssh' })
     await pool.query(
-      `INSERT INTO pending_usage SELECT period_end, workspace_id, 'jetbrains' FROM pending_usage WHERE source = 'ssh'`,
+      `INSERT INTO pending_usage
+      SELECT period_end, workspace_id, 'jetbrains' FROM pending_usage WHERE source = 'ssh'`,
     )
     assert.deepEqual(await activity(id!), { last_used_at: newest, source: 'jetbrains', pending: true })
     await flush(pool)
@@ -62,7 +63,7 @@ suite('workspace_activity', () => {
     }
   })
 
-  test('where something else wrote last_used_at, or flushes leave sources out, the source is null', async () => {
+  test('where something else wrote last_used_at, or without sources, the source is null', async () => {
     const ids = await createWorkspaces(pool, 2)
     await storeClosedMarks(pool, ids, { agoMs: 60_000, source: 'ssh' })
     await flush(pool)

@@ -92,8 +92,8 @@ async function* tableLines(workspaces: AsyncIterable<IdleWorkspace>): AsyncGener
   for await (const { workspaceId, lastUsedAt, idleSeconds } of workspaces) {
     count += 1
     const time = lastUsedAt === null ? 'never used' : formatTime(lastUsedAt)
-    yield `${workspaceId}  ${time.padEnd(20)}  ${idleSeconds === null ? '' : formatAge(idleSeconds)}`.trimEnd() +
-      '\n'
+    const age = idleSeconds === null ? '' : formatAge(idleSeconds)
+    yield `${`${workspaceId}  ${time.padEnd(20)}  ${age}`.trimEnd()}\n`
   }
   yield `${count} ${count === 1 ? 'workspace' : 'workspaces'}\n`
 }
