@@ -7,7 +7,7 @@ import { InvalidOptionError } from './errors.ts'
  * Rows per flush unless said otherwise. A workspace that is flushed stays locked until the transaction ends, and an
  * application's own UPDATE of it waits as long: with this batch that is below 50 ms on two cores (README, "Figures").
  */
-export const DEFAULT_BATCH_SIZE = 2_000
+export const DEFAULT_BATCH_SIZE = 1_500
 
 /** The largest `batchSize` that is accepted. */
 export const MAX_BATCH_SIZE = 100_000

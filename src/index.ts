@@ -26,6 +26,7 @@ export type { Logger } from './logger.ts'
 export { insertPendingUsage, type MarkOptions, type MarkResult, markUsage } from './mark.ts'
 export { type MigrateOptions, type MigrateResult, migrate, migrateDown } from './migrate.ts'
 export type { ConnectionPool, PooledClient } from './pool.ts'
+export { type Duty, explainPrivilegeError } from './privilege-error.ts'
 export { privilegeStatements, type RoleDuties } from './privileges.ts'
 export {
   FAILED_FLUSH_QUEUE,
@@ -37,6 +38,7 @@ export {
 export type {
   PendingUsageTable,
   UsageSchema,
+  WorkspaceActivityBySourceView,
   WorkspaceActivityView,
   WorkspacesTable,
   WorkspaceUsageTable,

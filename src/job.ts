@@ -81,6 +81,7 @@ export interface FlushWorker extends AsyncDisposable {
  * @throws {NotMigratedError} If pg-boss, the queue or `pending_usage` is not installed.
  * @throws {QueuePolicyError} If the queue has another policy than the one the worker relies on.
  * @throws {StandbyError} On a standby, or if the database's sessions are read-only.
+ * @throws {InsufficientPrivilegeError} If the role lacks what `workspace-usage grant --worker` gives.
  */
 export async function startFlushWorker(options: FlushWorkerOptions): Promise<FlushWorker> {
   const {
@@ -180,8 +181,9 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
         }),
     )
   } catch (error) {
+    const explained = await explainPrivilegeError(pool, explainDatabaseError(error), 'worker')
     await letGo()
-    throw explainDatabaseError(error)
+    throw explained
   }
 
   let stopping: Promise<void> | undefined

@@ -8,6 +8,7 @@ export interface UsageSchema {
   pending_usage: PendingUsageTable
   workspace_usage: WorkspaceUsageTable
   workspace_activity: WorkspaceActivityView
+  workspace_activity_by_source: WorkspaceActivityBySourceView
   workspaces: WorkspacesTable
 }
 
@@ -35,6 +36,16 @@ export interface WorkspaceActivityView {
   /** The source of that last use; null if never used or not known. */
   source: string | null
   /** Whether that last use is still pending, so that `workspaces.last_used_at` does not show it yet. */
+  pending: boolean
+}
+
+/** One row per workspace and source, pending use included. */
+export interface WorkspaceActivityBySourceView {
+  workspace_id: string
+  source: string
+  /** Never in the future. */
+  last_used_at: Date
+  /** Whether that last use is still pending. */
   pending: boolean
 }
 

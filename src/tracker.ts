@@ -65,7 +65,7 @@ const LAST_RETRY_WHEN_CLOSING_MS = 1_000
 const CLOCK_CHECK_MS = 250
 const MAX_UNPROVEN = 256
 const MAX_REMEMBERED = 1_000_000
-const MAX_CALLERS_STRINGS = 10_000
+const FOUND_PLACES = 2 ** 16
 
 /**
  * Marks workspaces as in use, from hot paths: `mark` is synchronous, never waits, and costs a look into a Set for a
@@ -207,7 +207,7 @@ export class UsageTracker implements AsyncDisposable {
   #admitCanonical(id: string, spelling: string): void {
     if (id !== spelling) {
       if (this.#openPeriod.covers(id)) {
-        this.#openPeriod.alsoSpelled(spelling)
+        this.#openPeriod.find(spelling)
         return
       }
       if (this.#waits(id)) {
@@ -221,9 +221,7 @@ export class UsageTracker implements AsyncDisposable {
       return
     }
     if (again) this.#overlap++
-    // A Set finds the caller's own string faster than a copy. But it may be a slice that keeps a whole request in
-    // memory, so where many wait they are copies.
-    this.#pending.add(id === spelling && this.#pending.size < MAX_BATCH ? spelling : id)
+    this.#pending.add(id)
     if (!this.#sending) void this.#send()
   }
 
@@ -400,8 +398,12 @@ class OpenPeriod {
 
   readonly #markAgain: (id: string) => void
   readonly #ids = new Set<string>()
-  /** Spellings among the ids that are not canonical. */
-  #spellings = 0
+  /**
+   * Strings as they were passed that name a stored id, each at a place of its digits: to look one up there takes half
+   * the time of a Set, which has to hash all 36 characters of a string it has not seen. Few, for a string may be a slice
+   * that keeps a whole request in memory.
+   */
+  readonly #found: string[] = new Array(FOUND_PLACES).fill('')
   /** On the clock of `performance.now()`; what the database said last. */
   #endsAt = Number.NEGATIVE_INFINITY
   #name: string | undefined
@@ -418,7 +420,11 @@ class OpenPeriod {
 
   /** Whether the id is stored, so that a mark of it made now needs nothing; if that was too late, it is made again. */
   covers(id: string): boolean {
-    if (!this.#ids.has(id)) return false
+    if (typeof id !== 'string' || id.length !== 36) return false
+    if (this.#found[placeOf(id)] !== id) {
+      if (!this.#ids.has(id)) return false
+      this.find(id)
+    }
     this.#unproven[this.#next] = id
     if (--this.#next < 0) this.prove()
     return true
@@ -462,18 +468,15 @@ class OpenPeriod {
     if (answer?.period !== this.#name) this.#clear()
     this.#name = answer?.period
     this.#endsAt = endsAt
-    for (const id of ids) {
-      if (this.#ids.size < MAX_CALLERS_STRINGS) this.#ids.add(id)
-      else if (this.#ids.size < MAX_REMEMBERED) this.#ids.add(ownCopy(id))
-    }
+    for (const id of ids) if (this.#ids.size < MAX_REMEMBERED) this.#ids.add(id)
     this.prove()
     this.#checkClockLater()
     return true
   }
 
-  /** Lets `covers` find a stored id in another spelling; bounded, for an id has thousands of them. */
-  alsoSpelled(spelling: string): void {
-    if (this.#spellings++ < MAX_CALLERS_STRINGS) this.#ids.add(spelling)
+  /** Lets `covers` find this string, which names a stored id. */
+  find(spelling: string): void {
+    this.#found[placeOf(spelling)] = spelling
   }
 
   #checkClockLater(): void {
@@ -486,8 +489,9 @@ class OpenPeriod {
 
   #clear(): void {
     this.#endsAt = Number.NEGATIVE_INFINITY
-    this.#spellings = 0
-    if (this.#ids.size > 0) this.#ids.clear()
+    if (this.#ids.size === 0) return
+    this.#ids.clear()
+    this.#found.fill('')
   }
 }
 
@@ -522,9 +526,18 @@ function jitteredPause(attempt: number, longest: number): number {
   return FIRST_RETRY_MS + Math.random() * (ceiling - FIRST_RETRY_MS)
 }
 
-/** V8 answers with a new string here, even for one that is in lower case already, unless that is flat anyway. */
-function ownCopy(canonicalId: string): string {
-  return canonicalId.toLowerCase()
+/** A number below FOUND_PLACES of a UUID in any case, from its last digits, which are the random ones in all versions. */
+function placeOf(id: string): number {
+  const digits =
+    (digitOf(id.charCodeAt(32)) << 12) |
+    (digitOf(id.charCodeAt(33)) << 8) |
+    (digitOf(id.charCodeAt(34)) << 4) |
+    digitOf(id.charCodeAt(35))
+  return digits & (FOUND_PLACES - 1)
+}
+
+function digitOf(code: number): number {
+  return (code + (code >> 6) * 9) & 15
 }
 
 interface ErrorEmitter {
