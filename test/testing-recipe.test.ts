@@ -58,18 +58,14 @@ test('the schedule: a minute passes when the test says so', async () => {
       return await reached()
     })
   }
-  await advanceUntil('the worker has flushed at its start', () => log.find('nothing to flush').length === 1)
-  const started = clock.now()
+  await advanceUntil('the worker has flushed at its start', () => log.find('nothing to flush').length > 0)
 
   await using tracker = new UsageTracker(pool, { source: 'ssh' })
   tracker.mark(id!)
   await tracker.drain()
   await untilPeriodClosed(pool)
-  await advanceUntil('the mark is flushed', async () => (await pendingStatus(pool)).closed === 0)
-  const passed = clock.now() - started
-  assert.ok(passed >= 5_000 && passed <= 150_000, `after ${passed} ms of the test's time`)
-  assert.deepEqual(
-    log.find('updated workspaces last_used_at').map(({ fields }) => fields.updated),
-    [1],
-  )
+  await advanceUntil('the flush is told', () => log.find('updated workspaces last_used_at').length > 0)
+  const [told] = log.find('updated workspaces last_used_at')
+  assert.equal(told!.fields.updated, 1)
+  assert.notEqual((await lastUsedAt(pool, [id!]))[0], null)
 })
