@@ -46,6 +46,7 @@ function table(measurements: readonly Measurement[]): string {
     head: ['measure', 'result', 'compared with', 'target'],
     colWidths: [32, 34, 44, 24],
     wordWrap: true,
+    style: { head: [], border: [] },
   })
   for (const { measure, result, comparison, target = '', reached } of measurements) {
     table.push([

@@ -17,6 +17,8 @@ import { measureRepeats } from './tracker/repeats.ts'
 export function measureTracker(server: string, progress: (step: string) => void): Promise<Measurement[]> {
   return withBenchDatabase(server, async connectionString => {
     const pool = new pg.Pool({ connectionString, max: 8, application_name: 'bench' })
+    // The database is dropped while the last connections are still closing.
+    pool.on('error', () => {})
     try {
       const measurements: Measurement[] = []
       progress('repeats of hot ids')

@@ -206,10 +206,7 @@ export class UsageTracker implements AsyncDisposable {
 
   #admitCanonical(id: string, spelling: string): void {
     if (id !== spelling) {
-      if (this.#openPeriod.covers(id)) {
-        this.#openPeriod.find(spelling)
-        return
-      }
+      if (this.#openPeriod.covers(id, spelling)) return
       if (this.#waits(id)) {
         this.#repeats++
         return
@@ -333,8 +330,7 @@ export class UsageTracker implements AsyncDisposable {
     this.#failedAttempts++
     const consecutiveErrors = ++this.#consecutiveErrors
     const passing = isOutage(error)
-    const longest = this.#closing ? LAST_RETRY_WHEN_CLOSING_MS : LAST_RETRY_MS
-    this.#pauseMs = passing ? jitteredPause(consecutiveErrors, longest) : longest
+    this.#pauseMs = passing ? jitteredPause(consecutiveErrors, this.#longestPauseMs) : this.#longestPauseMs
     const fields = {
       err: explainDatabaseError(error),
       consecutiveErrors,
@@ -346,10 +342,14 @@ export class UsageTracker implements AsyncDisposable {
     else this.#logger.warn(fields, 'marks failed to be stored; they are kept and tried again')
   }
 
+  get #longestPauseMs(): number {
+    return this.#closing ? LAST_RETRY_WHEN_CLOSING_MS : LAST_RETRY_MS
+  }
+
   /** Waits for the time to try again, which `#endPause` brings forward. */
   #pause(): Promise<void> {
     return new Promise(resolve => {
-      const timer = setTimeout(resolve, this.#pauseMs)
+      const timer = setTimeout(resolve, Math.min(this.#pauseMs, this.#longestPauseMs))
       this.#endPause = () => {
         clearTimeout(timer)
         resolve()
@@ -418,12 +418,17 @@ class OpenPeriod {
     this.#markAgain = markAgain
   }
 
-  /** Whether the id is stored, so that a mark of it made now needs nothing; if that was too late, it is made again. */
-  covers(id: string): boolean {
+  /**
+   * Whether the id is stored, so that a mark of it made now needs nothing; if that was too late, it is made again.
+   *
+   * @param id Canonical, or a string that was passed as a spelling before. Anything else is not stored.
+   */
+  covers(id: string, spelling = id): boolean {
     if (typeof id !== 'string' || id.length !== 36) return false
-    if (this.#found[placeOf(id)] !== id) {
+    const place = placeOf(spelling)
+    if (this.#found[place] !== spelling) {
       if (!this.#ids.has(id)) return false
-      this.find(id)
+      this.#found[place] = spelling
     }
     this.#unproven[this.#next] = id
     if (--this.#next < 0) this.prove()
@@ -472,11 +477,6 @@ class OpenPeriod {
     this.prove()
     this.#checkClockLater()
     return true
-  }
-
-  /** Lets `covers` find this string, which names a stored id. */
-  find(spelling: string): void {
-    this.#found[placeOf(spelling)] = spelling
   }
 
   #checkClockLater(): void {

@@ -5,7 +5,7 @@ import { UsageTracker } from '../../src/tracker.ts'
 import { type Measurement, medians, ms, turn } from '../measurement.ts'
 
 const IDS = 1_000_000
-const IDS_ONE_BY_ONE = 200_000
+const IDS_ONE_BY_ONE = 100_000
 const MARKS_PER_TURN = 1_000
 const ROUNDS = 3
 

@@ -8,7 +8,7 @@ import { type Measurement, median, ms, timed, turn } from '../measurement.ts'
 const HOT = 5_000
 const CALLERS = 64
 const PERIOD_MS = 2_000
-const ROUNDS = 5
+const ROUNDS = 3
 
 /** The slowest mark to be stored while all hot ids are due at once, beside one INSERT for each mark. */
 export async function measurePeriodEnd(pool: pg.Pool): Promise<Measurement> {
