@@ -5,7 +5,7 @@ import { InvalidOptionError } from './errors.ts'
 
 /**
  * Rows per flush unless said otherwise. A workspace that is flushed stays locked until the transaction ends, and an
- * application's own UPDATE of it waits as long: with this batch that is below 50 ms on two cores (README, "Figures").
+ * application's own UPDATE of it waits as long: with this batch that is about 50 ms on two cores (README, "Figures").
  */
 export const DEFAULT_BATCH_SIZE = 1_500
 
