@@ -73,7 +73,7 @@ test('the tracker sends what a model sends that looks at the clock at every mark
         await run.assertClose(ending)
       },
     ),
-    { numRuns: 400 },
+    { numRuns: 1_000 },
   )
 })
 
@@ -90,7 +90,7 @@ test('the tracker loses no mark, whatever blocks the event loop', async () => {
         await run.assertClose(ending)
       },
     ),
-    { numRuns: 400 },
+    { numRuns: 1_000 },
   )
 })
 

@@ -1,16 +1,24 @@
-import { mock } from 'node:test'
-
 /** A clock that stands still unless told, in place of `performance.now` and `setTimeout` of this process. */
 export class VirtualTime implements Disposable {
   now = 0
   #timers: { at: number; run: () => void }[] = []
-  readonly #mocks = [
-    mock.method(performance, 'now', () => this.now),
-    mock.method(globalThis, 'setTimeout', (run: () => void, delay: number) => this.after(delay, run)),
-    mock.method(globalThis, 'clearTimeout', (timer: unknown) => {
-      this.#timers = this.#timers.filter(other => other !== timer)
-    }),
-  ]
+  readonly #restore: () => void
+
+  constructor() {
+    const { setTimeout, clearTimeout } = globalThis
+    const { now } = performance
+    this.#restore = () => {
+      Object.assign(globalThis, { setTimeout, clearTimeout })
+      Object.assign(performance, { now })
+    }
+    Object.assign(globalThis, {
+      setTimeout: (run: () => void, delay: number) => this.after(delay, run),
+      clearTimeout: (timer: unknown) => {
+        this.#timers = this.#timers.filter(other => other !== timer)
+      },
+    })
+    Object.assign(performance, { now: () => this.now })
+  }
 
   /** Runs a function later. */
   after(delay: number, run: () => void): object {
@@ -40,7 +48,7 @@ export class VirtualTime implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const { mock } of this.#mocks) mock.restore()
+    this.#restore()
   }
 }
 
