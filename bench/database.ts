@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
-import { migrate } from '../src/migrate.ts'
+import { migrate } from '../src/schema/migrate.ts'
 
 /** Runs something in a migrated database of its own, which is dropped afterwards. The pool is the caller's to end. */
 export async function withBenchDatabase<T>(

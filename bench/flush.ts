@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises'
 import pg from 'pg'
-import { drain } from '../src/drain.ts'
-import { DEFAULT_BATCH_SIZE, flush } from '../src/flush.ts'
+import { drain } from '../src/flush/drain.ts'
+import { DEFAULT_BATCH_SIZE, flush } from '../src/flush/flush.ts'
 import { withBenchDatabase } from './database.ts'
 import { type Measurement, medians, ms, timed } from './measurement.ts'
 

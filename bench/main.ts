@@ -5,7 +5,7 @@
 
 import Table from 'cli-table3'
 import { Argument, Command } from 'commander'
-import { startEmbeddedPostgres } from '../src/development/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../dev/postgres/embedded-postgres.ts'
 import { measureFlush } from './flush.ts'
 import type { Measurement } from './measurement.ts'
 import { measureTracker } from './tracker.ts'

@@ -6,11 +6,21 @@
  * {@link idleWorkspaces}. Deployment: {@link migrate}, {@link grantPrivileges}.
  */
 
-export type { Clock } from './clock.ts'
-export type { Connection, KyselyExecutor, Queryable } from './connection.ts'
-export { type DrainOptions, type DrainResult, drain } from './drain.ts'
+export { privilegeStatements, type RoleDuties } from './access/duties.ts'
+export { grantPrivileges, revokePrivileges } from './access/grant.ts'
+export { type Duty, explainPrivilegeError } from './access/refusal.ts'
+export { explainUsage, type SourceUsage, type UsageExplanation } from './activity/explain.ts'
+export {
+  DEFAULT_IDLE_PAGE_SIZE,
+  type IdleOptions,
+  type IdleWorkspace,
+  idleWorkspaces,
+} from './activity/idle.ts'
+export { openPeriodRemaining, type PendingStatus, pendingStatus } from './activity/status.ts'
+export type { Connection, KyselyExecutor, Queryable } from './database/connection.ts'
+export type { ConnectionPool, PooledClient } from './database/pool.ts'
 export * from './errors.ts'
-export { explainUsage, type SourceUsage, type UsageExplanation } from './explain.ts'
+export { type DrainOptions, type DrainResult, drain } from './flush/drain.ts'
 export {
   DEFAULT_BATCH_SIZE,
   type FlushOptions,
@@ -18,23 +28,17 @@ export {
   type FlushResult,
   flush,
   MAX_BATCH_SIZE,
-} from './flush.ts'
-export { grantPrivileges, revokePrivileges } from './grant.ts'
-export { DEFAULT_IDLE_PAGE_SIZE, type IdleOptions, type IdleWorkspace, idleWorkspaces } from './idle.ts'
-export { type FlushWorker, type FlushWorkerOptions, type QueueInstallation, startFlushWorker } from './job.ts'
+} from './flush/flush.ts'
 export type { Logger } from './logger.ts'
-export { insertPendingUsage, type MarkOptions, type MarkResult, markUsage } from './mark.ts'
-export { type MigrateOptions, type MigrateResult, migrate, migrateDown } from './migrate.ts'
-export type { ConnectionPool, PooledClient } from './pool.ts'
-export { type Duty, explainPrivilegeError } from './privilege-error.ts'
-export { privilegeStatements, type RoleDuties } from './privileges.ts'
+export { insertPendingUsage, type MarkOptions, type MarkResult, markUsage } from './mark/mark.ts'
 export {
-  FAILED_FLUSH_QUEUE,
-  FLUSH_QUEUE,
-  type FlushJobOutput,
-  type LastFlush,
-  lastFlush,
-} from './queue.ts'
+  type CloseOptions,
+  type CloseResult,
+  UsageTracker,
+  type UsageTrackerOptions,
+  type UsageTrackerStats,
+} from './mark/tracker.ts'
+export { type MigrateOptions, type MigrateResult, migrate, migrateDown } from './schema/migrate.ts'
 export type {
   PendingUsageTable,
   UsageSchema,
@@ -42,13 +46,19 @@ export type {
   WorkspaceActivityView,
   WorkspacesTable,
   WorkspaceUsageTable,
-} from './schema.ts'
-export { openPeriodRemaining, type PendingStatus, pendingStatus } from './status.ts'
+} from './schema/tables.ts'
+export type { Clock } from './worker/clock.ts'
 export {
-  type CloseOptions,
-  type CloseResult,
-  UsageTracker,
-  type UsageTrackerOptions,
-  type UsageTrackerStats,
-} from './tracker.ts'
+  FAILED_FLUSH_QUEUE,
+  FLUSH_QUEUE,
+  type FlushJobOutput,
+  type LastFlush,
+  lastFlush,
+} from './worker/queue.ts'
+export {
+  type FlushWorker,
+  type FlushWorkerOptions,
+  type QueueInstallation,
+  startFlushWorker,
+} from './worker/worker.ts'
 export { canonicalWorkspaceId } from './workspace-id.ts'

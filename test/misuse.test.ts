@@ -3,16 +3,16 @@ import { randomUUID } from 'node:crypto'
 import { before, suite, test } from 'node:test'
 import { inspect } from 'node:util'
 import { PgBoss } from 'pg-boss'
-import { drain } from '../src/drain.ts'
+import { openPeriodRemaining, pendingStatus } from '../src/activity/status.ts'
+import { createPool } from '../src/database/pool.ts'
 import { InvalidOptionError } from '../src/errors.ts'
-import { flush } from '../src/flush.ts'
-import { type FlushWorkerOptions, startFlushWorker } from '../src/job.ts'
+import { drain } from '../src/flush/drain.ts'
+import { flush } from '../src/flush/flush.ts'
 import type { Logger } from '../src/logger.ts'
-import { markUsage } from '../src/mark.ts'
-import { migrate, migrateDown } from '../src/migrate.ts'
-import { createPool } from '../src/pool.ts'
-import { FLUSH_QUEUE, lastFlush } from '../src/queue.ts'
-import { openPeriodRemaining, pendingStatus } from '../src/status.ts'
+import { markUsage } from '../src/mark/mark.ts'
+import { migrate, migrateDown } from '../src/schema/migrate.ts'
+import { FLUSH_QUEUE, lastFlush } from '../src/worker/queue.ts'
+import { type FlushWorkerOptions, startFlushWorker } from '../src/worker/worker.ts'
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from './support/database.ts'
 import { collectLog } from './support/log-lines.ts'
 
@@ -272,7 +272,6 @@ async function withBoss(database: TestDatabase, run: (boss: PgBoss) => Promise<u
     connectionString: database.connectionString,
     supervise: false,
     schedule: false,
-    registerInstance: false,
   })
   boss.on('error', () => {})
   await boss.start()

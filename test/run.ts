@@ -9,7 +9,7 @@ import { availableParallelism } from 'node:os'
 import path from 'node:path'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
-import { startEmbeddedPostgres } from '../src/development/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../dev/postgres/embedded-postgres.ts'
 import { RUN_VARIABLE, SERVER_VARIABLE, TEST_SETTINGS } from './support/settings.ts'
 import { createTemplate, dropDatabasesOfRun, RUN } from './support/template.ts'
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type pg from 'pg'
-import { UsageTracker } from '../../src/tracker.ts'
+import { UsageTracker } from '../../src/mark/tracker.ts'
 import { type Measurement, medians, perSecond, timed, turn } from '../measurement.ts'
 import { startRedis } from '../redis.ts'
 

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type pg from 'pg'
-import { UsageTracker } from '../../src/tracker.ts'
+import { UsageTracker } from '../../src/mark/tracker.ts'
 import { type Measurement, medians, ms, turn } from '../measurement.ts'
 
 const IDS = 1_000_000

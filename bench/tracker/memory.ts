@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { UsageTracker } from '../../src/tracker.ts'
+import { UsageTracker } from '../../src/mark/tracker.ts'
 import { type Measurement, medians, turn } from '../measurement.ts'
 
 const IDS = 1_000_000

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
-import { UsageTracker } from '../../src/tracker.ts'
+import { UsageTracker } from '../../src/mark/tracker.ts'
 import { setPeriodLength } from '../../test/support/period.ts'
 import { type Measurement, median, ms, timed, turn } from '../measurement.ts'
 

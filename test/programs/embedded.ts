@@ -4,7 +4,7 @@
  * (`wait`); at SIGINT it uses the database once more. It never stops the server.
  */
 
-import { startEmbeddedPostgres } from '../../src/development/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../../dev/postgres/embedded-postgres.ts'
 
 const [, , options = '{}', ending = 'return'] = process.argv
 

@@ -5,7 +5,7 @@
 
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
-import { UsageTracker } from '../../src/tracker.ts'
+import { UsageTracker } from '../../src/mark/tracker.ts'
 
 const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL! })
 const tracker = new UsageTracker(pool)

@@ -1,8 +1,8 @@
 import { basename } from 'node:path'
 import { Kysely, PostgresDialect } from 'kysely'
 import pg from 'pg'
-import { migrate } from '../../src/migrate.ts'
-import type { UsageSchema } from '../../src/schema.ts'
+import { migrate } from '../../src/schema/migrate.ts'
+import type { UsageSchema } from '../../src/schema/tables.ts'
 import { atEnd } from './at-end.ts'
 import { RUN_VARIABLE } from './settings.ts'
 import {

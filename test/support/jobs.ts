@@ -1,5 +1,5 @@
-import type { Queryable } from '../../src/connection.ts'
-import { FLUSH_QUEUE, type FlushJobOutput } from '../../src/queue.ts'
+import type { Queryable } from '../../src/database/connection.ts'
+import { FLUSH_QUEUE, type FlushJobOutput } from '../../src/worker/queue.ts'
 
 /** A flush job as pg-boss stores it. */
 export interface FlushJob {

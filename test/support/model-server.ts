@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events'
-import type { Queryable } from '../../src/connection.ts'
+import type { Queryable } from '../../src/database/connection.ts'
 import type { VirtualTime } from './virtual-time.ts'
 
 /** What becomes of a statement: lost on its way, answered by nobody though it was stored, refused, or nothing bad. */

@@ -1,4 +1,4 @@
-import type { Queryable } from '../../src/connection.ts'
+import type { Queryable } from '../../src/database/connection.ts'
 
 /**
  * Gives the periods of a database another length, in seconds (`0.1` works). Every mark after this falls into

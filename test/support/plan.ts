@@ -1,4 +1,4 @@
-import type { Queryable } from '../../src/connection.ts'
+import type { Queryable } from '../../src/database/connection.ts'
 
 /** What a statement did, as EXPLAIN ANALYZE tells it. */
 export interface Execution {

@@ -1,4 +1,4 @@
-import type { Queryable } from '../../src/connection.ts'
+import type { Queryable } from '../../src/database/connection.ts'
 
 /**
  * What is in a schema, as statements that create it again: tables with columns, defaults, constraints,

@@ -1,4 +1,4 @@
-import type { Queryable } from '../../src/connection.ts'
+import type { Queryable } from '../../src/database/connection.ts'
 
 /** Creates `count` workspaces that were never used, and returns their ids, sorted. */
 export async function createWorkspaces(db: Queryable, count: number): Promise<string[]> {

@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/development/embedded-postgres.ts'
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../dev/postgres/embedded-postgres.ts'
 import { atEnd } from './at-end.ts'
 import { until } from './poll.ts'
 

@@ -1,4 +1,4 @@
-import type { Queryable } from '../../src/connection.ts'
+import type { Queryable } from '../../src/database/connection.ts'
 
 /** A statement of a tracker. Times are milliseconds since 1970, by this process's clock. */
 export interface SentStatement {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
-import { migrate } from '../../src/migrate.ts'
+import { migrate } from '../../src/schema/migrate.ts'
 import { RUN_VARIABLE } from './settings.ts'
 
 /** Names this run of the tests, on a server that others may use at the same time. */

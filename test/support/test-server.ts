@@ -1,4 +1,4 @@
-import { startEmbeddedPostgres } from '../../src/development/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../../dev/postgres/embedded-postgres.ts'
 import { atEnd } from './at-end.ts'
 import { SERVER_VARIABLE, TEST_SETTINGS } from './settings.ts'
 

@@ -1,0 +1,50 @@
+import type { ConnectionPool } from '../../src/database/pool.ts'
+import type { Logger } from '../../src/logger.ts'
+import { UsageTracker } from '../../src/mark/tracker.ts'
+
+/** Workspaces that the demo makes up. */
+const WORKSPACES = 200
+
+/** Marks a second, spread at random over workspaces of which few are used a lot and most hardly ever. */
+const MARKS_PER_SECOND = 500
+
+const SOURCES = ['ssh', 'vscode', 'port-forward']
+
+/** Use that is made up, for a database to look at. */
+export interface DemoUse {
+  /** Calls of `mark` so far, and rows that they became. */
+  counts(): { marked: number; stored: number }
+  /** Stops marking, and stores what was marked. */
+  stop(): Promise<void>
+}
+
+/** Creates workspaces if there are none, and marks them at random, as three services would. */
+export async function startDemoUse(pool: ConnectionPool, logger: Logger): Promise<DemoUse> {
+  await pool.query(
+    `INSERT INTO workspaces SELECT FROM generate_series(1, $1) WHERE NOT EXISTS (SELECT FROM workspaces)`,
+    [WORKSPACES],
+  )
+  const { rows } = await pool.query('SELECT id FROM workspaces ORDER BY id LIMIT $1', [WORKSPACES])
+  const ids = (rows as { id: string }[]).map(({ id }) => id)
+  const trackers = SOURCES.map(source => new UsageTracker(pool, { source, logger }))
+  const timer = setInterval(() => {
+    for (let i = 0; i < MARKS_PER_SECOND / 10; i++) {
+      const id = ids[Math.floor(Math.random() ** 4 * ids.length)]!
+      trackers[Math.floor(Math.random() * trackers.length)]!.mark(id)
+    }
+  }, 100)
+  return {
+    counts: () =>
+      trackers.reduce(
+        (sum, tracker) => {
+          const { marked, stored } = tracker.stats()
+          return { marked: sum.marked + marked, stored: sum.stored + stored }
+        },
+        { marked: 0, stored: 0 },
+      ),
+    stop: async () => {
+      clearInterval(timer)
+      await Promise.all(trackers.map(tracker => tracker.close()))
+    },
+  }
+}

@@ -1,0 +1,133 @@
+import { type RawBuilder, sql } from 'kysely'
+import { compiler } from '../database/compile.ts'
+import { type Connection, execute } from '../database/connection.ts'
+import { UnknownRoleError } from '../errors.ts'
+import { JOB_SCHEMA, type JobTable, jobTables, type UsageLayout, usageLayout } from './layout.ts'
+
+/** Which roles do what, by their names as in `pg_roles`. A role may have several duties. */
+export interface RoleDuties {
+  /** Mark: insert a workspace and a source, and neither read anything nor choose a period. */
+  markers?: readonly string[]
+  /** Run workers, flush by hand: what a flush and pg-boss's jobs need, no DDL. */
+  workers?: readonly string[]
+  /** Read last use, pending use included, through the views; no table. */
+  readers?: readonly string[]
+}
+
+/**
+ * The statements that give roles the least that their duties need, or take it back. Each can be repeated, and
+ * has to be after an upgrade of pg-boss, which may bring new tables.
+ *
+ * `revoke` takes what `grant` gives, even if somebody else gave it too. It leaves USAGE of the schemas that
+ * this package's tables are in, which opens nothing by itself and which the role may need for the host's own
+ * tables.
+ *
+ * @throws {UnknownRoleError} If a role does not exist.
+ * @throws {NotMigratedError} If the database is not migrated.
+ */
+export async function privilegeStatements(
+  connection: Connection,
+  action: 'grant' | 'revoke',
+  duties: RoleDuties,
+): Promise<string[]> {
+  const { markers = [], workers = [], readers = [] } = duties
+  const roles = [...new Set([...markers, ...workers, ...readers])]
+  await assertRolesExist(connection, roles)
+  const layout = await usageLayout(connection)
+  const ofWorkers = workers.length > 0 ? workerPrivileges(layout, await jobTables(connection)) : []
+  const usable = action === 'grant' ? await usableSchemas(connection, roles) : undefined
+  return [
+    ...markers.map(role => ({ role, privileges: markerPrivileges(layout) })),
+    ...workers.map(role => ({ role, privileges: ofWorkers })),
+    ...readers.map(role => ({ role, privileges: readerPrivileges(layout) })),
+  ]
+    .flatMap(({ role, privileges }) =>
+      usable ? grants(role, privileges, usable.get(role)!) : revocations(role, privileges),
+    )
+    .map(statement => statement.compile(compiler).sql)
+}
+
+interface Privilege {
+  /** As it stands between GRANT and TO. */
+  what: RawBuilder<unknown>
+  /** The schema of this package's tables that it is USAGE of. */
+  usageOf?: string
+}
+
+/** USAGE that the role has is not granted again: the owner of the tables need not own their schema. */
+function grants(role: string, privileges: Privilege[], usable: Set<string>): RawBuilder<unknown>[] {
+  const missing = privileges.filter(({ usageOf }) => usageOf === undefined || !usable.has(usageOf))
+  return missing.map(({ what }) => sql`GRANT ${what} TO ${sql.id(role)}`)
+}
+
+function revocations(role: string, privileges: Privilege[]): RawBuilder<unknown>[] {
+  const taken = privileges.filter(({ usageOf }) => usageOf === undefined).reverse()
+  return taken.map(({ what }) => sql`REVOKE ${what} FROM ${sql.id(role)}`)
+}
+
+function markerPrivileges({ pending_usage: schema }: UsageLayout): Privilege[] {
+  return [
+    usage(schema),
+    { what: sql`INSERT (workspace_id, source) ON ${sql.id(schema, 'pending_usage')}` },
+    // The default of period_end calls it as the marker. PUBLIC may, unless the host has revoked that.
+    { what: sql`EXECUTE ON FUNCTION ${sql.id(schema, 'usage_period_end')}()` },
+  ]
+}
+
+function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privilege[] {
+  const pending = sql.id(layout.pending_usage, 'pending_usage')
+  const bySource = sql.id(layout.workspace_usage, 'workspace_usage')
+  const workspaces = sql.id(layout.workspaces, 'workspaces')
+  const jobSchema = sql.id(JOB_SCHEMA)
+  return [
+    ...[...new Set([layout.pending_usage, layout.workspace_usage, layout.workspaces])].map(usage),
+    // UPDATE of some column is what FOR UPDATE asks for.
+    { what: sql`SELECT, DELETE, UPDATE (source) ON ${pending}` },
+    { what: sql`INSERT ON ${sql.id(layout.pending_usage_witness, 'pending_usage_witness')}` },
+    { what: sql`SELECT (id, last_used_at), UPDATE (last_used_at) ON ${workspaces}` },
+    { what: sql`SELECT, INSERT, UPDATE (last_used_at) ON ${bySource}` },
+    { what: sql`USAGE ON SCHEMA ${jobSchema}` },
+    { what: sql`SELECT ON ALL TABLES IN SCHEMA ${jobSchema}` },
+    ...tables
+      .filter(({ writes }) => writes.length > 0)
+      .map(({ name, writes }) => ({
+        what: sql`${sql.raw(writes.join(', '))} ON ${sql.id(JOB_SCHEMA, name)}`,
+      })),
+    { what: sql`USAGE ON ALL SEQUENCES IN SCHEMA ${jobSchema}` },
+    { what: sql`EXECUTE ON ALL FUNCTIONS IN SCHEMA ${jobSchema}` },
+  ]
+}
+
+function readerPrivileges(layout: UsageLayout): Privilege[] {
+  const views = ['workspace_activity', 'workspace_activity_by_source'] as const
+  return [
+    ...[...new Set(views.map(view => layout[view]))].map(usage),
+    ...views.map(view => ({ what: sql`SELECT ON ${sql.id(layout[view], view)}` })),
+  ]
+}
+
+function usage(schema: string): Privilege {
+  return { what: sql`USAGE ON SCHEMA ${sql.id(schema)}`, usageOf: schema }
+}
+
+async function assertRolesExist(connection: Connection, roles: string[]): Promise<void> {
+  const { rows } = await execute(
+    connection,
+    sql<{ rolname: string }>`SELECT rolname FROM pg_roles WHERE rolname = ANY (${roles}::text[])`,
+  )
+  const unknown = roles.filter(role => !rows.some(({ rolname }) => rolname === role))
+  if (unknown.length > 0) throw new UnknownRoleError(unknown)
+}
+
+/** The schemas that each role has USAGE of, by whatever way. */
+async function usableSchemas(connection: Connection, roles: string[]): Promise<Map<string, Set<string>>> {
+  const { rows } = await execute(
+    connection,
+    sql<{ rolname: string; schemas: string[] }>`
+      SELECT r.rolname, array_agg(n.nspname::text) FILTER (WHERE n.oid IS NOT NULL) AS schemas
+      FROM pg_roles r LEFT JOIN pg_namespace n ON has_schema_privilege(r.oid, n.oid, 'USAGE')
+      WHERE r.rolname = ANY (${roles}::text[])
+      GROUP BY r.rolname`,
+  )
+  return new Map(rows.map(({ rolname, schemas }) => [rolname, new Set(schemas)]))
+}

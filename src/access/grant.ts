@@ -1,0 +1,76 @@
+import type { ConnectionPool, PooledClient } from '../database/pool.ts'
+import { sqlState } from '../database/sql-state.ts'
+import { GrantRefusedError } from '../errors.ts'
+import { privilegeStatements, type RoleDuties } from './duties.ts'
+
+/** What PostgreSQL warns with, and goes on, when it grants or revokes less than it was told to. */
+const SKIPPED = ['01006', '01007']
+
+/**
+ * Gives roles the least that their duties need; all of it, or nothing. Can be repeated.
+ *
+ * @param pool Of the owner of the tables, or a superuser.
+ * @returns The statements that ran, in order.
+ * @throws {UnknownRoleError} If a role does not exist.
+ * @throws {NotMigratedError} If the database is not migrated.
+ * @throws {GrantRefusedError} If the pool's role may not do one of the statements.
+ */
+export async function grantPrivileges(pool: ConnectionPool, duties: RoleDuties): Promise<string[]> {
+  return await apply(pool, 'grant', duties)
+}
+
+/**
+ * Takes back what {@link grantPrivileges} gives, even if somebody else gave it too, but for USAGE of the
+ * schemas that this package's tables are in. All of it, or nothing; can be repeated. Parameter, result and
+ * errors are the same.
+ */
+export async function revokePrivileges(pool: ConnectionPool, duties: RoleDuties): Promise<string[]> {
+  return await apply(pool, 'revoke', duties)
+}
+
+async function apply(
+  pool: ConnectionPool,
+  action: 'grant' | 'revoke',
+  duties: RoleDuties,
+): Promise<string[]> {
+  const client = (await pool.connect()) as NoticingClient
+  const skipped: Notice[] = []
+  const onNotice = (notice: Notice) => {
+    if (SKIPPED.includes(notice.code ?? '')) skipped.push(notice)
+  }
+  client.on('notice', onNotice)
+  let failure: Error | undefined
+  try {
+    await client.query('BEGIN')
+    await client.query("SET LOCAL client_min_messages = 'warning'")
+    const statements = await privilegeStatements(client, action, duties)
+    for (const statement of statements) {
+      try {
+        await client.query(statement)
+      } catch (error) {
+        if (sqlState(error) === '42501') throw new GrantRefusedError(statement, { cause: error })
+        throw error
+      }
+      if (skipped.length > 0) throw new GrantRefusedError(statement, { cause: skipped[0] })
+    }
+    await client.query('COMMIT')
+    return statements
+  } catch (error) {
+    failure = error as Error
+    throw error
+  } finally {
+    client.removeListener('notice', onNotice)
+    // With an error the connection is dropped, which rolls back.
+    client.release(failure)
+  }
+}
+
+/** A warning, as a `pg` client tells it; no `Error`. */
+interface Notice {
+  code?: string | undefined
+}
+
+type NoticingClient = PooledClient & {
+  on(event: 'notice', listener: (notice: Notice) => void): unknown
+  removeListener(event: 'notice', listener: (notice: Notice) => void): unknown
+}

@@ -1,0 +1,86 @@
+import { sql } from 'kysely'
+import { type Connection, execute } from '../database/connection.ts'
+import { explainDatabaseError } from '../database/sql-state.ts'
+import { canonicalWorkspaceId } from '../workspace-id.ts'
+
+/** What keeps a workspace alive, as of one moment. */
+export interface UsageExplanation {
+  /** The id that was asked for, in lower case. */
+  workspaceId: string
+  /**
+   * Whether `workspaces` has it. An id that it has not may have sources all the same: marks of it that are
+   * pending.
+   */
+  exists: boolean
+  /** Last use by anybody, pending use included; null: never used. */
+  lastUsedAt: Date | null
+  /**
+   * Last use by each source that is on record, newest first. Empty if never used, or if flushes leave sources
+   * out; then, or where something else wrote `workspaces.last_used_at`, `lastUsedAt` may be newer than all of
+   * them.
+   */
+  sources: SourceUsage[]
+  /** The database's clock when it answered; count ages from here, not from the clock of this machine. */
+  asOf: Date
+}
+
+/** Last use of a workspace by one source. */
+export interface SourceUsage {
+  source: string
+  /** Never in the future: use in the open period is shown as of {@link UsageExplanation.asOf}. */
+  lastUsedAt: Date
+  /** Whether that use is not flushed yet. */
+  pending: boolean
+}
+
+interface ExplanationRow {
+  known: boolean
+  /** A number for '-infinity', with which some hosts say that a workspace was never used. */
+  last_used_at: Date | number | null
+  source: string | null
+  source_used_at: Date | null
+  pending: boolean | null
+  as_of: Date
+}
+
+/**
+ * Tells by which sources a workspace was used and when, flushed and pending use taken together. One
+ * statement, so a flush that runs meanwhile is seen as a whole or not at all.
+ *
+ * @param connection Where it runs; the role needs what `workspace-usage grant --reader` gives.
+ * @throws {InvalidWorkspaceIdError} If the id is not a UUID; nothing is sent then.
+ * @throws {NotMigratedError} If the views do not exist.
+ * @throws {StandbyError} On a standby.
+ */
+export async function explainUsage(connection: Connection, workspaceId: string): Promise<UsageExplanation> {
+  const id = canonicalWorkspaceId(workspaceId)
+  const statement = sql<ExplanationRow>`
+    SELECT
+      a.workspace_id IS NOT NULL AS known,
+      a.last_used_at,
+      s.source,
+      s.last_used_at AS source_used_at,
+      s.pending,
+      statement_timestamp() AS as_of
+    FROM (SELECT ${id}::uuid AS id) asked
+    LEFT JOIN workspace_activity a ON a.workspace_id = asked.id
+    LEFT JOIN workspace_activity_by_source s ON s.workspace_id = asked.id
+    ORDER BY s.last_used_at DESC, s.source`
+  try {
+    const { rows } = await execute(connection, statement)
+    const first = rows[0]!
+    return {
+      workspaceId: id,
+      exists: first.known,
+      lastUsedAt: first.last_used_at instanceof Date ? first.last_used_at : null,
+      sources: rows.flatMap(row =>
+        row.source === null
+          ? []
+          : { source: row.source, lastUsedAt: row.source_used_at!, pending: row.pending! },
+      ),
+      asOf: first.as_of,
+    }
+  } catch (error) {
+    throw explainDatabaseError(error)
+  }
+}

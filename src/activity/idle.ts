@@ -1,0 +1,156 @@
+import { type RawBuilder, sql } from 'kysely'
+import { type Connection, execute } from '../database/connection.ts'
+import { explainDatabaseError } from '../database/sql-state.ts'
+import { InvalidOptionError } from '../errors.ts'
+
+/**
+ * Rows of a page unless said otherwise: about 10 MB, and ten reads of the table for a million idle
+ * workspaces.
+ */
+export const DEFAULT_IDLE_PAGE_SIZE = 100_000
+
+const MAX_IDLE_SECONDS = 100 * 366 * 86_400
+
+/** Options of {@link idleWorkspaces}. */
+export interface IdleOptions {
+  /** Not used for at least this many seconds, by the database's clock: 1 to 3,162,240,000 (a century). */
+  idleForSeconds: number
+  /**
+   * Whether workspaces that were never used are listed, behind all others. Default true. Nothing here knows
+   * when a workspace was created: one that was never used may be a month old or a second.
+   */
+  neverUsed?: boolean
+  /** Workspaces to list at most: an integer from 1. Default: all. */
+  limit?: number
+  /**
+   * Rows in memory at once: an integer from 1 to 1,000,000. Each page reads all workspaces once, so smaller
+   * pages cost time. Default {@link DEFAULT_IDLE_PAGE_SIZE}.
+   */
+  pageSize?: number
+}
+
+/** A workspace that was idle when its page was read. */
+export interface IdleWorkspace {
+  workspaceId: string
+  /** Last use; null: never used. */
+  lastUsedAt: Date | null
+  /** Seconds from that to the start of the listing, by the database's clock; null: never used. */
+  idleSeconds: number | null
+}
+
+/**
+ * Lists workspaces that were not used for a time, pending use counted: the one idle for longest first, those
+ * never used at the end. Streams: it holds a page of rows, and between two pages neither connection nor
+ * snapshot, so the caller may take hours over them without holding up VACUUM. Each page sees the use up to
+ * its own moment, and no workspace comes twice. What is listed may be in use again by the time the caller
+ * gets to it: before you stop or delete it, look again under its row lock
+ * (`examples/stop-idle-workspaces.ts`).
+ *
+ * @param connection Where each page is read; the role needs what `workspace-usage grant --reader` gives.
+ * @throws {InvalidOptionError} At once, if an option is out of its range; nothing is sent then.
+ * @throws {NotMigratedError} While iterating, if the view does not exist.
+ * @throws {StandbyError} While iterating, on a standby.
+ */
+export function idleWorkspaces(connection: Connection, options: IdleOptions): AsyncGenerator<IdleWorkspace> {
+  const { idleForSeconds, neverUsed = true, limit = Number.POSITIVE_INFINITY } = options
+  const { pageSize = DEFAULT_IDLE_PAGE_SIZE } = options
+  if (!(idleForSeconds >= 1 && idleForSeconds <= MAX_IDLE_SECONDS)) {
+    throw new InvalidOptionError('idleForSeconds', idleForSeconds, `1 to ${MAX_IDLE_SECONDS}`)
+  }
+  if (limit !== Number.POSITIVE_INFINITY && (!Number.isSafeInteger(limit) || limit < 1)) {
+    throw new InvalidOptionError('limit', limit, 'an integer from 1')
+  }
+  if (!Number.isInteger(pageSize) || pageSize < 1 || pageSize > 1_000_000) {
+    throw new InvalidOptionError('pageSize', pageSize, 'an integer from 1 to 1000000')
+  }
+  return listIdle(connection, idleForSeconds, neverUsed, limit, pageSize)
+}
+
+async function* listIdle(
+  connection: Connection,
+  idleForSeconds: number,
+  neverUsed: boolean,
+  limit: number,
+  pageSize: number,
+): AsyncGenerator<IdleWorkspace> {
+  const [start] = await read(connection, sql<PageRow>`SELECT ${isoTime(sql`statement_timestamp()`)} AS page`)
+  const cutoff = sql`${start}::timestamptz - make_interval(secs => ${idleForSeconds})`
+  let left = limit
+  for (const pageBehind of neverUsed ? [usedPage, neverUsedPage] : [usedPage]) {
+    let last: string | null = null
+    let full = true
+    while (full && left > 0) {
+      const size = Math.min(pageSize, left)
+      const lines: string[] = await read(connection, pageBehind(cutoff, last, size))
+      for (const line of lines) yield idleWorkspace(line, Date.parse(start!))
+      full = lines.length === size
+      left -= lines.length
+      last = lines.at(-1) ?? null
+    }
+  }
+}
+
+/** A page in one value: 100,000 rows would take ten times the memory, and longer to parse than to find. */
+interface PageRow {
+  /**
+   * A line for each workspace: the id, and {@link isoTime} of its last use if there is one. Null if none is
+   * left.
+   */
+  page: string | null
+}
+
+const UUID_LENGTH = 36
+
+function idleWorkspace(line: string, startMs: number): IdleWorkspace {
+  const workspaceId = line.slice(0, UUID_LENGTH)
+  // Not a number: never used, or as some hosts write that, '-infinity'.
+  const usedMs = Date.parse(line.slice(UUID_LENGTH))
+  return Number.isNaN(usedMs)
+    ? { workspaceId, lastUsedAt: null, idleSeconds: null }
+    : { workspaceId, lastUsedAt: new Date(usedMs), idleSeconds: (startMs - usedMs) / 1_000 }
+}
+
+function usedPage(cutoff: RawBuilder<unknown>, last: string | null, size: number): RawBuilder<PageRow> {
+  const behind =
+    last === null
+      ? sql``
+      : sql`AND (last_used_at, workspace_id)
+          > (${last.slice(UUID_LENGTH)}::timestamptz, ${last.slice(0, UUID_LENGTH)}::uuid)`
+  return sql<PageRow>`
+    SELECT string_agg(
+      workspace_id || ${isoTime(sql`last_used_at`)}, E'\n' ORDER BY last_used_at, workspace_id
+    ) AS page
+    FROM (
+      SELECT workspace_id, last_used_at FROM workspace_activity
+      WHERE last_used_at <= ${cutoff} ${behind}
+      ORDER BY last_used_at, workspace_id LIMIT ${size}
+    ) idle`
+}
+
+function neverUsedPage(_cutoff: unknown, last: string | null, size: number): RawBuilder<PageRow> {
+  const behind = last === null ? sql`` : sql`AND workspace_id > ${last}::uuid`
+  return sql<PageRow>`
+    SELECT string_agg(workspace_id::text, E'\n' ORDER BY workspace_id) AS page
+    FROM (
+      SELECT workspace_id FROM workspace_activity
+      WHERE last_used_at IS NULL ${behind}
+      ORDER BY workspace_id LIMIT ${size}
+    ) idle`
+}
+
+/**
+ * ISO 8601 in UTC to the microsecond, whatever the session's DateStyle; a page goes on behind this very
+ * value.
+ */
+function isoTime(time: RawBuilder<unknown>): RawBuilder<string> {
+  return sql`coalesce(to_char(${time} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), ${time}::text)`
+}
+
+async function read(connection: Connection, statement: RawBuilder<PageRow>): Promise<string[]> {
+  try {
+    const { rows } = await execute(connection, statement)
+    return rows[0]?.page?.split('\n') ?? []
+  } catch (error) {
+    throw explainDatabaseError(error)
+  }
+}

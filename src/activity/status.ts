@@ -1,0 +1,51 @@
+import { sql } from 'kysely'
+import { type Connection, execute } from '../database/connection.ts'
+import { explainDatabaseError } from '../database/sql-state.ts'
+
+/** What is pending, and for how long. */
+export interface PendingStatus {
+  /** Marks of the open period: not to be flushed yet. */
+  open: number
+  /** Marks of closed periods: waiting for the next flush. */
+  closed: number
+  /** Seconds since the oldest closed period ended; 0 when there is none. The one number to alert on. */
+  lagSeconds: number
+}
+
+/**
+ * Counts the pending marks, by the database's clock.
+ *
+ * @throws {NotMigratedError} If there is no `pending_usage`.
+ * @throws {StandbyError} On a standby.
+ */
+export async function pendingStatus(connection: Connection): Promise<PendingStatus> {
+  const statement = sql<{ open: string; closed: string; lag: string }>`
+    SELECT
+      count(*) FILTER (WHERE period_end > statement_timestamp()) AS open,
+      count(*) FILTER (WHERE period_end <= statement_timestamp()) AS closed,
+      greatest(0, coalesce(extract(epoch FROM statement_timestamp() - min(period_end)), 0))::text AS lag
+    FROM pending_usage`
+  try {
+    const { rows } = await execute(connection, statement)
+    const { open, closed, lag } = rows[0]!
+    return { open: Number(open), closed: Number(closed), lagSeconds: Number(lag) }
+  } catch (error) {
+    throw explainDatabaseError(error)
+  }
+}
+
+/**
+ * How long the open period still lasts, in milliseconds: at most its length, and more than 0.
+ *
+ * @throws {NotMigratedError} If there is no `usage_period_end()`.
+ */
+export async function openPeriodRemaining(connection: Connection): Promise<number> {
+  const statement = sql<{ remaining: string }>`
+    SELECT (extract(epoch FROM usage_period_end() - statement_timestamp()) * 1000)::text AS remaining`
+  try {
+    const { rows } = await execute(connection, statement)
+    return Number(rows[0]!.remaining)
+  } catch (error) {
+    throw explainDatabaseError(error)
+  }
+}

@@ -1,0 +1,62 @@
+import { sqlState } from '../../database/sql-state.ts'
+import {
+  InvalidOptionError,
+  InvalidSourceError,
+  InvalidWorkspaceIdError,
+  WorkspaceUsageError,
+} from '../../errors.ts'
+
+/** What a failed command prints and ends with. */
+export interface Failure {
+  text: string
+  /** 2 for wrong usage, 1 for anything else. */
+  exitCode: 1 | 2
+}
+
+const CONNECTION_CODES: Record<string, string> = {
+  ECONNREFUSED: 'connection refused',
+  ECONNRESET: 'connection reset',
+  ENOTFOUND: 'unknown host',
+  EAI_AGAIN: 'unknown host',
+  EHOSTUNREACH: 'host unreachable',
+  ENETUNREACH: 'network unreachable',
+  ETIMEDOUT: 'timed out',
+  ENOENT: 'no such socket',
+}
+
+/** Says what went wrong in a sentence, without a stack and without the connection string. */
+export function describeFailure(error: unknown): Failure {
+  if (
+    error instanceof InvalidWorkspaceIdError ||
+    error instanceof InvalidSourceError ||
+    error instanceof InvalidOptionError
+  ) {
+    return { text: error.message, exitCode: 2 }
+  }
+  if (error instanceof WorkspaceUsageError) return { text: error.message, exitCode: 1 }
+  if (!(error instanceof Error)) return { text: String(error), exitCode: 1 }
+  const unreachable = describeUnreachable(error)
+  if (unreachable) return { text: unreachable, exitCode: 1 }
+  const state = sqlState(error)
+  return {
+    text: state ? `the database refused: ${error.message} (SQLSTATE ${state})` : error.message,
+    exitCode: 1,
+  }
+}
+
+/** Node reports a name with several addresses as an AggregateError with an empty message. */
+function describeUnreachable(error: Error): string | undefined {
+  const cause = error instanceof AggregateError ? error.errors[0] : error
+  const { code, address, port, hostname } = cause as NodeJS.ErrnoException & {
+    address?: string
+    port?: number
+    hostname?: string
+  }
+  const reason = code === undefined ? undefined : CONNECTION_CODES[code]
+  if (!reason) return undefined
+  const where = [address ?? hostname, port].filter(part => part !== undefined).join(':')
+  return (
+    `can't reach the database${where && ` at ${where}`}: ${reason} (${code}). ` +
+    'Check --database-url (DATABASE_URL), and that the server runs and accepts connections from here.'
+  )
+}

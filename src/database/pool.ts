@@ -1,0 +1,71 @@
+import pg from 'pg'
+import { InvalidOptionError } from '../errors.ts'
+import type { Logger } from '../logger.ts'
+
+/** What is needed of a `pg` Pool, so that this package's types don't depend on `@types/pg`. */
+export interface ConnectionPool {
+  query(text: string, values?: unknown[]): Promise<{ rows: unknown[]; rowCount: number | null }>
+  connect(): Promise<PooledClient>
+  on(event: 'connect', listener: (client: PooledClient) => void): unknown
+  on(event: 'error', listener: (error: Error) => void): unknown
+  removeListener(event: 'connect', listener: (client: PooledClient) => void): unknown
+  removeListener(event: 'error', listener: (error: Error) => void): unknown
+  readonly totalCount: number
+  readonly idleCount: number
+  readonly waitingCount: number
+  readonly options: { max?: number }
+}
+
+/** What is needed of a client that such a pool hands out. */
+export interface PooledClient {
+  query(text: string, values?: unknown[]): Promise<{ rows: unknown[]; rowCount: number | null }>
+  on(event: 'error', listener: (error: Error) => void): unknown
+  removeListener(event: 'error', listener: (error: Error) => void): unknown
+  release(error?: Error | boolean): void
+}
+
+/** A pool of our own making, to be ended by us. */
+export interface OwnedPool extends ConnectionPool {
+  end(): Promise<void>
+}
+
+/** Options of {@link createPool}. */
+export interface PoolOptions {
+  /** Shown in `pg_stat_activity`, and the source of marks that name none; the connection string's own one wins. */
+  applicationName: string
+  /** Connections at most. */
+  max: number
+  /** Told of idle connections that break, which is no failure: the pool replaces them. Default: nobody. */
+  logger?: Logger
+}
+
+/**
+ * A `pg` Pool for a connection string. Connects when first used, and gives up on an unreachable server after 10 s.
+ *
+ * @throws {InvalidOptionError} If the connection string can't be parsed. It is not quoted: it may hold a password.
+ */
+export function createPool(connectionString: string, options: PoolOptions): OwnedPool {
+  const { applicationName, max, logger } = options
+  let pool: pg.Pool
+  try {
+    // What is no URL, pg takes for a database's name, and its host for "base".
+    if (!/^(postgres(ql)?:|socket:|\/)/i.test(connectionString)) throw new TypeError('not a URL')
+    // pg parses the string when a client is made, which would be too late for a clear error.
+    new pg.Client({ connectionString })
+    pool = new pg.Pool({
+      connectionString,
+      max,
+      application_name: applicationName,
+      connectionTimeoutMillis: 10_000,
+      keepAlive: true,
+    })
+  } catch {
+    throw new InvalidOptionError(
+      'connectionString',
+      '(not shown, it may hold a password)',
+      'a URL such as postgres://user@host:5432/database',
+    )
+  }
+  pool.on('error', error => logger?.warn({ err: error }, 'an idle database connection broke'))
+  return pool
+}

@@ -1,0 +1,38 @@
+import type { Connection } from '../database/connection.ts'
+import { type FlushOptions, type FlushPosition, type FlushResult, flush } from './flush.ts'
+
+/** Options of {@link drain}. */
+export interface DrainOptions extends Omit<FlushOptions, 'resume'> {
+  /** Told of each flush as it ends, for progress. */
+  onFlush?: (result: FlushResult) => void
+}
+
+/** What a drain did: the sums of its flushes. A workspace that two of them met counts in both. */
+export interface DrainResult extends Omit<FlushResult, 'full' | 'resume'> {
+  /** Flushes run, at least one. */
+  flushes: number
+}
+
+/**
+ * Flushes until no closed period is left but for marks that are held. Each flush is a transaction of its own unless
+ * the connection is in one, which then holds every workspace that is flushed until it ends: better is not to be.
+ *
+ * @throws {InvalidOptionError} If an option is out of its range; nothing is sent then.
+ */
+export async function drain(connection: Connection, options: DrainOptions = {}): Promise<DrainResult> {
+  const { onFlush, ...flushOptions } = options
+  const total: DrainResult = { flushes: 0, flushed: 0, workspaces: 0, updated: 0, unknown: 0, held: 0 }
+  let resume: FlushPosition | null = null
+  for (;;) {
+    const result: FlushResult = await flush(connection, { ...flushOptions, resume })
+    total.flushes += 1
+    total.flushed += result.flushed
+    total.workspaces += result.workspaces
+    total.updated += result.updated
+    total.unknown += result.unknown
+    total.held += result.held
+    onFlush?.(result)
+    if (!result.full) return total
+    resume = result.resume
+  }
+}

@@ -1,0 +1,21 @@
+import { sql } from 'kysely'
+import { type Connection, execute } from '../database/connection.ts'
+import { explainDatabaseError } from '../database/sql-state.ts'
+
+/**
+ * Whether `pending_usage` was emptied since this was last asked, by a crash of the server or the promotion of a
+ * standby. UNLOGGED tables are emptied together, so a row that is always there is missing then; it is put back, in
+ * the transaction of the connection if it is in one, so that of all who ask one is told.
+ *
+ * @throws {NotMigratedError} If the table of the witness is missing.
+ * @throws {StandbyError} On a standby, or in a read-only session.
+ */
+export async function pendingUsageWasEmptied(connection: Connection): Promise<boolean> {
+  const statement = sql`INSERT INTO pending_usage_witness DEFAULT VALUES ON CONFLICT DO NOTHING`
+  try {
+    const { affected } = await execute(connection, statement)
+    return affected === 1
+  } catch (error) {
+    throw explainDatabaseError(error)
+  }
+}

@@ -1,0 +1,71 @@
+import { type RawBuilder, sql } from 'kysely'
+import { type Connection, execute } from '../database/connection.ts'
+import { explainDatabaseError } from '../database/sql-state.ts'
+import { canonicalWorkspaceId } from '../workspace-id.ts'
+import { assertSource } from './source.ts'
+
+/** Options of {@link markUsage}. */
+export interface MarkOptions {
+  /**
+   * Who says that the workspaces are in use: 1 to 63 characters, one of few (`ssh`, `vscode`, …), never an id.
+   * Default: the connection's `application_name`, or `unknown` where that is empty.
+   */
+  source?: string
+}
+
+/** What {@link markUsage} did. */
+export interface MarkResult {
+  /** Distinct workspaces among the ids that were passed. */
+  marked: number
+  /** Rows that are new; the others were already marked by this source in the open period. */
+  stored: number
+}
+
+/**
+ * Marks workspaces as in use now: one INSERT, stored when the promise resolves (or, inside a transaction, when that
+ * commits). Repeating it within a period changes nothing.
+ *
+ * Best made outside a transaction, or in a short one: until it commits, another mark of the same workspace, period
+ * and source waits for it, because only its end tells whether the row exists. A rollback takes the mark with it.
+ *
+ * @param connection Where the INSERT runs. The role needs `INSERT (workspace_id, source)` on `pending_usage`.
+ * @param ids One id, or many; sorted by the statement, so that concurrent callers can't deadlock, and stored all or
+ *   none. An empty list does nothing.
+ * @throws {InvalidWorkspaceIdError} If one of the ids is not a UUID; nothing is sent then.
+ * @throws {InvalidSourceError} If the source is empty, too long or holds NUL; nothing is sent then.
+ * @throws {NotMigratedError} If there is no `pending_usage`.
+ * @throws {StandbyError} On a standby, or in a read-only session.
+ */
+export async function markUsage(
+  connection: Connection,
+  ids: string | readonly string[],
+  options: MarkOptions = {},
+): Promise<MarkResult> {
+  const passed: readonly string[] = Array.isArray(ids) ? ids : [ids as string]
+  const distinct = [...new Set(passed.map(canonicalWorkspaceId))]
+  const source = options.source === undefined ? undefined : assertSource(options.source)
+  if (distinct.length === 0) return { marked: 0, stored: 0 }
+  try {
+    const { affected } = await execute(connection, insertPendingUsage(distinct, source))
+    return { marked: distinct.length, stored: affected ?? 0 }
+  } catch (error) {
+    throw explainDatabaseError(error)
+  }
+}
+
+/**
+ * The mark as a Kysely statement, for a caller that wants to compile or embed it.
+ *
+ * `ON CONFLICT DO NOTHING` names no column, so that `INSERT (workspace_id, source)` is all the privilege it needs;
+ * the period comes from the column's default, so that a marker can't choose one.
+ *
+ * @param ids Distinct UUIDs; not checked here.
+ * @param source Not checked here; undefined leaves it to the column's default.
+ */
+export function insertPendingUsage(ids: readonly string[], source: string | undefined): RawBuilder<unknown> {
+  return source === undefined
+    ? sql`INSERT INTO pending_usage (workspace_id)
+        SELECT id FROM unnest(${ids}::uuid[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`
+    : sql`INSERT INTO pending_usage (workspace_id, source)
+        SELECT id, ${source}::text FROM unnest(${ids}::uuid[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`
+}

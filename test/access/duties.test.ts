@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import type pg from 'pg'
+import { PgBoss } from 'pg-boss'
+import { grantPrivileges } from '../../src/access/grant.ts'
+import { explainUsage } from '../../src/activity/explain.ts'
+import { idleWorkspaces } from '../../src/activity/idle.ts'
+import { flush } from '../../src/flush/flush.ts'
+import { pendingUsageWasEmptied } from '../../src/flush/witness.ts'
+import { markUsage } from '../../src/mark/mark.ts'
+import { FLUSH_QUEUE, lastFlush } from '../../src/worker/queue.ts'
+import { mayKeepQueueStats } from '../../src/worker/queue-stats.ts'
+import { startFlushWorker } from '../../src/worker/worker.ts'
+import { createTestDatabase } from '../support/database.ts'
+import { collectLog } from '../support/log-lines.ts'
+import { until } from '../support/poll.ts'
+import { createLoginRole } from '../support/roles.ts'
+import { createWorkspaces, lastUsedAt, pendingCount, storeClosedMarks } from '../support/seed.ts'
+import { POSTGRES_15_MISSING, startServer } from '../support/server.ts'
+import { testServer } from '../support/test-server.ts'
+
+const own15 = await startServer(15)
+
+for (const major of [18, 15] as const) {
+  const on = major === 18 ? await testServer() : own15?.connectionString
+  suite(`on PostgreSQL ${major}`, { skip: on === undefined && POSTGRES_15_MISSING }, async () => {
+    if (on !== undefined) await dutiesOn(on, major === 15)
+  })
+}
+
+async function dutiesOn(server: string, own: boolean): Promise<void> {
+  const [marker, worker, reader] = await Promise.all(
+    ['marker', 'worker', 'reader'].map(duty => createLoginRole(server, duty)),
+  )
+  const database = await createTestDatabase(own ? { on: server } : {})
+  const { pool } = database
+  await pool.query(`ALTER TABLE workspaces ADD COLUMN name text NOT NULL DEFAULT 'mine'`)
+  // What a careful host does; a marker needs the function all the same.
+  await pool.query('REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public, pgboss FROM PUBLIC')
+  const duties = { markers: [marker!.name], workers: [worker!.name], readers: [reader!.name] }
+  await grantPrivileges(pool, duties)
+  const [id] = await createWorkspaces(pool, 1)
+
+  test('a marker marks, with and without a source', async () => {
+    const db = marker!.pool(database)
+    assert.deepEqual(await markUsage(db, id!, { source: 'ssh' }), { marked: 1, stored: 1 })
+    assert.deepEqual(await markUsage(db, [id!], { source: 'ssh' }), { marked: 1, stored: 0 })
+    assert.deepEqual(await markUsage(db, id!), { marked: 1, stored: 1 })
+    await db.query('INSERT INTO pending_usage (workspace_id) VALUES ($1) ON CONFLICT DO NOTHING', [id])
+  })
+
+  test('a marker can neither name a period, nor read, nor take back, nor touch anything else', async () => {
+    await refused(marker!.pool(database), [
+      `INSERT INTO pending_usage (workspace_id, period_end) VALUES ('${id}', now())`,
+      `INSERT INTO pending_usage (workspace_id) VALUES ('${id}') RETURNING period_end`,
+      `INSERT INTO pending_usage (workspace_id, source) VALUES ('${id}', 'ssh')
+        ON CONFLICT (period_end, workspace_id, source) DO UPDATE SET source = 'x'`,
+      'SELECT workspace_id FROM pending_usage',
+      `UPDATE pending_usage SET source = 'x'`,
+      'DELETE FROM pending_usage',
+      'TRUNCATE pending_usage',
+      'SELECT FROM pending_usage_witness',
+      ...foreign(id!),
+    ])
+  })
+
+  test('a worker flushes, and looks at the witness', async () => {
+    const db = worker!.pool(database)
+    const periodEnd = await storeClosedMarks(pool, [id!], { source: 'ssh' })
+    const { flushed, updated } = await flush(db)
+    assert.deepEqual({ flushed, updated }, { flushed: 1, updated: 1 })
+    assert.deepEqual(await lastUsedAt(pool, [id!]), [periodEnd])
+    // A second time, so that the row of the source is updated, not inserted.
+    await storeClosedMarks(pool, [id!], { source: 'ssh', agoMs: 1 })
+    assert.equal((await flush(db)).updated, 1)
+    assert.equal(await pendingUsageWasEmptied(db), false)
+    await pool.query('TRUNCATE pending_usage_witness')
+    assert.equal(await pendingUsageWasEmptied(db), true)
+  })
+
+  test('a worker runs: starts, flushes in a job, stops, with nothing to complain of', async () => {
+    await pool.query('TRUNCATE pending_usage')
+    const ids = await createWorkspaces(pool, 25)
+    const periodEnd = await storeClosedMarks(pool, ids)
+    const log = collectLog()
+    {
+      await using _worker = await startFlushWorker({
+        database: worker!.connectionString(database),
+        logger: log.logger,
+        flushIntervalSeconds: 1,
+        batchSize: 10,
+      })
+      await until('all marks are flushed', async () => (await pendingCount(pool)) === 0)
+      await storeClosedMarks(pool, ids, { agoMs: 1 })
+      await until('marks of later are flushed', async () => (await pendingCount(pool)) === 0)
+    }
+    assert.deepEqual(
+      log.lines.filter(({ level }) => level === 'warn' || level === 'error'),
+      [],
+    )
+    const [used] = await lastUsedAt(pool, ids)
+    assert.ok(used! >= periodEnd)
+    assert.ok((await lastFlush(worker!.pool(database))) !== null)
+  })
+
+  test("a worker keeps no history of queues, so pg-boss's upkeep works after days as well", async () => {
+    assert.equal(await mayKeepQueueStats(pool), true)
+    const persistQueueStats = await mayKeepQueueStats(worker!.pool(database))
+    assert.equal(persistQueueStats, false)
+    const { rows: functions } = await pool.query(
+      `SELECT pg_get_functiondef('pgboss.job_now()'::regprocedure) AS definition`,
+    )
+    await pool.query(`CREATE OR REPLACE FUNCTION pgboss.job_now() RETURNS timestamptz LANGUAGE sql STABLE
+      AS $$ SELECT pg_catalog.now() + interval '40 days' $$`)
+    const upkeep = async (persistQueueStats: boolean) => {
+      const boss = new PgBoss({
+        connectionString: worker!.connectionString(database),
+        migrate: false,
+        createSchema: false,
+        supervise: false,
+        schedule: false,
+        persistQueueStats,
+      })
+      boss.on('error', () => {})
+      await boss.start()
+      try {
+        await boss.supervise(FLUSH_QUEUE)
+      } finally {
+        await boss.stop({ graceful: false })
+      }
+    }
+    try {
+      await pool.query('UPDATE pgboss.queue SET monitor_on = NULL')
+      await assert.rejects(upkeep(true), { code: '42501' })
+      await upkeep(persistQueueStats)
+      const { rows } = await pool.query('SELECT monitor_on FROM pgboss.queue WHERE name = $1', [FLUSH_QUEUE])
+      assert.ok(rows[0].monitor_on instanceof Date)
+    } finally {
+      await pool.query(functions[0].definition)
+    }
+  })
+
+  test('a worker writes nothing of a workspace but its last use, and creates nothing', async () => {
+    await refused(worker!.pool(database), [
+      `UPDATE workspaces SET name = 'x'`,
+      'UPDATE workspaces SET id = gen_random_uuid()',
+      'SELECT name FROM workspaces',
+      'INSERT INTO workspaces DEFAULT VALUES',
+      'DELETE FROM workspaces',
+      'TRUNCATE workspaces CASCADE',
+      `INSERT INTO pending_usage (workspace_id) VALUES ('${id}')`,
+      'UPDATE pending_usage SET period_end = now()',
+      'DELETE FROM workspace_usage',
+      `UPDATE workspace_usage SET source = 'x'`,
+      'DELETE FROM pending_usage_witness',
+      'CREATE TABLE public.mine ()',
+      'CREATE TABLE pgboss.mine ()',
+      'CREATE SCHEMA mine',
+      'ALTER TABLE pending_usage ADD COLUMN mine int',
+      // Rows of it are commands that the next migration runs as the owner.
+      `INSERT INTO pgboss.bam (name, version, status, table_name, command)
+        VALUES ('x', 1, 'pending', 'job', 'x')`,
+      `UPDATE pgboss.bam SET command = 'x'`,
+      'DELETE FROM pgboss.version',
+      'DELETE FROM pgboss.queue',
+    ])
+  })
+
+  test('a reader reads last use, pending use included', async () => {
+    const db = reader!.pool(database)
+    await pool.query('TRUNCATE pending_usage')
+    const [used, idle] = await createWorkspaces(pool, 2)
+    const at = await storeClosedMarks(pool, [used!], { source: 'ssh' })
+    const { lastUsedAt: last, sources } = await explainUsage(db, used!)
+    assert.deepEqual([last, sources], [at, [{ source: 'ssh', lastUsedAt: at, pending: true }]])
+    const listed = []
+    for await (const { workspaceId } of idleWorkspaces(db, { idleForSeconds: 3_600 }))
+      listed.push(workspaceId)
+    assert.ok(listed.includes(idle!) && !listed.includes(used!))
+  })
+
+  test('a reader reads no table, and writes nothing', async () => {
+    await refused(reader!.pool(database), [
+      'SELECT FROM pending_usage',
+      'SELECT FROM workspace_usage',
+      'SELECT id FROM workspaces',
+      `INSERT INTO pending_usage (workspace_id) VALUES ('${id}')`,
+      'SELECT usage_period_end()',
+      `UPDATE workspaces SET last_used_at = now()`,
+      'CREATE TABLE public.mine ()',
+      'SELECT FROM pgboss.job',
+    ])
+  })
+}
+
+/** What no marker may do outside pending_usage. */
+function foreign(id: string): string[] {
+  return [
+    'SELECT id FROM workspaces',
+    `UPDATE workspaces SET last_used_at = now() WHERE id = '${id}'`,
+    'SELECT FROM workspace_usage',
+    'SELECT FROM workspace_activity',
+    'SELECT FROM workspace_activity_by_source',
+    'SELECT FROM pgboss.job',
+    'CREATE TABLE public.mine ()',
+  ]
+}
+
+async function refused(db: pg.Pool, statements: readonly string[]): Promise<void> {
+  for (const statement of statements) await assert.rejects(db.query(statement), { code: '42501' }, statement)
+}

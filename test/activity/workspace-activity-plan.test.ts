@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { type Execution, execution } from '../support/plan.ts'
+import { createWorkspaces } from '../support/seed.ts'
+import { POSTGRES_15_MISSING, startServer } from '../support/server.ts'
+
+const WORKSPACES = 20_000
+const PENDING = 10_000
+
+/**
+ * Of a lookup: a few levels of a few indexes, for each of four periods. Reading one index whole is more than
+ * this.
+ */
+const LOOKUP_PAGES = 60
+
+/** Of a read of everything: each node runs a few times, and none for each workspace. */
+const SCAN_LOOPS = 100
+
+test('plans hold whatever the planner believes of pending_usage', async () => {
+  await holdsPlans(await createTestDatabase())
+})
+
+test('plans hold on PostgreSQL 15 as well', async t => {
+  const server = await startServer(15)
+  if (!server) return t.skip(POSTGRES_15_MISSING)
+  await holdsPlans(await createTestDatabase({ on: server.connectionString }))
+})
+
+async function holdsPlans(database: TestDatabase): Promise<void> {
+  const { pool } = database
+  const ids = await createWorkspaces(pool, WORKSPACES)
+  await pool.query('ALTER TABLE pending_usage SET (autovacuum_enabled = off)')
+  await pool.query(`UPDATE workspaces SET last_used_at = now() - interval '1 h'`)
+  await pool.query(
+    `INSERT INTO workspace_usage SELECT id, source, last_used_at - length(source) * interval '1 s'
+    FROM workspaces, unnest(ARRAY['ssh', 'vscode']) AS source`,
+  )
+  await pool.query('VACUUM ANALYZE workspaces, workspace_usage')
+  const marked = ids.filter((_, index) => index % (WORKSPACES / PENDING) === 0)
+  const store = async () => {
+    await pool.query(
+      `INSERT INTO pending_usage
+      SELECT date_trunc('minute', now()) - n % 4 * interval '30 s', id, 'ssh'
+      FROM unnest($1::uuid[]) WITH ORDINALITY AS marked (id, n)`,
+      [marked],
+    )
+  }
+  const beliefs: Record<string, () => Promise<void>> = {
+    'nothing, never having analyzed it': store,
+    'that it is empty': async () => {
+      await store()
+      await pool.query('DELETE FROM pending_usage')
+      await pool.query('VACUUM ANALYZE pending_usage')
+      await store()
+    },
+    'the truth': async () => {
+      await store()
+      await pool.query('ANALYZE pending_usage')
+    },
+  }
+  for (const [belief, bringAbout] of Object.entries(beliefs)) {
+    await pool.query('TRUNCATE pending_usage')
+    await bringAbout()
+    for (const view of ['workspace_activity', 'workspace_activity_by_source']) {
+      await holdsLookup(
+        database,
+        `SELECT * FROM ${view} WHERE workspace_id = $1`,
+        [marked[7]!, ids[1]!],
+        belief,
+      )
+      await holdsScan(database, `SELECT * FROM ${view}`, belief)
+    }
+    const idle = await holdsScan(
+      database,
+      `SELECT workspace_id FROM workspace_activity WHERE last_used_at < now() - interval '30 days'
+      ORDER BY last_used_at, workspace_id LIMIT 1000`,
+      belief,
+    )
+    assert.ok(!idle.nodes.some(({ relation }) => relation === 'workspace_usage'), idle.text)
+  }
+}
+
+async function holdsLookup(database: TestDatabase, lookup: string, ids: string[], belief: string) {
+  const client = await database.connect()
+  await client.query(`PREPARE lookup (uuid) AS ${lookup}`)
+  for (const mode of ['force_custom_plan', 'force_generic_plan']) {
+    await client.query(`SET plan_cache_mode = ${mode}`)
+    for (const id of ids) {
+      const { nodes, pages, text } = await execution(client, `EXECUTE lookup ('${id}')`)
+      const message = `${lookup}, ${mode}, believing ${belief}: ${pages} pages\n${text}`
+      assert.ok(!nodes.some(({ type }) => type === 'Seq Scan'), message)
+      assert.ok(pages <= LOOKUP_PAGES, message)
+    }
+  }
+  await client.end()
+}
+
+async function holdsScan({ pool }: TestDatabase, scan: string, belief: string): Promise<Execution> {
+  const done = await execution(pool, scan)
+  const message = `${scan}, believing ${belief}\n${done.text}`
+  assert.ok(Math.max(...done.nodes.map(({ loops }) => loops)) <= SCAN_LOOPS, message)
+  return done
+}

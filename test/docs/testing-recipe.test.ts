@@ -1,0 +1,71 @@
+/*
+ * How a project's own tests of what it does with workspace-usage stay deterministic; the README tells it in
+ * short. It takes the package's own API, pg-boss's TestClock, and a migrated database that the test has to
+ * itself.
+ */
+
+import assert from 'node:assert/strict'
+import { beforeEach, test } from 'node:test'
+import { TestClock } from 'pg-boss'
+import { type Connection, flush, pendingStatus, startFlushWorker, UsageTracker } from '../../src/index.ts'
+import { createTestDatabase } from '../support/database.ts'
+import { collectLog } from '../support/log-lines.ts'
+import { until } from '../support/poll.ts'
+import { createWorkspaces, lastUsedAt } from '../support/seed.ts'
+
+const { pool, connectionString } = await createTestDatabase()
+
+// Once, after migrating: periods of 100 ms. Their length is defined here only, so no client needs an option.
+await pool.query(`
+  CREATE OR REPLACE FUNCTION usage_period_end() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT to_timestamp((floor(extract(epoch FROM statement_timestamp()) / 0.1) + 1) * 0.1)
+  $$`)
+
+beforeEach(async () => {
+  await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
+})
+
+/** Waits until what was marked may be flushed. It asks for that state, so nothing depends on timing. */
+async function untilPeriodClosed(db: Connection): Promise<void> {
+  await until('no mark is in the open period', async () => (await pendingStatus(db)).open === 0)
+}
+
+test('a flush by hand: what was marked is flushed when the test says so, and not before', async () => {
+  const [used, unused] = await createWorkspaces(pool, 2)
+  const { rows } = await pool.query('SELECT clock_timestamp() AS now')
+  await using tracker = new UsageTracker(pool, { source: 'ssh' })
+  tracker.mark(used!)
+  await tracker.drain()
+  await untilPeriodClosed(pool)
+  assert.deepEqual(await lastUsedAt(pool, [used!, unused!]), [null, null])
+
+  const { flushed, updated } = await flush(pool)
+  assert.deepEqual({ flushed, updated }, { flushed: 1, updated: 1 })
+  const [usedAt, unusedAt] = await lastUsedAt(pool, [used!, unused!])
+  assert.ok(usedAt! >= rows[0].now, 'not before the mark, by the clock of the database')
+  assert.equal(unusedAt, null)
+})
+
+test('the schedule: a minute passes when the test says so', async () => {
+  const [id] = await createWorkspaces(pool, 1)
+  const log = collectLog()
+  const clock = new TestClock()
+  await using _worker = await startFlushWorker({ database: connectionString, logger: log.logger, clock })
+  // The clock waits for pg-boss's own statements, not for a flush: so advance in steps, and look after each.
+  const advanceUntil = async (description: string, reached: () => boolean | Promise<boolean>) => {
+    await until(description, async () => {
+      await clock.tick(5_000)
+      return await reached()
+    })
+  }
+  await advanceUntil('the worker has flushed at its start', () => log.find('nothing to flush').length > 0)
+
+  await using tracker = new UsageTracker(pool, { source: 'ssh' })
+  tracker.mark(id!)
+  await tracker.drain()
+  await untilPeriodClosed(pool)
+  await advanceUntil('the flush is told', () => log.find('updated workspaces last_used_at').length > 0)
+  const [told] = log.find('updated workspaces last_used_at')
+  assert.equal(told!.fields.updated, 1)
+  assert.notEqual((await lastUsedAt(pool, [id!]))[0], null)
+})

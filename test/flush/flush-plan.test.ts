@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Queryable } from '../../src/database/connection.ts'
+import { flush } from '../../src/flush/flush.ts'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { createWorkspaces, storeClosedMarks } from '../support/seed.ts'
+import { POSTGRES_15_MISSING, startServer } from '../support/server.ts'
+
+const WORKSPACES = 50_000
+const MARKED = 5_000
+
+test('the plan is good whatever the planner believes of pending_usage', async () => {
+  await holdsThePlan(await createTestDatabase())
+})
+
+test('the plan is good on PostgreSQL 15 as well', async t => {
+  const server = await startServer(15)
+  if (!server) return t.skip(POSTGRES_15_MISSING)
+  await holdsThePlan(await createTestDatabase({ on: server.connectionString }))
+})
+
+async function holdsThePlan({ pool }: TestDatabase): Promise<void> {
+  const ids = await createWorkspaces(pool, WORKSPACES)
+  const marked = ids.filter((_, index) => index % (WORKSPACES / MARKED) === 0)
+  await pool.query('VACUUM ANALYZE workspaces')
+
+  const beliefs: Record<string, () => Promise<void>> = {
+    'nothing, never having analyzed it': async () => {
+      await storeClosedMarks(pool, marked)
+    },
+    'that it is empty': async () => {
+      await pool.query('VACUUM ANALYZE pending_usage')
+      await storeClosedMarks(pool, marked)
+    },
+    'that all of it is open': async () => {
+      await storeClosedMarks(pool, marked, { agoMs: -60_000 })
+      await pool.query('ANALYZE pending_usage')
+      await storeClosedMarks(pool, marked)
+    },
+    'the truth': async () => {
+      await storeClosedMarks(pool, marked)
+      await pool.query('ANALYZE pending_usage')
+    },
+  }
+  for (const [belief, bringAbout] of Object.entries(beliefs)) {
+    await pool.query('TRUNCATE pending_usage')
+    await bringAbout()
+    const { plan, rows } = await explainFlush(pool)
+    const message = `believing ${belief}:\n${plan}`
+    assert.equal(rows, MARKED, message)
+    assert.doesNotMatch(plan, /Nested Loop|(Hash|Merge) .*Join/, message)
+    assert.doesNotMatch(plan, /Seq Scan on workspaces/, message)
+    assert.match(plan, /Index Scan (using|on) workspaces_pkey/, message)
+    assert.match(plan, /Tid Scan on pending_usage/, message)
+  }
+}
+
+/** Runs a flush under EXPLAIN ANALYZE, in a transaction that is rolled back. */
+async function explainFlush(pool: TestDatabase['pool']): Promise<{ plan: string; rows: number }> {
+  const client = await pool.connect()
+  const lines: string[] = []
+  const explaining: Queryable = {
+    async query(text, values) {
+      const { rows } = await client.query(`EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF) ${text}`, values)
+      lines.push(...rows.map(row => row['QUERY PLAN'] as string))
+      return { rows: [{ flushed: 0, workspaces: 0, updated: 0, unknown: 0, held: 0, last_period_end: null }] }
+    },
+  }
+  try {
+    await client.query('BEGIN')
+    await flush(explaining, { batchSize: MARKED })
+  } finally {
+    await client.query('ROLLBACK')
+    client.release()
+  }
+  const deleted = lines.find(line => line.includes('Tid Scan'))?.match(/rows=(\d+)/)
+  return { plan: lines.join('\n'), rows: Number(deleted?.[1]) }
+}

@@ -1,0 +1,263 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { MarksNotStoredError } from '../../src/errors.ts'
+import { UsageTracker } from '../../src/mark/tracker.ts'
+import { collectLog } from '../support/log-lines.ts'
+import { ModelServer, type Trouble } from '../support/model-server.ts'
+import { ModelTracker } from '../support/model-tracker.ts'
+import { VirtualTime } from '../support/virtual-time.ts'
+
+/*
+ * Marks, ends of periods, failures, crashes, failovers, drains and closes in random order, in virtual time, against a model.
+ */
+
+const MAX_PENDING = 5
+const IDS = Array.from(
+  { length: 8 },
+  (_, n) => `${n.toString(16).padStart(8, '0')}-aaaa-4aaa-8aaa-aaaaaaaaaaaa`,
+)
+/** Longer than the longest pause between attempts, a statement's way and a drain of all ids. */
+const LONG_ENOUGH = 40_000
+
+/** One thing that happens. */
+type Step = (run: Run) => Promise<unknown> | unknown
+
+const id = fc.constantFrom(...IDS)
+const often: fc.Arbitrary<Step>[] = [
+  said(
+    'mark',
+    fc.tuple(id, fc.boolean()),
+    ([id, upper]) =>
+      run =>
+        run.mark(upper ? id.toUpperCase() : id),
+  ),
+  said('pass', fc.nat(60), ms => run => run.time.pass(ms)),
+]
+const sometimes: fc.Arbitrary<Step>[] = [
+  said('mark many', fc.subarray(IDS), ids => run => ids.map(id => run.mark(id))),
+  said('mark 600 times', id, id => run => Array.from({ length: 600 }, () => run.mark(id))),
+  said('pass long', fc.constantFrom(100, 200, 300, 400, 600, 1_000, 2_500), ms => run => run.time.pass(ms)),
+  said('latency', fc.record({ there: fc.nat(300), back: fc.nat(300) }), latency => run => {
+    run.server.latency = latency
+  }),
+  said('trouble', fc.constantFrom<Trouble>('lost', 'cut', 'refused', undefined), trouble => run => {
+    run.server.trouble = trouble
+  }),
+  said('crash', fc.constant(0), () => run => run.crash()),
+  said('fail over', fc.constant(0), () => run => run.failOver()),
+  said('drain', fc.constant(0), () => run => run.drain()),
+]
+const blocks: fc.Arbitrary<Step>[] = [
+  said('block', fc.constantFrom(10, 100, 300, 500, 700, 1_000, 2_500), ms => run => run.time.block(ms)),
+]
+
+const ending = fc.record({
+  trouble: fc.constantFrom<Trouble>(undefined, 'lost'),
+  timeoutMs: fc.nat(3_000),
+})
+const periodMs = fc.constantFrom(100, 700, 3_000, 100_000)
+
+test('the tracker sends what a model sends that looks at the clock at every mark', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      steps([...often, ...often, ...sometimes]),
+      periodMs,
+      ending,
+      async (steps, periodMs, ending) => {
+        using run = new Run(periodMs, { exact: true })
+        for (const step of steps) await step(run)
+        run.assertCounts()
+        await run.assertAllStored()
+        run.assertCounts()
+        await run.assertClose(ending)
+      },
+    ),
+    { numRuns: 1_000 },
+  )
+})
+
+test('the tracker loses no mark, whatever blocks the event loop', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      steps([...often, ...often, ...sometimes, ...blocks, ...blocks]),
+      periodMs,
+      ending,
+      async (steps, periodMs, ending) => {
+        using run = new Run(periodMs, { exact: false })
+        for (const step of steps) await step(run)
+        await run.assertAllStored()
+        await run.assertClose(ending)
+      },
+    ),
+    { numRuns: 1_000 },
+  )
+})
+
+function steps(kinds: fc.Arbitrary<Step>[]): fc.Arbitrary<Step[]> {
+  return fc.array(fc.oneof(...kinds), { minLength: 1, maxLength: 80, size: 'max' })
+}
+
+/** A step that says what it does when a run fails. */
+function said<T>(name: string, values: fc.Arbitrary<T>, make: (value: T) => Step): fc.Arbitrary<Step> {
+  return values.map(value =>
+    Object.assign(make(value), { [fc.toStringMethod]: () => `${name} ${fc.stringify(value)}` }),
+  )
+}
+
+/** A tracker, its model, and a server that tells the model all that the tracker learns. */
+class Run implements Disposable {
+  readonly time = new VirtualTime()
+  readonly server: ModelServer
+  readonly #periodMs: number
+  /** Undefined where the event loop may be blocked: the tracker can't know then what the model knows. */
+  readonly #model: ModelTracker | undefined
+  readonly #tracker: UsageTracker
+  readonly #lastMarks = new Map<string, number>()
+  #marks = 0
+  #unsettledDrains = 0
+  #problem: unknown
+  /** Until when marks may be lost: the tracker noticed that the server had lost what it had stored. */
+  #lossNoticedAt = Number.NEGATIVE_INFINITY
+  #lossUnnoticed = false
+
+  constructor(periodMs: number, { exact }: { exact: boolean }) {
+    const model = exact ? new ModelTracker(MAX_PENDING) : undefined
+    this.#periodMs = periodMs
+    this.#model = model
+    this.server = new ModelServer(this.time, periodMs, {
+      sent: ids => {
+        if (model) this.#check(() => assert.deepEqual(ids.toSorted(), model.send(this.time.now).sort()))
+      },
+      answered: answer => {
+        model?.succeed(answer, this.time.now)
+        if (this.server.isCurrent(answer)) this.#noticeLoss()
+      },
+      failed: () => {
+        model?.fail()
+        this.#noticeLoss()
+      },
+      connectionBroke: () => {
+        model?.forget()
+        this.#noticeLoss()
+      },
+    })
+    this.#tracker = new UsageTracker(this.server, {
+      maxPending: exact ? MAX_PENDING : IDS.length,
+      logger: collectLog().logger,
+    })
+  }
+
+  mark(spelling: string): void {
+    // No mark is at the very instant of what happened before.
+    this.time.block(0.001)
+    this.#marks++
+    this.#tracker.mark(spelling)
+    const id = spelling.toLowerCase()
+    if (this.#model?.mark(id, this.time.now) !== 'dropped') this.#lastMarks.set(id, this.time.now)
+  }
+
+  async crash(): Promise<void> {
+    this.#lossUnnoticed = true
+    this.server.crash()
+    await this.time.pass(0)
+  }
+
+  failOver(): void {
+    this.#lossUnnoticed = true
+    this.server.failOver()
+  }
+
+  drain(): void {
+    const marks = new Map(this.#lastMarks)
+    this.#unsettledDrains++
+    this.#tracker
+      .drain()
+      .then(
+        () => this.#check(() => this.#assertStored(marks)),
+        error => this.#check(() => assert.ok(error instanceof MarksNotStoredError)),
+      )
+      .finally(() => this.#unsettledDrains--)
+  }
+
+  assertCounts(): void {
+    if (this.#problem !== undefined) throw this.#problem
+    const { marked, pending, ...counts } = this.#tracker.stats()
+    assert.deepEqual([marked, pending, counts], [this.#marks, this.#model!.pendingMarks, this.#model!.counts])
+  }
+
+  async assertAllStored(): Promise<void> {
+    this.server.trouble = undefined
+    this.drain()
+    await this.time.pass(LONG_ENOUGH)
+    assert.equal(this.#unsettledDrains, 0)
+    if (this.#problem !== undefined) throw this.#problem
+    this.#assertStored(this.#lastMarks)
+    this.#assertNoneTooLate()
+  }
+
+  async assertClose({ trouble, timeoutMs }: { trouble: Trouble; timeoutMs: number }): Promise<void> {
+    this.server.trouble = trouble
+    for (const id of IDS.slice(0, 3)) this.mark(id)
+    // So that no answer comes at the very instant of the timeout.
+    await this.time.pass(0.5)
+    this.drain()
+    const closing = this.#tracker.close({ timeoutMs })
+    this.#tracker.mark(IDS[4]!)
+    await this.time.pass(timeoutMs)
+    const { left } = await closing
+    if (this.#model) assert.equal(left, this.#model.pending.size)
+    if (left === 0) this.#assertStored(this.#lastMarks)
+    else assert.ok(trouble !== undefined || timeoutMs <= this.server.latency.there + this.server.latency.back)
+    await this.time.pass(0)
+    assert.equal(this.#unsettledDrains, 0)
+    if (this.#problem !== undefined) throw this.#problem
+    assert.equal(this.#tracker.stats().marked, this.#marks)
+    assert.equal(this.server.listenerCount('error'), 0)
+  }
+
+  [Symbol.dispose](): void {
+    this.time[Symbol.dispose]()
+  }
+
+  #noticeLoss(): void {
+    if (this.#lossUnnoticed) this.#lossNoticedAt = this.time.now
+    this.#lossUnnoticed = false
+  }
+
+  #assertStored(marks: Map<string, number>): void {
+    for (const [id, markedAt] of marks) {
+      const periodEnd = this.server.periodEnds.get(id) ?? Number.NEGATIVE_INFINITY
+      assert.ok(
+        periodEnd > markedAt || this.#lossUnnoticed || markedAt <= this.#lossNoticedAt,
+        `${id} was marked at ${markedAt} and is stored up to ${periodEnd}`,
+      )
+    }
+  }
+
+  /** No workspace seems used for longer than a period after its last mark was made, or was certain to be stored. */
+  #assertNoneTooLate(): void {
+    for (const [id, markedAt] of this.#lastMarks) {
+      let stored = markedAt
+      for (const { ids, sentAt, storedAt, answeredAt, openUntil } of this.server.arrivals) {
+        if (answeredAt === undefined || answeredAt < markedAt || !ids.includes(id)) continue
+        stored = storedAt!
+        if (sentAt >= markedAt || answeredAt < openUntil!) break
+      }
+      const periodEnd = this.server.periodEnds.get(id) ?? 0
+      assert.ok(
+        periodEnd <= Math.max(markedAt, stored) + this.#periodMs,
+        `${id} was marked at ${markedAt} and seems used up to ${periodEnd}`,
+      )
+    }
+  }
+
+  /** Keeps what goes wrong where a throw would reach the tracker and not the test. */
+  #check(assertion: () => void): void {
+    try {
+      assertion()
+    } catch (error) {
+      this.#problem ??= error
+    }
+  }
+}

@@ -1,0 +1,165 @@
+import assert from 'node:assert/strict'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { createEmptyDatabase } from '../support/database.ts'
+import { CommandError, command } from './command.ts'
+import {
+  installProject,
+  MANIFEST,
+  type PackedPackage,
+  packCopy,
+  ROOT,
+  runtimePackages,
+  temporaryDirectory,
+} from './installation.ts'
+
+const directory = await temporaryDirectory()
+const consumer = join(directory, 'consumer')
+const oldest = join(directory, 'oldest')
+const oldestNode = join(oldest, 'node_modules/.bin/node')
+
+const packing = packCopy(directory)
+const installing = packing.then(installConsumer)
+const installingOldest = installProject(
+  oldest,
+  { dependencies: { node: '22.12.0' }, allowScripts: { node: true } },
+  { optional: true },
+)
+// Each test waits for what it needs, and fails if that has failed.
+for (const promise of [packing, installing, installingOldest]) promise.catch(() => {})
+
+test('the package holds what runs, with its types, and nothing of what it is made from', async () => {
+  const { files } = await packing
+  const [built, beside] = [files.filter(isBuilt), files.filter(file => !isBuilt(file))]
+  assert.deepEqual(beside, ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json'])
+  for (const wanted of ['src/index', 'src/cli/main', 'migrations/0001_pending_usage']) {
+    assert.ok(built.includes(`dist/${wanted}.js`), wanted)
+    assert.ok(built.includes(`dist/${wanted}.d.ts`), wanted)
+  }
+  assert.deepEqual(
+    built.filter(file => !/^dist\/(src|migrations)\/.*\.(js|d\.ts)$/.test(file)),
+    [],
+  )
+  assert.deepEqual(
+    built.filter(file => /\/(development|test|bench|examples)\//.test(file)),
+    [],
+  )
+})
+
+test('nothing is installed that only its development needs', async t => {
+  const unreachable = await installing
+  if (unreachable) return t.skip(unreachable)
+  const installed = await runtimePackages(consumer)
+  for (const name of ['workspace-usage', ...Object.keys(MANIFEST.dependencies)]) {
+    assert.ok(installed.includes(name), name)
+  }
+  const development = Object.keys(MANIFEST.devDependencies)
+  assert.deepEqual(
+    installed.filter(name => development.includes(name) || /embedded|dashboard|^@types\//.test(name)),
+    [],
+  )
+})
+
+test('its types fit those of pg and Kysely', async t => {
+  const unreachable = await installing
+  if (unreachable) return t.skip(unreachable)
+  assert.deepEqual(await typeErrors('tsconfig.json'), [])
+})
+
+test('its types need neither those of pg nor of Node', async t => {
+  const unreachable = await installing
+  if (unreachable) return t.skip(unreachable)
+  await rm(join(consumer, 'node_modules/@types'), { recursive: true })
+  assert.deepEqual(await typeErrors('tsconfig.bare.json'), [])
+})
+
+test('the command works from there, and a program works on what it has migrated', async t => {
+  const unreachable = await installing
+  if (unreachable) return t.skip(unreachable)
+  const { connectionString } = await createEmptyDatabase()
+  const usage = async (...args: string[]) => {
+    const env = { DATABASE_URL: connectionString }
+    return (await command('npx', ['workspace-usage', ...args], { cwd: consumer, env })).stdout
+  }
+  assert.match(await usage('--help'), /^Usage: workspace-usage \[options\] \[command\]\n/)
+  assert.match(await usage('migrate'), /^migrated 0001_pending_usage\n/)
+  assert.deepEqual(JSON.parse(await usage('status', '--json')), {
+    pending: { open: 0, closed: 0 },
+    lagSeconds: 0,
+    lastFlush: null,
+  })
+  assert.deepEqual(await runConsumer(process.execPath, connectionString), {
+    ...PRINTED,
+    node: process.version,
+    applied: 0,
+  })
+})
+
+test('the program, its own migrating included, and the command work on Node 22.12', async t => {
+  const missing = (await installing) ?? (await installingOldest)
+  if (missing) return t.skip(missing)
+  const { connectionString } = await createEmptyDatabase()
+  const migrations = (await packing).files.filter(file => /^dist\/migrations\/.*\.js$/.test(file))
+  assert.deepEqual(await runConsumer(oldestNode, connectionString), {
+    ...PRINTED,
+    node: 'v22.12.0',
+    applied: migrations.length,
+  })
+  const main = join(consumer, 'node_modules/.bin/workspace-usage')
+  const { stdout, stderr } = await command(oldestNode, [main, '--version'], { cwd: consumer })
+  assert.deepEqual({ stdout, stderr }, { stdout: `${MANIFEST.version}\n`, stderr: '' })
+})
+
+function installConsumer({ tarball }: PackedPackage): Promise<string | undefined> {
+  const { kysely, pg } = MANIFEST.dependencies
+  const { '@types/node': nodeTypes, '@types/pg': pgTypes } = MANIFEST.devDependencies
+  return installProject(
+    consumer,
+    {
+      dependencies: { 'workspace-usage': `file:${tarball}`, kysely, pg },
+      devDependencies: { '@types/node': nodeTypes, '@types/pg': pgTypes },
+    },
+    { sources: join(ROOT, 'test/package/consumer') },
+  )
+}
+
+function isBuilt(file: string): boolean {
+  return file.startsWith('dist/')
+}
+
+/** What the compiler says of the consumer's project; without errors, its JavaScript is there afterwards. */
+async function typeErrors(project: string): Promise<string[]> {
+  const compiler = join(ROOT, 'node_modules/typescript/bin/tsc')
+  try {
+    await command(process.execPath, [compiler, '--pretty', 'false', '--project', project], { cwd: consumer })
+    return []
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error
+    const errors = error.stdout.split('\n').filter(line => /\berror TS\d+: /.test(line))
+    if (errors.length === 0) throw error
+    return errors
+  }
+}
+
+async function runConsumer(node: string, connectionString: string): Promise<unknown> {
+  const { stdout } = await command(node, ['program.js'], {
+    cwd: consumer,
+    env: { DATABASE_URL: connectionString },
+  })
+  return JSON.parse(stdout)
+}
+
+const PRINTED = {
+  queue: 'workspace-usage-flush',
+  tracked: { marked: 1, stored: 1, left: 0 },
+  flushed: 5,
+  updated: 2,
+  flushes: 1,
+  activity: [
+    { workspace_id: 'ad0b51e0-4a1f-4f5c-9d4e-111111111111', pending: false },
+    { workspace_id: 'ad0b51e0-4a1f-4f5c-9d4e-222222222222', pending: false },
+  ],
+  refused: ['InvalidOptionError', 'InvalidWorkspaceIdError', 'InvalidOptionError'],
+  classes: [true, true, true],
+}

@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { startFlushWorker } from '../../src/worker/worker.ts'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { closeFlushGate } from '../support/flush-gate.ts'
+import { collectLog } from '../support/log-lines.ts'
+import { until } from '../support/poll.ts'
+import { createWorkspaces, pendingCount, storeClosedMarks } from '../support/seed.ts'
+import { POSTGRES_15_MISSING, startServer } from '../support/server.ts'
+
+test('a flush that exceeds its limit is cancelled: warn, then error, and its marks stay pending', async () => {
+  await holdsTheLimit(await createTestDatabase())
+})
+
+test('the limit holds on PostgreSQL 15, which has no transaction_timeout', async t => {
+  const server = await startServer(15)
+  if (!server) return t.skip(POSTGRES_15_MISSING)
+  await holdsTheLimit(await createTestDatabase({ on: server.connectionString }))
+})
+
+async function holdsTheLimit(database: TestDatabase): Promise<void> {
+  const { pool } = database
+  const [id] = await createWorkspaces(pool, 1)
+  await storeClosedMarks(pool, [id!])
+  const gate = await closeFlushGate(database)
+  const log = collectLog()
+  await using _worker = await startFlushWorker({
+    database: database.connectionString,
+    logger: log.logger,
+    flushIntervalSeconds: 1,
+    flushTimeoutSeconds: 0.2,
+  })
+  const failures = () => log.lines.filter(({ level }) => level === 'warn' || level === 'error')
+  await until('two flushes have failed', () => failures().length >= 2)
+  const [first, second] = failures()
+  assert.deepEqual([first!.level, first!.fields.consecutiveErrors], ['warn', undefined])
+  assert.deepEqual([second!.level, second!.fields.consecutiveErrors], ['error', 2])
+  // query_canceled: the server ended the statement and kept the session.
+  assert.deepEqual(
+    failures().map(({ fields }) => (fields.err as { code?: string }).code),
+    failures().map(() => '57014'),
+  )
+  assert.equal(await pendingCount(pool), 1)
+  await gate.open()
+  await until('the mark is flushed after all', async () => (await pendingCount(pool)) === 0)
+}
