@@ -48,6 +48,21 @@ export class InvalidOptionError extends WorkspaceUsageError {
   }
 }
 
+/** An option that the function does not have. Thrown before anything is sent to the database. */
+export class UnknownOptionError extends WorkspaceUsageError {
+  /** The option's name, as it was passed. */
+  readonly option: string
+  /** The names that are allowed. */
+  readonly known: readonly string[]
+
+  constructor(option: string, known: readonly string[], nearest: string | undefined) {
+    const remedy = nearest === undefined ? 'Leave it out.' : `Did you mean ${quote(nearest)}?`
+    super(`no such option: ${quote(option)}. ${remedy} Allowed: ${known.join(', ')}.`)
+    this.option = option
+    this.known = known
+  }
+}
+
 /** The database lacks something that `migrate` creates, or holds an older version of it. */
 export class NotMigratedError extends WorkspaceUsageError {
   /** The object that is missing or too old. */
@@ -154,28 +169,37 @@ export class GrantRefusedError extends WorkspaceUsageError {
   }
 }
 
-/** PostgreSQL refused a statement for want of a privilege (SQLSTATE 42501). */
+/** What a role is there for, as in `workspace-usage grant --worker`. */
+export type Duty = 'marker' | 'worker' | 'reader'
+
+/** PostgreSQL refused a statement for want of a privilege (SQLSTATE 42501); its own error is the cause. */
 export class InsufficientPrivilegeError extends WorkspaceUsageError {
   /** The role that lacks the privilege, as the server names it. */
   readonly role: string
-  /** The table that was refused, quoted and with its schema; null if the server's message names none that is here. */
-  readonly table: string | null
-  /** Columns of it that the role may not update and a trigger may have wanted to, if there are any. */
-  readonly columns: readonly string[]
-  /** The command or the statement that gives what is missing. */
-  readonly grant: string
+  /** What the role was doing. */
+  readonly duty: Duty
+  /** The command that gives what the duty needs, ready for a shell. */
+  readonly command: string
+  /** Where in a function or trigger it was refused, in PostgreSQL's words; null if in the statement itself. */
+  readonly where: string | null
 
-  constructor(
-    refused: { role: string; table: string | null; columns: readonly string[]; grant: string },
-    reason: string,
-    options?: ErrorOptions,
-  ) {
-    super(`role ${quote(refused.role)} lacks a privilege: ${reason}. Run: ${refused.grant}`, options)
-    this.role = refused.role
-    this.table = refused.table
-    this.columns = refused.columns
-    this.grant = refused.grant
+  constructor(role: string, duty: Duty, refusal: string, where: string | null, options?: ErrorOptions) {
+    const command = `workspace-usage grant --${duty} ${shellWord(role)}`
+    const remedy =
+      where === null
+        ? `Run: ${command}`
+        : `It was refused in: ${where.replaceAll(/\s+/g, ' ')}. Run: ${command}. If that is a trigger or function of yours, ` +
+          'also grant the role what it does, or make the function SECURITY DEFINER.'
+    super(`role ${quote(role)} lacks a privilege: ${refusal}. ${remedy}`, options)
+    this.role = role
+    this.duty = duty
+    this.command = command
+    this.where = where
   }
+}
+
+function shellWord(text: string): string {
+  return /^[\w.-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`
 }
 
 function quote(value: unknown): string {

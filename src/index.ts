@@ -8,7 +8,7 @@
 
 export { privilegeStatements, type RoleDuties } from './access/duties.ts'
 export { grantPrivileges, revokePrivileges } from './access/grant.ts'
-export { type Duty, explainPrivilegeError } from './access/refusal.ts'
+export { explainPrivilegeError } from './access/refusal.ts'
 export { explainUsage, type SourceUsage, type UsageExplanation } from './activity/explain.ts'
 export {
   DEFAULT_IDLE_PAGE_SIZE,

@@ -1,8 +1,9 @@
 import { type RawBuilder, sql } from 'kysely'
-import { compiler } from '../database/compile.ts'
+import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { UnknownRoleError } from '../errors.ts'
-import { JOB_SCHEMA, type JobTable, jobTables, type UsageLayout, usageLayout } from './layout.ts'
+import { JOB_SCHEMA, type JobTable, jobTables } from '../worker/queue.ts'
+import { type UsageLayout, usageLayout } from './layout.ts'
 
 /** Which roles do what, by their names as in `pg_roles`. A role may have several duties. */
 export interface RoleDuties {
@@ -44,7 +45,7 @@ export async function privilegeStatements(
     .flatMap(({ role, privileges }) =>
       usable ? grants(role, privileges, usable.get(role)!) : revocations(role, privileges),
     )
-    .map(statement => statement.compile(compiler).sql)
+    .map(statement => compile(statement).sql)
 }
 
 interface Privilege {
@@ -113,7 +114,7 @@ function usage(schema: string): Privilege {
 async function assertRolesExist(connection: Connection, roles: string[]): Promise<void> {
   const { rows } = await execute(
     connection,
-    sql<{ rolname: string }>`SELECT rolname FROM pg_roles WHERE rolname = ANY (${roles}::text[])`,
+    compile(sql<{ rolname: string }>`SELECT rolname FROM pg_roles WHERE rolname = ANY (${roles}::text[])`),
   )
   const unknown = roles.filter(role => !rows.some(({ rolname }) => rolname === role))
   if (unknown.length > 0) throw new UnknownRoleError(unknown)
@@ -123,11 +124,11 @@ async function assertRolesExist(connection: Connection, roles: string[]): Promis
 async function usableSchemas(connection: Connection, roles: string[]): Promise<Map<string, Set<string>>> {
   const { rows } = await execute(
     connection,
-    sql<{ rolname: string; schemas: string[] }>`
+    compile(sql<{ rolname: string; schemas: string[] }>`
       SELECT r.rolname, array_agg(n.nspname::text) FILTER (WHERE n.oid IS NOT NULL) AS schemas
       FROM pg_roles r LEFT JOIN pg_namespace n ON has_schema_privilege(r.oid, n.oid, 'USAGE')
       WHERE r.rolname = ANY (${roles}::text[])
-      GROUP BY r.rolname`,
+      GROUP BY r.rolname`),
   )
   return new Map(rows.map(({ rolname, schemas }) => [rolname, new Set(schemas)]))
 }

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
+import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
-import { explainDatabaseError } from '../database/sql-state.ts'
 import { canonicalWorkspaceId } from '../workspace-id.ts'
 
 /** What keeps a workspace alive, as of one moment. */
@@ -66,21 +66,17 @@ export async function explainUsage(connection: Connection, workspaceId: string):
     LEFT JOIN workspace_activity a ON a.workspace_id = asked.id
     LEFT JOIN workspace_activity_by_source s ON s.workspace_id = asked.id
     ORDER BY s.last_used_at DESC, s.source`
-  try {
-    const { rows } = await execute(connection, statement)
-    const first = rows[0]!
-    return {
-      workspaceId: id,
-      exists: first.known,
-      lastUsedAt: first.last_used_at instanceof Date ? first.last_used_at : null,
-      sources: rows.flatMap(row =>
-        row.source === null
-          ? []
-          : { source: row.source, lastUsedAt: row.source_used_at!, pending: row.pending! },
-      ),
-      asOf: first.as_of,
-    }
-  } catch (error) {
-    throw explainDatabaseError(error)
+  const { rows } = await execute(connection, compile(statement))
+  const first = rows[0]!
+  return {
+    workspaceId: id,
+    exists: first.known,
+    lastUsedAt: first.last_used_at instanceof Date ? first.last_used_at : null,
+    sources: rows.flatMap(row =>
+      row.source === null
+        ? []
+        : { source: row.source, lastUsedAt: row.source_used_at!, pending: row.pending! },
+    ),
+    asOf: first.as_of,
   }
 }

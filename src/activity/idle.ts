@@ -1,7 +1,14 @@
 import { type RawBuilder, sql } from 'kysely'
+import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
-import { explainDatabaseError } from '../database/sql-state.ts'
-import { InvalidOptionError } from '../errors.ts'
+import {
+  checkOption,
+  checkOptions,
+  integerWithin,
+  numberWithin,
+  type OptionRules,
+  YES_OR_NO,
+} from '../options.ts'
 
 /**
  * Rows of a page unless said otherwise: about 10 MB, and ten reads of the table for a million idle
@@ -29,6 +36,18 @@ export interface IdleOptions {
   pageSize?: number
 }
 
+/** What the options of {@link idleWorkspaces} may be. */
+export const IDLE_OPTIONS: OptionRules<IdleOptions> = {
+  idleForSeconds: numberWithin(1, MAX_IDLE_SECONDS, 'seconds'),
+  neverUsed: YES_OR_NO,
+  limit: {
+    words: 'an integer from 1',
+    accepts: value =>
+      value === Number.POSITIVE_INFINITY || (Number.isSafeInteger(value) && (value as number) >= 1),
+  },
+  pageSize: integerWithin(1, 1_000_000),
+}
+
 /** A workspace that was idle when its page was read. */
 export interface IdleWorkspace {
   workspaceId: string
@@ -48,21 +67,15 @@ export interface IdleWorkspace {
  *
  * @param connection Where each page is read; the role needs what `workspace-usage grant --reader` gives.
  * @throws {InvalidOptionError} At once, if an option is out of its range; nothing is sent then.
+ * @throws {UnknownOptionError} At once, if there is no such option; nothing is sent then.
  * @throws {NotMigratedError} While iterating, if the view does not exist.
  * @throws {StandbyError} While iterating, on a standby.
  */
 export function idleWorkspaces(connection: Connection, options: IdleOptions): AsyncGenerator<IdleWorkspace> {
+  checkOptions(options, IDLE_OPTIONS)
   const { idleForSeconds, neverUsed = true, limit = Number.POSITIVE_INFINITY } = options
+  checkOption('idleForSeconds', idleForSeconds, IDLE_OPTIONS.idleForSeconds)
   const { pageSize = DEFAULT_IDLE_PAGE_SIZE } = options
-  if (!(idleForSeconds >= 1 && idleForSeconds <= MAX_IDLE_SECONDS)) {
-    throw new InvalidOptionError('idleForSeconds', idleForSeconds, `1 to ${MAX_IDLE_SECONDS}`)
-  }
-  if (limit !== Number.POSITIVE_INFINITY && (!Number.isSafeInteger(limit) || limit < 1)) {
-    throw new InvalidOptionError('limit', limit, 'an integer from 1')
-  }
-  if (!Number.isInteger(pageSize) || pageSize < 1 || pageSize > 1_000_000) {
-    throw new InvalidOptionError('pageSize', pageSize, 'an integer from 1 to 1000000')
-  }
   return listIdle(connection, idleForSeconds, neverUsed, limit, pageSize)
 }
 
@@ -147,10 +160,6 @@ function isoTime(time: RawBuilder<unknown>): RawBuilder<string> {
 }
 
 async function read(connection: Connection, statement: RawBuilder<PageRow>): Promise<string[]> {
-  try {
-    const { rows } = await execute(connection, statement)
-    return rows[0]?.page?.split('\n') ?? []
-  } catch (error) {
-    throw explainDatabaseError(error)
-  }
+  const { rows } = await execute(connection, compile(statement))
+  return rows[0]?.page?.split('\n') ?? []
 }

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
+import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
-import { explainDatabaseError } from '../database/sql-state.ts'
 
 /** What is pending, and for how long. */
 export interface PendingStatus {
@@ -25,13 +25,9 @@ export async function pendingStatus(connection: Connection): Promise<PendingStat
       count(*) FILTER (WHERE period_end <= statement_timestamp()) AS closed,
       greatest(0, coalesce(extract(epoch FROM statement_timestamp() - min(period_end)), 0))::text AS lag
     FROM pending_usage`
-  try {
-    const { rows } = await execute(connection, statement)
-    const { open, closed, lag } = rows[0]!
-    return { open: Number(open), closed: Number(closed), lagSeconds: Number(lag) }
-  } catch (error) {
-    throw explainDatabaseError(error)
-  }
+  const { rows } = await execute(connection, compile(statement))
+  const { open, closed, lag } = rows[0]!
+  return { open: Number(open), closed: Number(closed), lagSeconds: Number(lag) }
 }
 
 /**
@@ -42,10 +38,6 @@ export async function pendingStatus(connection: Connection): Promise<PendingStat
 export async function openPeriodRemaining(connection: Connection): Promise<number> {
   const statement = sql<{ remaining: string }>`
     SELECT (extract(epoch FROM usage_period_end() - statement_timestamp()) * 1000)::text AS remaining`
-  try {
-    const { rows } = await execute(connection, statement)
-    return Number(rows[0]!.remaining)
-  } catch (error) {
-    throw explainDatabaseError(error)
-  }
+  const { rows } = await execute(connection, compile(statement))
+  return Number(rows[0]!.remaining)
 }

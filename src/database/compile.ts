@@ -1,10 +1,15 @@
-import { DummyDriver, Kysely, PostgresAdapter, PostgresIntrospector, PostgresQueryCompiler } from 'kysely'
+import {
+  DummyDriver,
+  Kysely,
+  PostgresAdapter,
+  PostgresIntrospector,
+  PostgresQueryCompiler,
+  type RawBuilder,
+} from 'kysely'
+import type { Statement } from './connection.ts'
 
-/**
- * A Kysely that only compiles. Statements are written once with Kysely's `sql` and then run on whatever connection
- * the caller has, which need not be Kysely's.
- */
-export const compiler = new Kysely<never>({
+/** A Kysely that only compiles. */
+const compiler = new Kysely<never>({
   dialect: {
     createAdapter: () => new PostgresAdapter(),
     createDriver: () => new DummyDriver(),
@@ -12,3 +17,11 @@ export const compiler = new Kysely<never>({
     createQueryCompiler: () => new PostgresQueryCompiler(),
   },
 })
+
+/**
+ * Turns what was written with Kysely's `sql` into text and values, to run on whatever connection the caller has, which
+ * need not be Kysely's. Identifiers are quoted and values are parameters.
+ */
+export function compile<Row>(statement: RawBuilder<Row>): Statement<Row> {
+  return statement.compile(compiler)
+}

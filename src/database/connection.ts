@@ -1,5 +1,6 @@
-import type { CompiledQuery, QueryExecutorProvider, RawBuilder } from 'kysely'
-import { compiler } from './compile.ts'
+import type { CompiledQuery, QueryExecutorProvider } from 'kysely'
+import { NotMigratedError, StandbyError } from '../errors.ts'
+import { sqlState } from './sql-state.ts'
 
 /** What `pg`'s Pool and Client, PGlite and a pooled client inside a transaction have in common. */
 export interface Queryable {
@@ -20,22 +21,90 @@ export interface KyselyExecutor extends QueryExecutorProvider {
  */
 export type Connection = Queryable | KyselyExecutor
 
+/**
+ * A statement as it travels: its text with `$1`, `$2`, … and their values. `Row` is the type of its rows. What Kysely
+ * compiles fits, see {@link file://./compile.ts}; a marking service writes its one statement out and loads no Kysely.
+ */
+export interface Statement<Row> {
+  readonly sql: string
+  readonly parameters: readonly unknown[]
+  /** Never there: it only carries the type. */
+  readonly row?: Row
+}
+
 /** The rows of a statement, and how many rows it inserted, updated or deleted (undefined if the driver won't say). */
 export interface StatementResult<Row> {
   rows: Row[]
   affected: number | undefined
 }
 
-/** Compiles a statement and runs it as one round trip. Errors are the driver's own. */
+/**
+ * Runs a statement as one round trip. Every statement of this package goes through here, so that an error means the
+ * same wherever it comes from.
+ *
+ * @throws {NotMigratedError} If a table, function, column or schema is missing.
+ * @throws {StandbyError} On a standby, or in a read-only session.
+ * @throws The driver's own error for everything else.
+ */
 export async function execute<Row>(
   connection: Connection,
-  statement: RawBuilder<Row>,
+  statement: Statement<Row>,
 ): Promise<StatementResult<Row>> {
-  const compiled = statement.compile(compiler)
+  try {
+    return await send(connection, statement)
+  } catch (error) {
+    throw explainDatabaseError(error)
+  }
+}
+
+async function send<Row>(
+  connection: Connection,
+  { sql, parameters }: Statement<Row>,
+): Promise<StatementResult<Row>> {
   if ('executeQuery' in connection) {
-    const { rows, numAffectedRows } = await connection.executeQuery(compiled)
+    const { rows, numAffectedRows } = await connection.executeQuery<Row>(asKyselyQuery(sql, parameters))
     return { rows, affected: numAffectedRows === undefined ? undefined : Number(numAffectedRows) }
   }
-  const { rows, rowCount, affectedRows } = await connection.query(compiled.sql, [...compiled.parameters])
+  const { rows, rowCount, affectedRows } = await connection.query(sql, [...parameters])
   return { rows: rows as Row[], affected: rowCount ?? affectedRows }
+}
+
+/** What Kysely's `CompiledQuery.raw` makes, without loading Kysely. */
+function asKyselyQuery<Row>(sql: string, parameters: readonly unknown[]): CompiledQuery<Row> {
+  return {
+    sql,
+    parameters,
+    query: { kind: 'RawNode', sqlFragments: [sql], parameters: [] },
+    queryId: { queryId: crypto.randomUUID() },
+  }
+}
+
+/**
+ * Names the two mistakes of deployment that PostgreSQL reports in terms of a statement: a database without our
+ * schema, and a server or session that can't write. Any other error is returned as it is. For errors of statements
+ * that did not go through {@link execute}: pg-boss's and Kysely's.
+ */
+export function explainDatabaseError(error: unknown): unknown {
+  if (!(error instanceof Error)) return error
+  switch (sqlState(error)) {
+    case '42P01': // undefined_table
+    case '42883': // undefined_function
+    case '3F000': // invalid_schema_name
+    case '42703': // undefined_column
+      return new NotMigratedError(error.message, { cause: error })
+    case '0A000': // feature_not_supported, which is much else beside
+      return readsUnloggedOnStandby(error) ? new StandbyError({ cause: error }) : error
+    case '25006': // read_only_sql_transaction
+      return new StandbyError({ cause: error })
+    default:
+      return error
+  }
+}
+
+/**
+ * Where PostgreSQL looks up what it knows of a table, it refuses temporary and UNLOGGED ones during recovery, and
+ * nothing else with this code. The place is the same on 14 to 18; the text is translated.
+ */
+function readsUnloggedOnStandby(error: Error): boolean {
+  return 'routine' in error && error.routine === 'get_relation_info'
 }

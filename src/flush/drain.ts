@@ -1,5 +1,6 @@
 import type { Connection } from '../database/connection.ts'
-import { type FlushOptions, type FlushPosition, type FlushResult, flush } from './flush.ts'
+import { checkOptions, type OptionRules, whatever } from '../options.ts'
+import { FLUSH_OPTIONS, type FlushOptions, type FlushPosition, type FlushResult, flush } from './flush.ts'
 
 /** Options of {@link drain}. */
 export interface DrainOptions extends Omit<FlushOptions, 'resume'> {
@@ -13,13 +14,23 @@ export interface DrainResult extends Omit<FlushResult, 'full' | 'resume'> {
   flushes: number
 }
 
+const { resume: _, ...COMMON_OPTIONS } = FLUSH_OPTIONS
+
+const DRAIN_OPTIONS: OptionRules<DrainOptions> = {
+  ...COMMON_OPTIONS,
+  onFlush: whatever('a function', value => typeof value === 'function'),
+}
+
 /**
  * Flushes until no closed period is left but for marks that are held. Each flush is a transaction of its own unless
  * the connection is in one, which then holds every workspace that is flushed until it ends: better is not to be.
  *
  * @throws {InvalidOptionError} If an option is out of its range; nothing is sent then.
+ * @throws {UnknownOptionError} If there is no such option; nothing is sent then.
+ * @throws What {@link flush} throws. Flushes before that one have committed.
  */
 export async function drain(connection: Connection, options: DrainOptions = {}): Promise<DrainResult> {
+  checkOptions(options, DRAIN_OPTIONS)
   const { onFlush, ...flushOptions } = options
   const total: DrainResult = { flushes: 0, flushed: 0, workspaces: 0, updated: 0, unknown: 0, held: 0 }
   let resume: FlushPosition | null = null

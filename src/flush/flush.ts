@@ -1,7 +1,8 @@
-import { type RawBuilder, sql } from 'kysely'
 import { type Connection, execute } from '../database/connection.ts'
-import { explainDatabaseError } from '../database/sql-state.ts'
-import { InvalidOptionError } from '../errors.ts'
+import { checkOptions, integerWithin, type OptionRules, whatever, YES_OR_NO } from '../options.ts'
+import { type FlushPosition, type FlushRow, flushStatement } from './statement.ts'
+
+export type { FlushPosition } from './statement.ts'
 
 /**
  * Rows per flush unless said otherwise. A workspace that is flushed stays locked until the transaction ends, and an
@@ -28,12 +29,16 @@ export interface FlushOptions {
   resume?: FlushPosition | null
 }
 
-/** A mark's place in flush order (newest period first); plain values, so that a job can carry it. */
-export interface FlushPosition {
-  /** `period_end` in ISO 8601, UTC, to the microsecond (a `Date` would lose three digits). */
-  periodEnd: string
-  workspaceId: string
-  source: string
+/** What the options of {@link flush} may be. */
+export const FLUSH_OPTIONS: OptionRules<FlushOptions> = {
+  batchSize: integerWithin(1, MAX_BATCH_SIZE),
+  sources: YES_OR_NO,
+  resume: whatever('what FlushResult.resume was, or null', value => value === null || isPosition(value)),
+}
+
+function isPosition(value: unknown): boolean {
+  const { periodEnd, workspaceId, source }: Partial<FlushPosition> = Object(value)
+  return [periodEnd, workspaceId, source].every(part => typeof part === 'string')
 }
 
 /** What one flush did, in counts. `flushed + held` is what it found due, at most `batchSize`. */
@@ -63,171 +68,22 @@ export interface FlushResult {
  *
  * @param connection Where the statement runs; the role needs what `workspace-usage grant --worker` gives.
  * @throws {InvalidOptionError} If an option is out of its range; nothing is sent then.
+ * @throws {UnknownOptionError} If there is no such option; nothing is sent then.
  * @throws {NotMigratedError} If a table of this package is missing.
  * @throws {StandbyError} On a standby, or in a read-only session.
  */
 export async function flush(connection: Connection, options: FlushOptions = {}): Promise<FlushResult> {
+  checkOptions(options, FLUSH_OPTIONS)
   const { batchSize = DEFAULT_BATCH_SIZE, sources = true, resume = null } = options
-  assertBatchSize(batchSize)
-  const row = await runFlush(connection, flushStatement(batchSize, sources, resume))
-  const due = row.flushed + row.held
+  const { rows } = await execute(connection, flushStatement(batchSize, sources, resume))
+  const row = rows[0]!
   const { flushed, workspaces, updated, unknown, held } = row
-  const full = due >= batchSize
-  const last =
-    row.last_period_end === null
-      ? null
-      : {
-          periodEnd: row.last_period_end,
-          workspaceId: row.last_workspace_id!,
-          source: row.last_source!,
-        }
-  return {
-    flushed,
-    workspaces,
-    updated,
-    unknown,
-    held,
-    full,
-    resume: full && (held > 0 || resume) ? last : null,
-  }
+  const full = flushed + held >= batchSize
+  const goesOn = full && (held > 0 || resume !== null)
+  return { flushed, workspaces, updated, unknown, held, full, resume: goesOn ? lastPosition(row) : null }
 }
 
-async function runFlush(connection: Connection, statement: RawBuilder<FlushRow>): Promise<FlushRow> {
-  try {
-    const { rows } = await execute(connection, statement)
-    return rows[0]!
-  } catch (error) {
-    throw explainDatabaseError(error)
-  }
-}
-
-/** @throws {InvalidOptionError} Unless it is an integer from 1 to {@link MAX_BATCH_SIZE}. */
-export function assertBatchSize(batchSize: number): void {
-  if (!Number.isInteger(batchSize) || batchSize < 1 || batchSize > MAX_BATCH_SIZE) {
-    throw new InvalidOptionError('batchSize', batchSize, `an integer from 1 to ${MAX_BATCH_SIZE}`)
-  }
-}
-
-interface FlushRow {
-  flushed: number
-  workspaces: number
-  updated: number
-  unknown: number
-  held: number
-  last_period_end: string | null
-  last_workspace_id: string | null
-  last_source: string | null
-}
-
-/**
- * The flush. No two sets of rows in it are ever joined: what the planner believes about `pending_usage` is of another
- * moment (it is emptied and filled every minute), and once it believes it almost empty, it joins by nested loops, which
- * took seconds for 5,000 rows. Instead one set becomes a sorted array, in which `width_bucket` finds a value by
- * binary search.
- *
- * - `due`: newest period first, so that after an outage the first batch sets the final value and the later ones only
- *   delete. The order is the primary key read backwards, so LIMIT stops the scan. Rows that another flush has locked
- *   are its to consume, and are skipped.
- * - `locked`: without this lock, two multi-row writers of `workspaces` that go in different orders deadlock; with
- *   SKIP LOCKED neither waits. `= ANY (array)` makes the planner descend the index once with a sorted array instead of
- *   scanning all workspaces.
- * - `held`: due, not locked by us, and there. What is not there is consumed as unknown.
- * - `consumed`: pending rows are never updated, so the ctid that the locking scan returned is still theirs.
- * - `updated`: by id and not by ctid. A workspace that changed between this statement's snapshot and its lock has
- *   moved; by id PostgreSQL follows it to its newest version, by ctid the mark would be lost.
- * - `by_source`: the workspace row is locked, so nobody can delete it under the foreign key's check, and no other
- *   flush touches its sources.
- */
-function flushStatement(
-  batchSize: number,
-  sources: boolean,
-  resume: FlushPosition | null,
-): RawBuilder<FlushRow> {
-  const behind =
-    resume === null
-      ? sql``
-      : sql`AND (period_end, workspace_id, source)
-          < (${resume.periodEnd}::timestamptz, ${resume.workspaceId}::uuid, ${resume.source}::text)`
-  const bySource = sql`,
-    by_source AS (
-      INSERT INTO workspace_usage AS u (workspace_id, source, last_used_at)
-      SELECT workspace_id, source, max(period_end)
-      FROM consumed
-      WHERE NOT ${isAmong(UNKNOWN)}
-      GROUP BY workspace_id, source
-      ON CONFLICT (workspace_id, source) DO UPDATE SET last_used_at = excluded.last_used_at
-      WHERE u.last_used_at < excluded.last_used_at
-    )`
-  const usedAt = sql`(SELECT used_at FROM latest)[width_bucket(id, (SELECT ids FROM latest))]`
-  return sql<FlushRow>`
-    WITH due AS MATERIALIZED (
-      SELECT ctid AS place, period_end, workspace_id, source
-      FROM pending_usage
-      WHERE period_end <= statement_timestamp() ${behind}
-      ORDER BY period_end DESC, workspace_id DESC, source DESC
-      LIMIT ${batchSize}
-      FOR UPDATE SKIP LOCKED
-    ),
-    locked AS MATERIALIZED (
-      SELECT id FROM workspaces
-      WHERE id = ANY (ARRAY (SELECT DISTINCT workspace_id FROM due))
-      FOR NO KEY UPDATE SKIP LOCKED
-    ),
-    missing AS MATERIALIZED (
-      SELECT ARRAY (SELECT workspace_id FROM due EXCEPT SELECT id FROM locked) AS ids
-    ),
-    held AS MATERIALIZED (
-      SELECT ARRAY (
-        SELECT id FROM workspaces WHERE id = ANY ((SELECT ids FROM missing)::uuid[]) ORDER BY id
-      ) AS ids
-    ),
-    unknown AS MATERIALIZED (
-      SELECT ARRAY (SELECT unnest(ids) FROM missing EXCEPT SELECT unnest(ids) FROM held ORDER BY 1) AS ids
-    ),
-    consumed AS (
-      DELETE FROM pending_usage
-      WHERE ctid = ANY (ARRAY (SELECT place FROM due WHERE NOT ${isAmong(HELD)}))
-      RETURNING workspace_id, source, period_end
-    ),
-    latest AS MATERIALIZED (
-      SELECT array_agg(workspace_id ORDER BY workspace_id) AS ids, array_agg(used_at ORDER BY workspace_id) AS used_at
-      FROM (
-        SELECT workspace_id, max(period_end) AS used_at
-        FROM consumed
-        WHERE NOT ${isAmong(UNKNOWN)}
-        GROUP BY workspace_id
-      ) AS known
-    ),
-    updated AS (
-      UPDATE workspaces SET last_used_at = ${usedAt}
-      WHERE id = ANY ((SELECT ids FROM latest)::uuid[])
-        AND (last_used_at IS NULL OR last_used_at < ${usedAt})
-      RETURNING 1
-    )${sources ? bySource : sql``},
-    last AS (
-      SELECT period_end, workspace_id, source FROM due ORDER BY period_end, workspace_id, source LIMIT 1
-    ),
-    counted AS (
-      SELECT count(*)::int AS flushed, (count(*) FILTER (WHERE ${isAmong(UNKNOWN)}))::int AS unknown
-      FROM consumed
-    )
-    SELECT
-      flushed,
-      coalesce(cardinality((SELECT ids FROM latest)), 0) AS workspaces,
-      (SELECT count(*) FROM updated)::int AS updated,
-      unknown,
-      (SELECT count(*) FROM due)::int - flushed AS held,
-      (SELECT to_char(period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') FROM last)
-        AS last_period_end,
-      (SELECT workspace_id FROM last) AS last_workspace_id,
-      (SELECT source FROM last) AS last_source
-    FROM counted`
-}
-
-const HELD = sql`(SELECT ids FROM held)`
-const UNKNOWN = sql`(SELECT ids FROM unknown)`
-
-/** Whether `workspace_id` is in a sorted array. In an empty one, the bucket is 0, and what is there is null. */
-function isAmong(ids: RawBuilder<unknown>): RawBuilder<boolean> {
-  return sql`(workspace_id IS NOT DISTINCT FROM ${ids}[width_bucket(workspace_id, ${ids})])`
+function lastPosition(row: FlushRow): FlushPosition | null {
+  const { last_period_end: periodEnd, last_workspace_id: workspaceId, last_source: source } = row
+  return periodEnd === null ? null : { periodEnd, workspaceId: workspaceId!, source: source! }
 }

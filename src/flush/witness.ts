@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
+import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
-import { explainDatabaseError } from '../database/sql-state.ts'
 
 /**
  * Whether `pending_usage` was emptied since this was last asked, by a crash of the server or the promotion of a
@@ -11,11 +11,9 @@ import { explainDatabaseError } from '../database/sql-state.ts'
  * @throws {StandbyError} On a standby, or in a read-only session.
  */
 export async function pendingUsageWasEmptied(connection: Connection): Promise<boolean> {
-  const statement = sql`INSERT INTO pending_usage_witness DEFAULT VALUES ON CONFLICT DO NOTHING`
-  try {
-    const { affected } = await execute(connection, statement)
-    return affected === 1
-  } catch (error) {
-    throw explainDatabaseError(error)
-  }
+  const { affected } = await execute(
+    connection,
+    compile(sql`INSERT INTO pending_usage_witness DEFAULT VALUES ON CONFLICT DO NOTHING`),
+  )
+  return affected === 1
 }

@@ -1,6 +1,5 @@
-import { type RawBuilder, sql } from 'kysely'
-import { type Connection, execute } from '../database/connection.ts'
-import { explainDatabaseError } from '../database/sql-state.ts'
+import { type Connection, execute, type Statement } from '../database/connection.ts'
+import { checkOptions, type OptionRules, whatever } from '../options.ts'
 import { canonicalWorkspaceId } from '../workspace-id.ts'
 import { assertSource } from './source.ts'
 
@@ -12,6 +11,9 @@ export interface MarkOptions {
    */
   source?: string
 }
+
+/** What the options of {@link markUsage} may be. The source has an error of its own. */
+const MARK_OPTIONS: OptionRules<MarkOptions> = { source: whatever('a source', () => true) }
 
 /** What {@link markUsage} did. */
 export interface MarkResult {
@@ -41,31 +43,34 @@ export async function markUsage(
   ids: string | readonly string[],
   options: MarkOptions = {},
 ): Promise<MarkResult> {
+  checkOptions(options, MARK_OPTIONS)
   const passed: readonly string[] = Array.isArray(ids) ? ids : [ids as string]
   const distinct = [...new Set(passed.map(canonicalWorkspaceId))]
   const source = options.source === undefined ? undefined : assertSource(options.source)
   if (distinct.length === 0) return { marked: 0, stored: 0 }
-  try {
-    const { affected } = await execute(connection, insertPendingUsage(distinct, source))
-    return { marked: distinct.length, stored: affected ?? 0 }
-  } catch (error) {
-    throw explainDatabaseError(error)
-  }
+  const { affected } = await execute(connection, insertPendingUsage(distinct, source))
+  return { marked: distinct.length, stored: affected ?? 0 }
 }
 
 /**
- * The mark as a Kysely statement, for a caller that wants to compile or embed it.
+ * The mark as a statement, for a caller that wants to embed it: text with parameters, and no Kysely.
  *
- * `ON CONFLICT DO NOTHING` names no column, so that `INSERT (workspace_id, source)` is all the privilege it needs;
- * the period comes from the column's default, so that a marker can't choose one.
+ * `ON CONFLICT DO NOTHING` names no column, so that `INSERT (workspace_id, source)` is all the privilege it needs. The
+ * period comes from the column's default, so that a marker can't choose one.
  *
  * @param ids Distinct UUIDs; not checked here.
  * @param source Not checked here; undefined leaves it to the column's default.
  */
-export function insertPendingUsage(ids: readonly string[], source: string | undefined): RawBuilder<unknown> {
+export function insertPendingUsage(ids: readonly string[], source: string | undefined): Statement<never> {
   return source === undefined
-    ? sql`INSERT INTO pending_usage (workspace_id)
-        SELECT id FROM unnest(${ids}::uuid[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`
-    : sql`INSERT INTO pending_usage (workspace_id, source)
-        SELECT id, ${source}::text FROM unnest(${ids}::uuid[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`
+    ? {
+        sql: `INSERT INTO pending_usage (workspace_id)
+          SELECT id FROM unnest($1::uuid[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`,
+        parameters: [ids],
+      }
+    : {
+        sql: `INSERT INTO pending_usage (workspace_id, source)
+          SELECT id, $2::text FROM unnest($1::uuid[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`,
+        parameters: [ids, source],
+      }
 }

@@ -1,7 +1,5 @@
-import { sql } from 'kysely'
 import pino from 'pino'
-import { type Connection, execute } from '../database/connection.ts'
-import { explainDatabaseError } from '../database/sql-state.ts'
+import { type Connection, execute, type Statement } from '../database/connection.ts'
 import { InvalidOptionError, MarksNotStoredError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { canonicalWorkspaceId } from '../workspace-id.ts'
@@ -332,7 +330,7 @@ export class UsageTracker implements AsyncDisposable {
     const passing = isOutage(error)
     this.#pauseMs = passing ? jitteredPause(consecutiveErrors, this.#longestPauseMs) : this.#longestPauseMs
     const fields = {
-      err: explainDatabaseError(error),
+      err: error,
       consecutiveErrors,
       pending: this.#distinctPending,
       retryInMs: Math.round(this.#pauseMs),
@@ -502,13 +500,16 @@ interface Answer {
   period: string
 }
 
-function storeStatement(ids: readonly string[], source: string | undefined) {
-  return sql<Answer>`
-    WITH stored AS (${insertPendingUsage(ids, source)})
-    SELECT
-      extract(epoch FROM usage_period_end() - statement_timestamp())::float8 * 1000 AS remaining_ms,
-      concat_ws(' ', extract(epoch FROM usage_period_end()), extract(epoch FROM pg_postmaster_start_time()))
-        AS period`
+function storeStatement(ids: readonly string[], source: string | undefined): Statement<Answer> {
+  const insert = insertPendingUsage(ids, source)
+  return {
+    sql: `WITH stored AS (${insert.sql})
+      SELECT
+        extract(epoch FROM usage_period_end() - statement_timestamp())::float8 * 1000 AS remaining_ms,
+        concat_ws(' ', extract(epoch FROM usage_period_end()), extract(epoch FROM pg_postmaster_start_time()))
+          AS period`,
+    parameters: insert.parameters,
+  }
 }
 
 interface Drain {

@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { WorkspacesTableError } from '../errors.ts'
 
@@ -19,7 +20,7 @@ interface WorkspacesColumns {
 export async function assertWorkspacesAdoptable(connection: Connection): Promise<void> {
   const { rows } = await execute(
     connection,
-    sql<WorkspacesColumns>`
+    compile(sql<WorkspacesColumns>`
       SELECT
         relation.relkind::text AS kind,
         relation.relpersistence::text AS persistence,
@@ -35,7 +36,7 @@ export async function assertWorkspacesAdoptable(connection: Connection): Promise
       LEFT JOIN pg_attribute id
         ON id.attrelid = relation.oid AND id.attname = 'id' AND NOT id.attisdropped
       LEFT JOIN pg_attribute used
-        ON used.attrelid = relation.oid AND used.attname = 'last_used_at' AND NOT used.attisdropped`,
+        ON used.attrelid = relation.oid AND used.attname = 'last_used_at' AND NOT used.attisdropped`),
   )
   const found = rows[0]
   if (!found) return

@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
-import { JOB_SCHEMA } from '../access/layout.ts'
+import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
+import { JOB_SCHEMA } from './queue.ts'
 
 /**
  * Whether the role of a connection may keep pg-boss's history of queue sizes. pg-boss has a partition for
@@ -13,10 +14,10 @@ import { type Connection, execute } from '../database/connection.ts'
 export async function mayKeepQueueStats(connection: Connection): Promise<boolean> {
   const { rows } = await execute(
     connection,
-    sql<{ may: boolean }>`
+    compile(sql<{ may: boolean }>`
       SELECT has_schema_privilege(n.oid, 'CREATE') AND pg_has_role(c.relowner, 'USAGE') AS may
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-      WHERE n.nspname = ${JOB_SCHEMA} AND c.relname = 'queue_stats'`,
+      WHERE n.nspname = ${JOB_SCHEMA} AND c.relname = 'queue_stats'`),
   )
   return rows[0]?.may ?? false
 }

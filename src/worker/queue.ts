@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
+import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
-import { explainDatabaseError } from '../database/sql-state.ts'
+import { NotMigratedError } from '../errors.ts'
 import type { FlushResult } from '../flush/flush.ts'
 
 /** The queue whose jobs flush; what the pg-boss dashboard shows. */
@@ -8,6 +9,9 @@ export const FLUSH_QUEUE = 'workspace-usage-flush'
 
 /** Where a flush job goes that has failed for good; a job there is a reason to look, not to retry. */
 export const FAILED_FLUSH_QUEUE = 'workspace-usage-flush-failed'
+
+/** The schema that pg-boss is installed in. */
+export const JOB_SCHEMA = 'pgboss'
 
 /** What a finished job shows in the dashboard and in {@link lastFlush}: the counts, and whether the batch was full. */
 export interface FlushJobOutput extends Omit<FlushResult, 'resume'> {
@@ -28,14 +32,50 @@ export interface LastFlush extends FlushJobOutput {
  */
 export async function lastFlush(connection: Connection): Promise<LastFlush | null> {
   const statement = sql<{ output: FlushJobOutput; completed_on: Date }>`
-    SELECT output, completed_on FROM pgboss.job
+    SELECT output, completed_on FROM ${sql.table(`${JOB_SCHEMA}.job`)}
     WHERE name = ${FLUSH_QUEUE} AND state = 'completed'
     ORDER BY completed_on DESC LIMIT 1`
-  try {
-    const { rows } = await execute(connection, statement)
-    const row = rows[0]
-    return row ? { completedAt: row.completed_on, ...row.output } : null
-  } catch (error) {
-    throw explainDatabaseError(error)
-  }
+  const { rows } = await execute(connection, compile(statement))
+  const row = rows[0]
+  return row ? { completedAt: row.completed_on, ...row.output } : null
+}
+
+/** A table of pg-boss, and what its jobs do to it beside reading. */
+export interface JobTable {
+  name: string
+  writes: readonly string[]
+}
+
+/**
+ * Where jobs write less than everything. The rows of "bam" are commands that an upgrade of pg-boss runs as
+ * the owner of its tables: whoever may write them may do all that the owner may. ("queue" has a column that
+ * ends up in such commands too, and every worker that starts inserts there. So a worker is less than the
+ * owner, but not a stranger.)
+ */
+const WRITES: Record<string, readonly string[]> = {
+  bam: [],
+  queue: ['INSERT', 'UPDATE'],
+  version: ['UPDATE'],
+}
+
+const ALL_WRITES = ['INSERT', 'UPDATE', 'DELETE']
+
+/**
+ * The tables of pg-boss, without the daily partitions of its statistics, which are written through
+ * their parent.
+ *
+ * @throws {NotMigratedError} If pg-boss is not installed.
+ */
+export async function jobTables(connection: Connection): Promise<JobTable[]> {
+  const { rows } = await execute(
+    connection,
+    compile(sql<{ name: string }>`
+      SELECT c.relname AS name
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE n.nspname = ${JOB_SCHEMA} AND c.relkind IN ('r', 'p')
+        AND NOT (c.relispartition AND c.relname LIKE ${'queue\\_stats\\_%'})
+      ORDER BY c.relname`),
+  )
+  if (rows.length === 0) throw new NotMigratedError('pg-boss is not installed')
+  return rows.map(({ name }) => ({ name, writes: WRITES[name] ?? ALL_WRITES }))
 }

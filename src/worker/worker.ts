@@ -1,18 +1,20 @@
 import { setTimeout } from 'node:timers/promises'
 import { type Db, type Job, PgBoss, policies, type QueueOptions } from 'pg-boss'
 import { explainPrivilegeError } from '../access/refusal.ts'
+import { explainDatabaseError } from '../database/connection.ts'
 import { type ConnectionPool, createPool, type OwnedPool } from '../database/pool.ts'
-import { explainDatabaseError, sqlState } from '../database/sql-state.ts'
+import { sqlState } from '../database/sql-state.ts'
 import { InvalidOptionError, NotMigratedError, QueuePolicyError } from '../errors.ts'
 import {
-  assertBatchSize,
   DEFAULT_BATCH_SIZE,
+  FLUSH_OPTIONS,
   type FlushPosition,
   type FlushResult,
   flush,
 } from '../flush/flush.ts'
 import { pendingUsageWasEmptied } from '../flush/witness.ts'
 import type { Logger } from '../logger.ts'
+import { checkOption } from '../options.ts'
 import type { Clock } from './clock.ts'
 import { flushInterval } from './flush-interval.ts'
 import { FlushLog } from './flush-log.ts'
@@ -99,7 +101,7 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
     clock,
   } = options
   const interval = flushInterval(options.flushIntervalSeconds ?? 60)
-  assertBatchSize(batchSize)
+  checkOption('batchSize', batchSize, FLUSH_OPTIONS.batchSize)
   assertFlushTimeout(flushTimeoutSeconds)
   const own = typeof database === 'string' ? openPool(database, logger) : undefined
   const pool = own ?? (database as ConnectionPool)
