@@ -1,11 +1,11 @@
-/** Base of every error this package raises itself, so that one `instanceof` tells ours from the database's. */
+/** The base of every error of this package. One `instanceof` tells them from the database's own. */
 export abstract class WorkspaceUsageError extends Error {
   override get name(): string {
     return this.constructor.name
   }
 }
 
-/** A workspace id that is not a UUID. Nothing of the call in which it was passed was stored. */
+/** A workspace id that is not a UUID. The call in which it was passed stored nothing. */
 export class InvalidWorkspaceIdError extends WorkspaceUsageError {
   /** What was passed, as it was passed. */
   readonly value: unknown
@@ -77,9 +77,9 @@ export class NotMigratedError extends WorkspaceUsageError {
   }
 }
 
-/** The host's own `workspaces` table can't be adopted. Nothing was created. */
+/** The host's own table `workspaces` can't be adopted. Nothing was created. */
 export class WorkspacesTableError extends WorkspaceUsageError {
-  /** The column that is wrong, or null if the relation itself is. */
+  /** The column that is wrong; null if the table itself is wrong. */
   readonly column: string | null
   readonly found: string
   readonly expected: string
@@ -96,7 +96,7 @@ export class WorkspacesTableError extends WorkspaceUsageError {
   }
 }
 
-/** The flush queue exists with a policy that would break a promise; pg-boss can't change it afterwards. */
+/** The flush queue exists with a policy that would break a promise. pg-boss can't change the policy of a queue. */
 export class QueuePolicyError extends WorkspaceUsageError {
   readonly queue: string
   readonly policy: string
@@ -114,7 +114,7 @@ export class QueuePolicyError extends WorkspaceUsageError {
   }
 }
 
-/** UNLOGGED tables exist on the primary only, so a standby can neither store nor show pending use. */
+/** UNLOGGED tables exist on the primary only. A standby can neither store nor show pending usage. */
 export class StandbyError extends WorkspaceUsageError {
   constructor(options?: ErrorOptions) {
     super(
@@ -125,7 +125,7 @@ export class StandbyError extends WorkspaceUsageError {
   }
 }
 
-/** `UsageTracker.close` gave up: marks were left, or may have been stored without an answer. */
+/** `UsageTracker.close` gave up. Its marks are not stored, or they were stored and the answer got lost. */
 export class MarksNotStoredError extends WorkspaceUsageError {
   /** Distinct ids that are not known to be stored. */
   readonly left: number
@@ -133,15 +133,15 @@ export class MarksNotStoredError extends WorkspaceUsageError {
 
   constructor(left: number, timeoutMs: number) {
     super(
-      `${left} marks are not stored: the tracker was closed and gave up after ${timeoutMs} ms. ` +
-        'Pass close a longer timeoutMs, or look at the logged error of the last attempt.',
+      `${left} ${left === 1 ? 'mark is' : 'marks are'} not stored: the tracker was closed and gave up after ` +
+        `${timeoutMs} ms. Pass close a longer timeoutMs, or look at the logged error of the last attempt.`,
     )
     this.left = left
     this.timeoutMs = timeoutMs
   }
 }
 
-/** Roles that were to be granted or revoked something and do not exist. Nothing was granted or revoked. */
+/** Roles that do not exist. Nothing was granted or revoked. */
 export class UnknownRoleError extends WorkspaceUsageError {
   readonly roles: readonly string[]
 
@@ -155,7 +155,7 @@ export class UnknownRoleError extends WorkspaceUsageError {
   }
 }
 
-/** A GRANT or REVOKE that PostgreSQL refused, or skipped with a warning. Nothing was granted or revoked. */
+/** PostgreSQL refused a GRANT or REVOKE, or skipped it with a warning. Nothing was granted or revoked. */
 export class GrantRefusedError extends WorkspaceUsageError {
   readonly statement: string
 

@@ -2,27 +2,37 @@ import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { UnknownRoleError } from '../errors.ts'
+import { checkOptions, type OptionRules, whatever } from '../options.ts'
 import { JOB_SCHEMA, type JobTable, jobTables } from '../worker/queue.ts'
 import { type UsageLayout, usageLayout } from './layout.ts'
 
 /** Which roles do what, by their names as in `pg_roles`. A role may have several duties. */
 export interface RoleDuties {
-  /** Mark: insert a workspace and a source, and neither read anything nor choose a period. */
+  /** They mark: they insert a workspace and a source. They read nothing, and choose no period. */
   markers?: readonly string[]
-  /** Run workers, flush by hand: what a flush and pg-boss's jobs need, no DDL. */
+  /** They run workers, and flush by hand: what a flush and pg-boss's jobs need, and no DDL. */
   workers?: readonly string[]
-  /** Read last use, pending use included, through the views; no table. */
+  /** They read last use, pending usage included, through the views. They read no table. */
   readers?: readonly string[]
 }
 
+const ROLES = whatever(
+  'a list of role names',
+  value => Array.isArray(value) && value.every(role => typeof role === 'string' && role !== ''),
+)
+
+/** What the duties may be. */
+export const DUTY_RULES: OptionRules<RoleDuties> = { markers: ROLES, workers: ROLES, readers: ROLES }
+
 /**
- * The statements that give roles the least that their duties need, or take it back. Each can be repeated, and
- * has to be after an upgrade of pg-boss, which may bring new tables.
+ * The statements that give roles the least that their duties need, or take it back. Each can be repeated. Repeat them
+ * after an upgrade of pg-boss, which may bring new tables.
  *
- * `revoke` takes what `grant` gives, even if somebody else gave it too. It leaves USAGE of the schemas that
- * this package's tables are in, which opens nothing by itself and which the role may need for the host's own
- * tables.
+ * `revoke` takes what `grant` gives, even if somebody else gave it too. It leaves USAGE of the schemas that this
+ * package's tables are in: by itself that opens nothing, and the role may need it for the host's own tables.
  *
+ * @throws {UnknownOptionError} If there is no such duty; nothing is sent then.
+ * @throws {InvalidOptionError} If a duty is no list of role names; nothing is sent then.
  * @throws {UnknownRoleError} If a role does not exist.
  * @throws {NotMigratedError} If the database is not migrated.
  */
@@ -31,6 +41,7 @@ export async function privilegeStatements(
   action: 'grant' | 'revoke',
   duties: RoleDuties,
 ): Promise<string[]> {
+  checkOptions(duties, DUTY_RULES)
   const { markers = [], workers = [], readers = [] } = duties
   const roles = [...new Set([...markers, ...workers, ...readers])]
   await assertRolesExist(connection, roles)
@@ -51,11 +62,11 @@ export async function privilegeStatements(
 interface Privilege {
   /** As it stands between GRANT and TO. */
   what: RawBuilder<unknown>
-  /** The schema of this package's tables that it is USAGE of. */
+  /** Set if it is USAGE of a schema of this package's tables: the name of that schema. */
   usageOf?: string
 }
 
-/** USAGE that the role has is not granted again: the owner of the tables need not own their schema. */
+/** USAGE that the role has already is not granted again: the owner of the tables need not own their schema. */
 function grants(role: string, privileges: Privilege[], usable: Set<string>): RawBuilder<unknown>[] {
   const missing = privileges.filter(({ usageOf }) => usageOf === undefined || !usable.has(usageOf))
   return missing.map(({ what }) => sql`GRANT ${what} TO ${sql.id(role)}`)
@@ -70,7 +81,7 @@ function markerPrivileges({ pending_usage: schema }: UsageLayout): Privilege[] {
   return [
     usage(schema),
     { what: sql`INSERT (workspace_id, source) ON ${sql.id(schema, 'pending_usage')}` },
-    // The default of period_end calls it as the marker. PUBLIC may, unless the host has revoked that.
+    // The default of period_end calls it as the marker. PUBLIC may do so, unless the host has revoked it.
     { what: sql`EXECUTE ON FUNCTION ${sql.id(schema, 'usage_period_end')}()` },
   ]
 }
@@ -82,7 +93,7 @@ function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privilege[] 
   const jobSchema = sql.id(JOB_SCHEMA)
   return [
     ...[...new Set([layout.pending_usage, layout.workspace_usage, layout.workspaces])].map(usage),
-    // UPDATE of some column is what FOR UPDATE asks for.
+    // FOR UPDATE asks for UPDATE of some column.
     { what: sql`SELECT, DELETE, UPDATE (source) ON ${pending}` },
     { what: sql`INSERT ON ${sql.id(layout.pending_usage_witness, 'pending_usage_witness')}` },
     { what: sql`SELECT (id, last_used_at), UPDATE (last_used_at) ON ${workspaces}` },
@@ -120,7 +131,7 @@ async function assertRolesExist(connection: Connection, roles: string[]): Promis
   if (unknown.length > 0) throw new UnknownRoleError(unknown)
 }
 
-/** The schemas that each role has USAGE of, by whatever way. */
+/** The schemas that each role has USAGE of, in whatever way it came by it. */
 async function usableSchemas(connection: Connection, roles: string[]): Promise<Map<string, Set<string>>> {
   const { rows } = await execute(
     connection,

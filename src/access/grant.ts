@@ -1,9 +1,10 @@
 import type { ConnectionPool, PooledClient } from '../database/pool.ts'
 import { sqlState } from '../database/sql-state.ts'
 import { GrantRefusedError } from '../errors.ts'
-import { privilegeStatements, type RoleDuties } from './duties.ts'
+import { checkOptions } from '../options.ts'
+import { DUTY_RULES, privilegeStatements, type RoleDuties } from './duties.ts'
 
-/** What PostgreSQL warns with, and goes on, when it grants or revokes less than it was told to. */
+/** Warnings, and no errors, with which PostgreSQL grants or revokes less than it was told to. */
 const SKIPPED = ['01006', '01007']
 
 /**
@@ -11,6 +12,8 @@ const SKIPPED = ['01006', '01007']
  *
  * @param pool Of the owner of the tables, or a superuser.
  * @returns The statements that ran, in order.
+ * @throws {UnknownOptionError} If there is no such duty; nothing is sent then.
+ * @throws {InvalidOptionError} If a duty is no list of role names; nothing is sent then.
  * @throws {UnknownRoleError} If a role does not exist.
  * @throws {NotMigratedError} If the database is not migrated.
  * @throws {GrantRefusedError} If the pool's role may not do one of the statements.
@@ -20,9 +23,8 @@ export async function grantPrivileges(pool: ConnectionPool, duties: RoleDuties):
 }
 
 /**
- * Takes back what {@link grantPrivileges} gives, even if somebody else gave it too, but for USAGE of the
- * schemas that this package's tables are in. All of it, or nothing; can be repeated. Parameter, result and
- * errors are the same.
+ * Takes back what {@link grantPrivileges} gives, even if somebody else gave it too. USAGE of the schemas of this
+ * package's tables stays. All of it, or nothing; can be repeated. Parameter, result and errors are the same.
  */
 export async function revokePrivileges(pool: ConnectionPool, duties: RoleDuties): Promise<string[]> {
   return await apply(pool, 'revoke', duties)
@@ -33,6 +35,7 @@ async function apply(
   action: 'grant' | 'revoke',
   duties: RoleDuties,
 ): Promise<string[]> {
+  checkOptions(duties, DUTY_RULES)
   const client = (await pool.connect()) as NoticingClient
   const skipped: Notice[] = []
   const onNotice = (notice: Notice) => {
@@ -60,7 +63,7 @@ async function apply(
     throw error
   } finally {
     client.removeListener('notice', onNotice)
-    // With an error the connection is dropped, which rolls back.
+    // After an error the connection is dropped, which rolls back.
     client.release(failure)
   }
 }

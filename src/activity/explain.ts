@@ -8,34 +8,34 @@ export interface UsageExplanation {
   /** The id that was asked for, in lower case. */
   workspaceId: string
   /**
-   * Whether `workspaces` has it. An id that it has not may have sources all the same: marks of it that are
+   * Whether `workspaces` has it. If not, it may have sources all the same: somebody marks it, and those marks are
    * pending.
    */
   exists: boolean
   /** Last use by anybody, pending use included; null: never used. */
   lastUsedAt: Date | null
   /**
-   * Last use by each source that is on record, newest first. Empty if never used, or if flushes leave sources
-   * out; then, or where something else wrote `workspaces.last_used_at`, `lastUsedAt` may be newer than all of
-   * them.
+   * Last use by each source on record, newest first. Empty if the workspace was never used, or if flushes leave
+   * sources out. `lastUsedAt` may be newer than all of them: where sources are left out, or where something else
+   * wrote `workspaces.last_used_at`.
    */
   sources: SourceUsage[]
-  /** The database's clock when it answered; count ages from here, not from the clock of this machine. */
+  /** The database's clock when it answered. Count ages from here, and not from the clock of this machine. */
   asOf: Date
 }
 
 /** Last use of a workspace by one source. */
 export interface SourceUsage {
   source: string
-  /** Never in the future: use in the open period is shown as of {@link UsageExplanation.asOf}. */
+  /** Never in the future: usage in the open period is shown as of {@link UsageExplanation.asOf}. */
   lastUsedAt: Date
-  /** Whether that use is not flushed yet. */
+  /** Whether that usage is not flushed yet. */
   pending: boolean
 }
 
 interface ExplanationRow {
   known: boolean
-  /** A number for '-infinity', with which some hosts say that a workspace was never used. */
+  /** `pg` returns a number for '-infinity'. Some hosts write that for a workspace that was never used. */
   last_used_at: Date | number | null
   source: string | null
   source_used_at: Date | null
@@ -44,8 +44,8 @@ interface ExplanationRow {
 }
 
 /**
- * Tells by which sources a workspace was used and when, flushed and pending use taken together. One
- * statement, so a flush that runs meanwhile is seen as a whole or not at all.
+ * Tells which sources used a workspace and when, flushed and pending usage taken together. It is one statement: a flush
+ * that runs meanwhile is seen as a whole or not at all.
  *
  * @param connection Where it runs; the role needs what `workspace-usage grant --reader` gives.
  * @throws {InvalidWorkspaceIdError} If the id is not a UUID; nothing is sent then.

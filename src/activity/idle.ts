@@ -10,10 +10,7 @@ import {
   YES_OR_NO,
 } from '../options.ts'
 
-/**
- * Rows of a page unless said otherwise: about 10 MB, and ten reads of the table for a million idle
- * workspaces.
- */
+/** Rows of a page by default. It takes about 10 MB; a million idle workspaces take ten reads of the table. */
 export const DEFAULT_IDLE_PAGE_SIZE = 100_000
 
 const MAX_IDLE_SECONDS = 100 * 366 * 86_400
@@ -23,15 +20,15 @@ export interface IdleOptions {
   /** Not used for at least this many seconds, by the database's clock: 1 to 3,162,240,000 (a century). */
   idleForSeconds: number
   /**
-   * Whether workspaces that were never used are listed, behind all others. Default true. Nothing here knows
-   * when a workspace was created: one that was never used may be a month old or a second.
+   * Whether to list workspaces that were never used, behind all others. Default true. Nothing here knows when a
+   * workspace was created: one that was never used may be a month old, or a second.
    */
   neverUsed?: boolean
   /** Workspaces to list at most: an integer from 1. Default: all. */
   limit?: number
   /**
-   * Rows in memory at once: an integer from 1 to 1,000,000. Each page reads all workspaces once, so smaller
-   * pages cost time. Default {@link DEFAULT_IDLE_PAGE_SIZE}.
+   * Rows in memory at once: an integer from 1 to 1,000,000. Each page reads all workspaces once, so smaller pages
+   * cost time. Default {@link DEFAULT_IDLE_PAGE_SIZE}.
    */
   pageSize?: number
 }
@@ -53,16 +50,17 @@ export interface IdleWorkspace {
   workspaceId: string
   /** Last use; null: never used. */
   lastUsedAt: Date | null
-  /** Seconds from that to the start of the listing, by the database's clock; null: never used. */
+  /** Seconds from the last use to the start of the listing, by the database's clock; null: never used. */
   idleSeconds: number | null
 }
 
 /**
- * Lists workspaces that were not used for a time, pending use counted: the one idle for longest first, those
- * never used at the end. Streams: it holds a page of rows, and between two pages neither connection nor
- * snapshot, so the caller may take hours over them without holding up VACUUM. Each page sees the use up to
- * its own moment, and no workspace comes twice. What is listed may be in use again by the time the caller
- * gets to it: before you stop or delete it, look again under its row lock
+ * Lists workspaces that were not used for a time, pending usage counted. The one idle for longest comes first, those
+ * never used come last, and none comes twice.
+ *
+ * It streams. It holds one page of rows, and between two pages it holds neither a connection nor a snapshot: the caller
+ * may take hours and holds up no VACUUM. Each page sees the usage up to its own moment. A listed workspace may be in use
+ * again when the caller gets to it: before you stop or delete it, look again under its row lock
  * (`examples/stop-idle-workspaces.ts`).
  *
  * @param connection Where each page is read; the role needs what `workspace-usage grant --reader` gives.
@@ -103,12 +101,9 @@ async function* listIdle(
   }
 }
 
-/** A page in one value: 100,000 rows would take ten times the memory, and longer to parse than to find. */
+/** A page in one value. As 100,000 rows it takes ten times the memory, and longer to parse than to find. */
 interface PageRow {
-  /**
-   * A line for each workspace: the id, and {@link isoTime} of its last use if there is one. Null if none is
-   * left.
-   */
+  /** A line for each workspace: the id, and {@link isoTime} of its last use if there is one. Null if none is left. */
   page: string | null
 }
 
@@ -116,7 +111,7 @@ const UUID_LENGTH = 36
 
 function idleWorkspace(line: string, startMs: number): IdleWorkspace {
   const workspaceId = line.slice(0, UUID_LENGTH)
-  // Not a number: never used, or as some hosts write that, '-infinity'.
+  // Not a number: never used, which some hosts write as '-infinity'.
   const usedMs = Date.parse(line.slice(UUID_LENGTH))
   return Number.isNaN(usedMs)
     ? { workspaceId, lastUsedAt: null, idleSeconds: null }
@@ -151,10 +146,7 @@ function neverUsedPage(_cutoff: unknown, last: string | null, size: number): Raw
     ) idle`
 }
 
-/**
- * ISO 8601 in UTC to the microsecond, whatever the session's DateStyle; a page goes on behind this very
- * value.
- */
+/** ISO 8601 in UTC to the microsecond, whatever the session's DateStyle. The next page goes on behind this value. */
 function isoTime(time: RawBuilder<unknown>): RawBuilder<string> {
   return sql`coalesce(to_char(${time} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), ${time}::text)`
 }

@@ -8,7 +8,7 @@ export interface PendingStatus {
   open: number
   /** Marks of closed periods: waiting for the next flush. */
   closed: number
-  /** Seconds since the oldest closed period ended; 0 when there is none. The one number to alert on. */
+  /** Seconds since the oldest closed period ended; 0 if there is none. The one number to alert on. */
   lagSeconds: number
 }
 

@@ -2,7 +2,7 @@ import pg from 'pg'
 import { InvalidOptionError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 
-/** What is needed of a `pg` Pool, so that this package's types don't depend on `@types/pg`. */
+/** What this package needs of a `pg` Pool. Its own types, so that ours don't depend on `@types/pg`. */
 export interface ConnectionPool {
   query(text: string, values?: unknown[]): Promise<{ rows: unknown[]; rowCount: number | null }>
   connect(): Promise<PooledClient>
@@ -31,7 +31,7 @@ export interface OwnedPool extends ConnectionPool {
 
 /** Options of {@link createPool}. */
 export interface PoolOptions {
-  /** Shown in `pg_stat_activity`, and the source of marks that name none; the connection string's own one wins. */
+  /** Shown in `pg_stat_activity`; also the source of marks that name none. One in the connection string wins. */
   applicationName: string
   /** Connections at most. */
   max: number

@@ -22,8 +22,8 @@ const DRAIN_OPTIONS: OptionRules<DrainOptions> = {
 }
 
 /**
- * Flushes until no closed period is left but for marks that are held. Each flush is a transaction of its own unless
- * the connection is in one, which then holds every workspace that is flushed until it ends: better is not to be.
+ * Flushes until nothing is due but marks that are held. Each flush is a transaction of its own. If the connection is in a
+ * transaction already, that holds every flushed workspace until it ends: better call this outside one.
  *
  * @throws {InvalidOptionError} If an option is out of its range; nothing is sent then.
  * @throws {UnknownOptionError} If there is no such option; nothing is sent then.

@@ -5,8 +5,8 @@ import { type FlushPosition, type FlushRow, flushStatement } from './statement.t
 export type { FlushPosition } from './statement.ts'
 
 /**
- * Rows per flush unless said otherwise. A workspace that is flushed stays locked until the transaction ends, and an
- * application's own UPDATE of it waits as long: with this batch that is about 50 ms on two cores (README, "Figures").
+ * Marks per flush by default. A workspace that is flushed stays locked until the transaction ends, and an application's
+ * own UPDATE of it waits as long: with this batch about 50 ms on two cores.
  */
 export const DEFAULT_BATCH_SIZE = 1_500
 
@@ -21,11 +21,11 @@ export interface FlushOptions {
    */
   batchSize?: number
   /**
-   * Whether to keep `workspace_usage`, the last use by source. Default true. False makes a flush cheaper, and leaves
-   * "who used it?" to the marks that are still pending.
+   * Whether to keep `workspace_usage`, the last use by source. Default true. False makes a flush cheaper; then only
+   * the marks that are still pending tell who used a workspace.
    */
   sources?: boolean
-  /** Takes only marks behind this one in flush order: {@link FlushResult.resume} of the batch before. */
+  /** Takes only marks behind this one in flush order: {@link FlushResult.resume} of the batch before. Default null. */
   resume?: FlushPosition | null
 }
 
@@ -45,7 +45,7 @@ function isPosition(value: unknown): boolean {
 export interface FlushResult {
   /** Marks consumed: deleted from `pending_usage`. */
   flushed: number
-  /** Distinct workspaces among the marks consumed, those that do not exist left out. */
+  /** Distinct workspaces among the marks consumed. Those that do not exist do not count. */
   workspaces: number
   /** Rows of `workspaces` whose `last_used_at` moved forward. */
   updated: number
@@ -56,8 +56,8 @@ export interface FlushResult {
   /** Whether the batch was full, so that more may be due. */
   full: boolean
   /**
-   * Where the next flush of a drain goes on. Null if it may start from the top, which it may unless marks were held:
-   * they come first in flush order, and a batch full of them would find nothing else.
+   * Where the next flush of a drain goes on; null if it may start from the top. It may not if marks were held: those
+   * come first in flush order, and a batch full of them would find nothing else.
    */
   resume: FlushPosition | null
 }

@@ -3,9 +3,10 @@ import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 
 /**
- * Whether `pending_usage` was emptied since this was last asked, by a crash of the server or the promotion of a
- * standby. UNLOGGED tables are emptied together, so a row that is always there is missing then; it is put back, in
- * the transaction of the connection if it is in one, so that of all who ask one is told.
+ * Puts the witness back, and tells whether it was missing: then `pending_usage` was emptied since the last call, by a
+ * crash of the server or the promotion of a standby. A crash empties all UNLOGGED tables together, so the witness, a row
+ * that is always there, is gone when the marks are. In a transaction it is put back with that, so that exactly one of all
+ * who ask is told.
  *
  * @throws {NotMigratedError} If the table of the witness is missing.
  * @throws {StandbyError} On a standby, or in a read-only session.

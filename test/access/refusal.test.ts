@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { beforeEach, suite, test } from 'node:test'
+import { execFileSync } from 'node:child_process'
+import { beforeEach, test } from 'node:test'
 import pg from 'pg'
 import { grantPrivileges, revokePrivileges } from '../../src/access/grant.ts'
-import { type Duty, explainPrivilegeError } from '../../src/access/refusal.ts'
-import { InsufficientPrivilegeError } from '../../src/errors.ts'
+import { explainPrivilegeError } from '../../src/access/refusal.ts'
+import { type Duty, InsufficientPrivilegeError } from '../../src/errors.ts'
 import { flush } from '../../src/flush/flush.ts'
 import { startFlushWorker } from '../../src/worker/worker.ts'
 import { createTestDatabase } from '../support/database.ts'
@@ -25,6 +26,7 @@ await pool.query(`
 // One session: a refusal is told before its transaction has let go of what it locked.
 const db = await database.connect({ connectionString: role.connectionString(database) })
 const quoted = pg.escapeIdentifier(role.name)
+const command = `workspace-usage grant --worker '${role.name}'`
 
 beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE; DROP TRIGGER IF EXISTS host ON workspaces')
@@ -33,95 +35,88 @@ beforeEach(async () => {
   await storeClosedMarks(pool, await createWorkspaces(pool, 2))
 })
 
-suite('what a role lacks is named', () => {
-  test('columns that a trigger of the host writes, with the GRANT that makes the flush work', async () => {
-    await createTrigger(`UPDATE workspaces SET "updatedAt" = now(), name = 'x' WHERE id = NEW.id`)
+test('what grant gives is named by its command', async () => {
+  for (const revoke of [
+    'DELETE ON pending_usage',
+    'UPDATE (last_used_at) ON workspaces',
+    'SELECT (id) ON workspaces',
+    'INSERT ON workspace_usage',
+  ]) {
+    await grantPrivileges(pool, { workers })
+    await pool.query(`REVOKE ${revoke} FROM ${quoted}`)
     const error = await refusal()
-    assert.deepEqual(
-      [error.role, error.table, error.columns],
-      [role.name, 'public.workspaces', ['name', 'updatedAt']],
-    )
-    assert.equal(error.grant, `GRANT UPDATE ("name", "updatedAt") ON "public"."workspaces" TO ${quoted};`)
+    assert.deepEqual([error.role, error.duty, error.where], [role.name, 'worker', null], revoke)
+    assert.equal(error.command, command)
+    assert.equal((error.cause as { code: string }).code, '42501')
+    const { message } = error.cause as Error
     assert.equal(
       error.message,
-      `role ${JSON.stringify(role.name)} lacks a privilege: permission denied for table workspaces ` +
-        '(column name, updatedAt). A trigger of yours wrote there as this role, which is more than a ' +
-        `worker needs itself; its function could be SECURITY DEFINER as well. Run: ${error.grant}`,
+      `role ${JSON.stringify(role.name)} lacks a privilege: ${message}. Run: ${command}`,
     )
-    assert.equal((error.cause as { code: string }).code, '42501')
+  }
+})
 
-    await pool.query(error.grant)
-    assert.equal((await flush(db)).updated, 2)
-    // What a statement reads is not told apart from what it writes: that comes second.
-    await storeClosedMarks(pool, await createWorkspaces(pool, 2))
-    await createTrigger('UPDATE workspaces SET name = upper(name) WHERE id = NEW.id')
-    const second = await refusal()
-    assert.equal(second.grant, `GRANT SELECT ON "public"."workspaces" TO ${quoted};`)
-    await pool.query(second.grant)
-    assert.equal((await flush(db)).updated, 2)
-  })
+test('the command that is named can be pasted into a shell, whatever the name of the role', () => {
+  const error = new InsufficientPrivilegeError("o'brien", 'reader', 'permission denied', null)
+  const words = execFileSync('sh', ['-c', error.command.replace('workspace-usage', "printf '%s\n'")])
+  assert.equal(words.toString(), "grant\n--reader\no'brien\n")
+  const plain = new InsufficientPrivilegeError('flusher-1', 'worker', 'permission denied', null)
+  assert.equal(plain.command, 'workspace-usage grant --worker flusher-1')
+})
 
-  test('another table that a trigger writes', async () => {
-    for (const [body, table, what] of [
-      ['INSERT INTO audit VALUES (NEW.id)', 'audit', 'INSERT'],
-      ['DELETE FROM permission', 'permission', 'SELECT, DELETE'],
-      ['UPDATE audit SET workspace_id = NEW.id WHERE false', 'audit', 'UPDATE'],
-    ] as const) {
-      await createTrigger(body)
-      const error = await refusal()
-      assert.equal(error.table, `public.${table}`)
-      assert.match(error.grant, new RegExp(`^GRANT ${what}.* ON "public"."${table}" TO `))
-    }
-  })
-
-  test('what grant gives, with the command', async () => {
-    const command = `workspace-usage grant --worker ${role.name}`
-    for (const [revoke, table] of [
-      ['DELETE ON pending_usage', 'public.pending_usage'],
-      ['UPDATE (last_used_at) ON workspaces', 'public.workspaces'],
-      ['SELECT (id) ON workspaces', 'public.workspaces'],
-      ['INSERT ON workspace_usage', 'public.workspace_usage'],
-    ] as const) {
-      await grantPrivileges(pool, { workers })
-      await pool.query(`REVOKE ${revoke} FROM ${quoted}`)
-      const { role: name, table: named, columns, grant } = await refusal()
-      assert.deepEqual([name, named, columns, grant], [role.name, table, [], command], revoke)
-    }
-  })
-
-  test('of anything else, the role and the command', async () => {
-    const reader = 'reader' satisfies Duty
-    for (const statement of ['CREATE TABLE pgboss.mine ()', 'CREATE SCHEMA mine']) {
-      const error = await explained(db.query(statement), reader)
-      assert.deepEqual(
-        [error.role, error.table, error.grant],
-        [role.name, null, `workspace-usage grant --reader ${role.name}`],
-      )
-    }
-  })
-
-  test('by the worker, in its log and at its start', async () => {
-    await createTrigger(`UPDATE workspaces SET name = 'x'`)
-    const options = { database: role.connectionString(database), flushIntervalSeconds: 1 }
-    const log = collectLog()
-    {
-      await using _worker = await startFlushWorker({ ...options, logger: log.logger })
-      await until('a flush has failed', () => log.find('flush failed').length > 0)
-    }
-    const [{ level, fields }] = log.find('flush failed') as [(typeof log.lines)[number]]
-    assert.equal(level, 'warn')
-    assert.ok(fields.err instanceof InsufficientPrivilegeError)
-    assert.deepEqual([fields.err.role, fields.err.columns], [role.name, ['name']])
-    assert.equal(await pendingCount(pool), 2)
-
-    await revokePrivileges(pool, { workers })
-    await assert.rejects(
-      startFlushWorker({ ...options, logger: log.logger }),
-      (error: InsufficientPrivilegeError) =>
-        error instanceof InsufficientPrivilegeError &&
-        error.grant === `workspace-usage grant --worker ${role.name}`,
+test('a trigger of the host that writes more than the worker may is named by its place', async () => {
+  for (const body of [
+    `UPDATE workspaces SET "updatedAt" = now(), name = 'x' WHERE id = NEW.id`,
+    'INSERT INTO audit VALUES (NEW.id)',
+    'DELETE FROM permission',
+    'UPDATE audit SET workspace_id = NEW.id WHERE false',
+  ]) {
+    await createTrigger(body)
+    const error = await refusal()
+    const { message, where } = error.cause as Error & { where: string }
+    assert.equal(error.where, where)
+    assert.ok(where.includes(body) && where.includes('host()'), where)
+    assert.equal(
+      error.message,
+      `role ${JSON.stringify(role.name)} lacks a privilege: ${message}. ` +
+        `It was refused in: ${where.replaceAll('\n', ' ')}. Run: ${command}. If that is a trigger or function of ` +
+        'yours, also grant the role what it does, or make the function SECURITY DEFINER.',
     )
-  })
+  }
+  await pool.query('ALTER FUNCTION host() SECURITY DEFINER')
+  assert.equal((await flush(db)).updated, 2)
+})
+
+test('a refusal of anything else names the role and the command of its duty', async () => {
+  const reader = 'reader' satisfies Duty
+  for (const statement of ['CREATE TABLE pgboss.mine ()', 'CREATE SCHEMA mine']) {
+    const error = await explained(db.query(statement), reader)
+    assert.deepEqual([error.role, error.duty], [role.name, reader])
+    assert.match(error.command, /^workspace-usage grant --reader /)
+  }
+})
+
+test('the worker explains a refusal in its log and at its start', async () => {
+  await createTrigger(`UPDATE workspaces SET name = 'x'`)
+  const options = { database: role.connectionString(database), flushIntervalSeconds: 1 }
+  const log = collectLog()
+  {
+    await using _worker = await startFlushWorker({ ...options, logger: log.logger })
+    await until('a flush has failed', () => log.find('flush failed').length > 0)
+  }
+  const [{ level, fields }] = log.find('flush failed') as [(typeof log.lines)[number]]
+  assert.equal(level, 'warn')
+  assert.ok(fields.err instanceof InsufficientPrivilegeError)
+  assert.equal(fields.err.role, role.name)
+  assert.match(fields.err.where!, /host\(\)/)
+  assert.equal(await pendingCount(pool), 2)
+
+  await revokePrivileges(pool, { workers })
+  await assert.rejects(
+    startFlushWorker({ ...options, logger: log.logger }),
+    (error: InsufficientPrivilegeError) =>
+      error instanceof InsufficientPrivilegeError && error.command === command,
+  )
 })
 
 test('any other error is left as it is', async () => {
@@ -131,7 +126,7 @@ test('any other error is left as it is', async () => {
   }
 })
 
-test('so is one that can no longer be looked into', async () => {
+test('a refusal is left as it is where the role can no longer be asked for', async () => {
   const refused = await db.query('SELECT FROM audit').catch(error => error)
   const ended = new pg.Pool({ connectionString: role.connectionString(database) })
   await ended.end()

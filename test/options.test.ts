@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { grantPrivileges, revokePrivileges } from '../src/access/grant.ts'
+import { idleWorkspaces } from '../src/activity/idle.ts'
+import { createPool } from '../src/database/pool.ts'
+import { InvalidOptionError, UnknownOptionError } from '../src/errors.ts'
+import { drain } from '../src/flush/drain.ts'
+import { flush } from '../src/flush/flush.ts'
+import { markUsage } from '../src/mark/mark.ts'
+import { UsageTracker } from '../src/mark/tracker.ts'
+import { checkOptions, integerWithin, numberWithin, oneOf } from '../src/options.ts'
+import { migrate, migrateDown } from '../src/schema/migrate.ts'
+import { startFlushWorker } from '../src/worker/worker.ts'
+import { collectLog } from './support/log-lines.ts'
+
+/** Nobody listens there: whatever is sent fails with another error than the one expected. */
+const NOWHERE = 'postgres://127.0.0.1:1/nowhere'
+const nowhere = createPool(NOWHERE, { applicationName: 'test', max: 1 })
+const ID = '0b8f9f4e-2c55-4f11-9d0c-6a1f0c2b7a10'
+const { logger } = collectLog()
+
+/** Each public function that takes options: how to call it with them, and one option of it. */
+const FUNCTIONS: Record<string, [call: (options: never) => unknown, option: string]> = {
+  markUsage: [options => markUsage(nowhere, ID, options), 'source'],
+  UsageTracker: [options => new UsageTracker(nowhere, options), 'maxPending'],
+  'UsageTracker.close': [options => new UsageTracker(nowhere, { logger }).close(options), 'timeoutMs'],
+  flush: [options => flush(nowhere, options), 'batchSize'],
+  drain: [options => drain(nowhere, options), 'onFlush'],
+  idleWorkspaces: [options => idleWorkspaces(nowhere, options), 'idleForSeconds'],
+  grantPrivileges: [options => grantPrivileges(nowhere, options), 'markers'],
+  revokePrivileges: [options => revokePrivileges(nowhere, options), 'workers'],
+  startFlushWorker: [options => startFlushWorker(options), 'flushIntervalSeconds'],
+  migrate: [options => migrate(options), 'connectionString'],
+  migrateDown: [options => migrateDown(options), 'connectionString'],
+}
+
+for (const [name, [call, option]] of Object.entries(FUNCTIONS)) {
+  test(`${name} refuses a misspelt option and names the nearest, before anything is sent`, async () => {
+    for (const misspelt of [`${option}s`, option.toLowerCase(), option.slice(1)]) {
+      if (misspelt === option) continue
+      await assert.rejects(
+        async () => call({ [misspelt]: undefined } as never),
+        (error: unknown) => {
+          assert.ok(error instanceof UnknownOptionError, String(error))
+          assert.equal(error.option, misspelt)
+          assert.ok(error.known.includes(option))
+          assert.match(
+            error.message,
+            new RegExp(`^no such option: "${misspelt}". Did you mean "${option}"\\? `),
+          )
+          return true
+        },
+      )
+    }
+  })
+
+  test(`${name} refuses options that are no object`, async () => {
+    for (const options of [null, 5, 'ssh']) {
+      await assert.rejects(async () => call(options as never), {
+        name: 'InvalidOptionError',
+        message: `options is ${typeof options === 'string' ? '"ssh"' : options}; allowed: an object.`,
+      })
+    }
+  })
+}
+
+test('an option that resembles none is refused with the list of those that exist', () => {
+  const rules = { batchSize: integerWithin(1, 5), sources: oneOf(true, false) }
+  assert.throws(() => checkOptions({ unrelated: 1 } as never, rules), {
+    name: 'UnknownOptionError',
+    message: 'no such option: "unrelated". Leave it out. Allowed: batchSize, sources.',
+  })
+  // What every object has is no option.
+  assert.throws(() => checkOptions(JSON.parse('{"__proto__": 1}'), rules), UnknownOptionError)
+  assert.throws(() => checkOptions({ constructor: 1 } as never, rules), UnknownOptionError)
+})
+
+test('an option that is undefined counts as left out', () => {
+  checkOptions({ batchSize: undefined }, { batchSize: integerWithin(1, 5) })
+})
+
+test('a range takes its ends and nothing beyond, and says its unit', () => {
+  const integer = integerWithin(1, 5, 'marks')
+  assert.equal(integer.words, 'an integer from 1 to 5 marks')
+  for (const value of [1, 5]) assert.ok(integer.accepts(value))
+  for (const value of [0, 6, 1.5, Number.NaN, '3', null, 3n])
+    assert.ok(!integer.accepts(value), String(value))
+  const number = numberWithin(0.1, 25, 'seconds')
+  assert.equal(number.words, '0.1 to 25 seconds')
+  for (const value of [0.1, 2.5, 25]) assert.ok(number.accepts(value))
+  for (const value of [0.09, 25.1, Number.NaN, Number.POSITIVE_INFINITY, '3'])
+    assert.ok(!number.accepts(value))
+  assert.throws(() => checkOptions({ timeout: 0 }, { timeout: number }), InvalidOptionError)
+})
