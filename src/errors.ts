@@ -169,6 +169,24 @@ export class GrantRefusedError extends WorkspaceUsageError {
   }
 }
 
+/** PostgreSQL lets only the owner of an object change or drop it, and this role is not the owner. */
+export class NotOwnerError extends WorkspaceUsageError {
+  /** The object, such as `function usage_period()`. */
+  readonly object: string
+  /** The role that owns it. */
+  readonly owner: string
+
+  constructor(object: string, owner: string, options?: ErrorOptions) {
+    super(
+      `this role does not own ${object}. Allowed: its owner ${quote(owner)}, and superusers. Nothing was changed. ` +
+        'Connect as that role.',
+      options,
+    )
+    this.object = object
+    this.owner = owner
+  }
+}
+
 /** What a role is there for, as in `workspace-usage grant --worker`. */
 export type Duty = 'marker' | 'worker' | 'reader'
 

@@ -39,6 +39,7 @@ export {
   type UsageTrackerStats,
 } from './mark/tracker.ts'
 export { type MigrateOptions, type MigrateResult, migrate, migrateDown } from './schema/migrate.ts'
+export { DEFAULT_PERIOD_SECONDS, setUsagePeriod, usagePeriod } from './schema/period.ts'
 export type {
   PendingUsageTable,
   UsageSchema,

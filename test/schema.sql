@@ -1,12 +1,15 @@
+CREATE OR REPLACE FUNCTION usage_period()
+ RETURNS interval
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN '00:00:30'::interval
+;
+
 CREATE OR REPLACE FUNCTION usage_period_end()
  RETURNS timestamp with time zone
  LANGUAGE sql
  STABLE PARALLEL SAFE
-AS $function$
-      SELECT pg_catalog.to_timestamp(
-        (pg_catalog.floor(extract(epoch FROM pg_catalog.statement_timestamp()) / 30) + 1) * 30
-      )
-    $function$
+RETURN to_timestamp((((div(EXTRACT(epoch FROM statement_timestamp()), EXTRACT(epoch FROM usage_period())) + (1)::numeric) * EXTRACT(epoch FROM usage_period())))::double precision)
 ;
 
 CREATE UNLOGGED TABLE pending_usage (
@@ -135,7 +138,9 @@ COMMENT ON TABLE pending_usage IS 'Marks that are not flushed yet: INSERT (works
 
 COMMENT ON TABLE pending_usage_witness IS 'One row. Where it is missing, pending_usage was emptied by a crash of the server or the promotion of a standby; the next flush says so and puts it back.';
 
-COMMENT ON FUNCTION usage_period_end() IS 'End of the period that the running statement falls in; always in the future. The length of a period is defined here only.';
+COMMENT ON FUNCTION usage_period() IS 'Length of a period. Read or change it with "workspace-usage period"; marks already stored keep their period.';
+
+COMMENT ON FUNCTION usage_period_end() IS 'End of the period that the running statement falls in; always in the future. usage_period() is its length.';
 
 COMMENT ON VIEW workspace_activity IS 'Last use of each workspace, pending use included. source is null if the workspace was never used or it is not known who did.';
 

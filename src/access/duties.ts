@@ -81,8 +81,10 @@ function markerPrivileges({ pending_usage: schema }: UsageLayout): Privilege[] {
   return [
     usage(schema),
     { what: sql`INSERT (workspace_id, source) ON ${sql.id(schema, 'pending_usage')}` },
-    // The default of period_end calls it as the marker. PUBLIC may do so, unless the host has revoked it.
-    { what: sql`EXECUTE ON FUNCTION ${sql.id(schema, 'usage_period_end')}()` },
+    // The default of period_end calls both as the marker. PUBLIC may do so, unless the host has revoked it.
+    ...['usage_period_end', 'usage_period'].map(name => ({
+      what: sql`EXECUTE ON FUNCTION ${sql.id(schema, name)}()`,
+    })),
   ]
 }
 

@@ -1,13 +1,19 @@
 /*
- * How a project's own tests of what it does with workspace-usage stay deterministic; the README tells it in
- * short. It takes the package's own API, pg-boss's TestClock, and a migrated database that the test has to
- * itself.
+ * How the tests of a project that uses workspace-usage stay deterministic. They need the package's own API, pg-boss's
+ * TestClock, and a migrated database that nobody else uses.
  */
 
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
 import { TestClock } from 'pg-boss'
-import { type Connection, flush, pendingStatus, startFlushWorker, UsageTracker } from '../../src/index.ts'
+import {
+  type Connection,
+  flush,
+  pendingStatus,
+  setUsagePeriod,
+  startFlushWorker,
+  UsageTracker,
+} from '../../src/index.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { collectLog } from '../support/log-lines.ts'
 import { until } from '../support/poll.ts'
@@ -15,11 +21,8 @@ import { createWorkspaces, lastUsedAt } from '../support/seed.ts'
 
 const { pool, connectionString } = await createTestDatabase()
 
-// Once, after migrating: periods of 100 ms. Their length is defined here only, so no client needs an option.
-await pool.query(`
-  CREATE OR REPLACE FUNCTION usage_period_end() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT to_timestamp((floor(extract(epoch FROM statement_timestamp()) / 0.1) + 1) * 0.1)
-  $$`)
+// Once, after migrating: periods of 100 ms. The database holds their length, so no client needs an option.
+await setUsagePeriod(pool, 0.1)
 
 beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')

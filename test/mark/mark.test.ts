@@ -176,10 +176,10 @@ suite('the period of a mark', () => {
   test('ends after the instant of the mark, even if another ends at that instant', async () => {
     await setPeriodLength(pool, 30)
     const { rows } = await pool.query(
-      `SELECT prosrc FROM pg_proc WHERE oid = 'usage_period_end()'::regprocedure`,
+      `SELECT pg_get_function_sqlbody('usage_period_end()'::regprocedure) AS body`,
     )
     const periodEndAt = async (instant: string) => {
-      const body = rows[0].prosrc.replace('pg_catalog.statement_timestamp()', '$1::timestamptz')
+      const body = rows[0].body.replace('RETURN', '').replace('statement_timestamp()', '$1::timestamptz')
       return (await pool.query(`SELECT (${body}) AS period_end`, [instant])).rows[0].period_end.toISOString()
     }
     assert.equal(await periodEndAt('2030-05-05T12:00:29.999999Z'), '2030-05-05T12:00:30.000Z')

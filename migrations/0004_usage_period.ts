@@ -1,0 +1,93 @@
+import { type Kysely, sql } from 'kysely'
+
+/*
+ * The length of a period becomes one value. usage_period() returns it, and usage_period_end() computes with it.
+ *
+ * usage_period() is STABLE although it returns a constant. PostgreSQL folds an IMMUTABLE function away and forgets that
+ * the plan came from it, so a prepared mark would keep the old length. PostgreSQL copies a STABLE function into the
+ * plan and remembers it: after a change of the function the next EXECUTE plans anew. A mark costs the same as before,
+ * because neither function is called when it runs.
+ */
+
+export async function up(db: Kysely<never>): Promise<void> {
+  const schema = await periodSchema(db)
+  const usagePeriod = sql`${sql.id(schema, 'usage_period')}()`
+  const usagePeriodEnd = sql`${sql.id(schema, 'usage_period_end')}()`
+  await sql`
+    CREATE FUNCTION ${usagePeriod} RETURNS interval
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN interval '30 seconds'
+  `.execute(db)
+  await sql`
+    COMMENT ON FUNCTION ${usagePeriod} IS
+      'Length of a period. Read or change it with "workspace-usage period"; marks already stored keep their period.'
+  `.execute(db)
+  await copyPrivileges(db, schema)
+
+  // The body is parsed here, once, so usage_period() is bound to this very function, whatever search_path says later.
+  // div() and not floor(a / b): a quotient is rounded, and just before the end of a long period it would be rounded up.
+  // The sum is exact to the microsecond, as numeric. Periods are counted from 1970-01-01 00:00:00Z.
+  await sql`
+    CREATE OR REPLACE FUNCTION ${usagePeriodEnd} RETURNS timestamptz
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN pg_catalog.to_timestamp((
+      (
+        pg_catalog.div(
+          extract(epoch FROM pg_catalog.statement_timestamp()),
+          extract(epoch FROM ${usagePeriod})
+        ) + 1
+      ) * extract(epoch FROM ${usagePeriod})
+    )::double precision)
+  `.execute(db)
+  await sql`
+    COMMENT ON FUNCTION ${usagePeriodEnd} IS
+      'End of the period that the running statement falls in; always in the future. usage_period() is its length.'
+  `.execute(db)
+}
+
+export async function down(db: Kysely<never>): Promise<void> {
+  const schema = await periodSchema(db)
+  const usagePeriodEnd = sql`${sql.id(schema, 'usage_period_end')}()`
+  await sql`
+    CREATE OR REPLACE FUNCTION ${usagePeriodEnd} RETURNS timestamptz
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+      SELECT pg_catalog.to_timestamp(
+        (pg_catalog.floor(extract(epoch FROM pg_catalog.statement_timestamp()) / 30) + 1) * 30
+      )
+    $$
+  `.execute(db)
+  await sql`
+    COMMENT ON FUNCTION ${usagePeriodEnd} IS
+      'End of the period that the running statement falls in; always in the future. The length of a period is defined here only.'
+  `.execute(db)
+  await sql`DROP FUNCTION ${sql.id(schema, 'usage_period')}()`.execute(db)
+}
+
+/** The schema of usage_period_end(). It need not be the one that search_path creates new things in. */
+async function periodSchema(db: Kysely<never>): Promise<string> {
+  const { rows } = await sql<{ schema: string }>`
+    SELECT n.nspname AS schema
+    FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+    WHERE p.oid = 'usage_period_end()'::regprocedure
+  `.execute(db)
+  return rows[0]!.schema
+}
+
+/** Whoever may call the one may call the other: a host may have revoked EXECUTE from PUBLIC. */
+async function copyPrivileges(db: Kysely<never>, schema: string): Promise<void> {
+  const { rows } = await sql<{ role: string | null }>`
+    SELECT r.rolname AS role
+    FROM pg_catalog.pg_proc p
+    CROSS JOIN LATERAL pg_catalog.aclexplode(
+      coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
+    ) AS granted
+    LEFT JOIN pg_catalog.pg_roles r ON r.oid = granted.grantee
+    WHERE p.oid = 'usage_period_end()'::regprocedure
+  `.execute(db)
+  const usagePeriod = sql`FUNCTION ${sql.id(schema, 'usage_period')}()`
+  await sql`REVOKE ALL ON ${usagePeriod} FROM PUBLIC`.execute(db)
+  for (const { role } of rows) {
+    await sql`GRANT EXECUTE ON ${usagePeriod} TO ${role === null ? sql`PUBLIC` : sql.id(role)}`.execute(db)
+  }
+}

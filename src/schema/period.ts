@@ -1,0 +1,79 @@
+import { sql } from 'kysely'
+import { compile } from '../database/compile.ts'
+import { type Connection, execute } from '../database/connection.ts'
+import { sqlState } from '../database/sql-state.ts'
+import { NotMigratedError, NotOwnerError } from '../errors.ts'
+import { type Allowed, checkOption, whatever } from '../options.ts'
+
+/** The length of a period unless it was changed, in seconds. */
+export const DEFAULT_PERIOD_SECONDS = 30
+
+/** What {@link setUsagePeriod} accepts: 0.1 to 3600 seconds, in whole milliseconds. */
+export const PERIOD_SECONDS: Allowed = whatever(
+  '0.1 to 3600 seconds, with at most 3 decimals',
+  value => typeof value === 'number' && value >= 0.1 && value <= 3_600 && value === Number(value.toFixed(3)),
+)
+
+/**
+ * Reads the length of a period, in seconds.
+ *
+ * @throws {NotMigratedError} If the database is not migrated.
+ */
+export async function usagePeriod(connection: Connection): Promise<number> {
+  const { schema } = await periodFunction(connection)
+  const { rows } = await execute(
+    connection,
+    compile(sql<{ seconds: number }>`
+      SELECT extract(epoch FROM ${sql.id(schema, 'usage_period')}())::float8 AS seconds`),
+  )
+  return rows[0]!.seconds
+}
+
+/**
+ * Changes the length of a period, for all services and at once: the next mark falls in a period of the new length.
+ *
+ * Nothing is lost by it. Marks that are stored keep the end of their period. A tracker learns the new end with its next
+ * statement. A workspace's `last_used_at` is the end of a period, so it is exact to one length: a longer period means
+ * fewer rows, later flushes, and more that a crash of the server can lose.
+ *
+ * @param connection Of the role that ran `migrate`, or a superuser.
+ * @param seconds 0.1 to 3600 seconds, with at most 3 decimals. A new database has 30.
+ * @throws {InvalidOptionError} If `seconds` is not that; nothing is sent then.
+ * @throws {NotMigratedError} If the database is not migrated.
+ * @throws {NotOwnerError} If the role does not own the function `usage_period()`.
+ */
+export async function setUsagePeriod(connection: Connection, seconds: number): Promise<void> {
+  checkOption('seconds', seconds, PERIOD_SECONDS)
+  const { schema, owner } = await periodFunction(connection)
+  try {
+    await execute(
+      connection,
+      compile(sql`
+        CREATE OR REPLACE FUNCTION ${sql.id(schema, 'usage_period')}() RETURNS interval
+        LANGUAGE sql STABLE PARALLEL SAFE
+        RETURN interval '${sql.raw(String(seconds))} seconds'`),
+    )
+  } catch (error) {
+    if (sqlState(error) !== '42501') throw error
+    throw new NotOwnerError('function usage_period()', owner, { cause: error })
+  }
+}
+
+/**
+ * The `usage_period()` that `usage_period_end()` uses. Another schema may have a function of the same name, and
+ * `search_path` may lead to that one.
+ */
+async function periodFunction(connection: Connection): Promise<{ schema: string; owner: string }> {
+  const { rows } = await execute(
+    connection,
+    compile(sql<{ schema: string; owner: string }>`
+      SELECT n.nspname AS schema, pg_get_userbyid(p.proowner) AS owner
+      FROM pg_depend d
+      JOIN pg_proc p ON p.oid = d.refobjid AND p.proname = 'usage_period'
+      JOIN pg_namespace n ON n.oid = p.pronamespace
+      WHERE d.classid = 'pg_proc'::regclass AND d.objid = 'usage_period_end()'::regprocedure
+        AND d.refclassid = 'pg_proc'::regclass`),
+  )
+  if (!rows[0]) throw new NotMigratedError('function usage_period() does not exist')
+  return rows[0]
+}
