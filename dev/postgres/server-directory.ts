@@ -1,56 +1,105 @@
-import { chmod, chown, mkdir, mkdtemp } from 'node:fs/promises'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { chownSync, mkdirSync } from 'node:fs'
+import { open, readFile } from 'node:fs/promises'
+import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { type Account, run } from './command.ts'
-import { EmbeddedPostgresError } from './embedded-postgres-error.ts'
+import { basename, dirname, join } from 'node:path'
+import { EmbeddedPostgresError, type EmbeddedPostgresStep } from './embedded-postgres-error.ts'
+import { type Account, canReach, OURSELVES } from './server-account.ts'
+
+// `read` ends when the process that holds the other end of standard input does. A server's lock file is gone when
+// the server is. The directory may need a second attempt, because initdb may still write there.
+const WATCHDOG = `
+read -r nothing
+while [ -e "$1" ]; do
+  while read -r pid <"$1/data/postmaster.pid" && kill -QUIT "$pid"; do sleep 0.02; done
+  rm -rf "$1" || sleep 0.02
+done`
 
 /**
- * Where one server lives. Everything is below `root`, which is ours, unguessable, and removed with the
- * server.
+ * Where one server lives: its data, its log, a copy of its programs if need be. When this process ends, in whatever
+ * way, a watchdog stops the server and removes the directory. This process does not stay alive for it.
  */
-export interface ServerDirectory {
-  root: string
-  /** Owned by the server's account, like PostgreSQL demands. */
-  data: string
-  /** Only ours to write: here the server's programs are copied if need be. */
-  programs: string
-  log: string
-}
+export class ServerDirectory {
+  readonly path: string
+  readonly data: string
+  readonly log: string
+  readonly #account: Account
+  readonly #watchdog: ChildProcess
+  readonly #removed: Promise<unknown>
 
-/**
- * Makes the directory of a new server in the first temporary directory that its account can enter.
- * @throws EmbeddedPostgresError if there is none.
- */
-export async function makeServerDirectory(account: Account | undefined): Promise<ServerDirectory> {
-  const parent = account === undefined ? tmpdir() : await enterable([tmpdir(), '/tmp', '/var/tmp'], account)
-  const root = await mkdtemp(join(parent, 'workspace-usage-postgres-'))
-  const directory: ServerDirectory = {
-    root,
-    data: join(root, 'data'),
-    programs: join(root, 'programs'),
-    log: join(root, 'server.log'),
+  /** Makes it in the usual temporary directory, or in `/tmp` if the server's account can't enter that. */
+  static async make(account: Account): Promise<ServerDirectory> {
+    const parent = (await canReach(account, tmpdir())) ? tmpdir() : '/tmp'
+    return new ServerDirectory(join(parent, `workspace-usage-postgres-${randomUUID()}`), account)
   }
-  await mkdir(directory.data, { mode: 0o700 })
-  await mkdir(directory.programs)
-  if (account !== undefined) {
-    // Explicitly, so that a narrow umask does not shut the server out.
-    await chmod(root, 0o711)
-    await chmod(directory.programs, 0o755)
-    await chown(directory.data, account.uid, account.gid)
-  }
-  return directory
-}
 
-async function enterable(candidates: string[], account: Account): Promise<string> {
-  for (const candidate of candidates) {
-    const { code } = await run('/bin/sh', ['-c', 'cd -- "$1"', 'sh', candidate], { account, cwd: '/' })
-    if (code === 0) return candidate
+  private constructor(path: string, account: Account) {
+    this.path = path
+    this.data = join(path, 'data')
+    this.log = join(path, 'server.log')
+    this.#account = account
+    const args = ['-c', WATCHDOG, 'watchdog of an embedded PostgreSQL', path]
+    // A session of its own (detached), so that Ctrl-C does not reach it.
+    this.#watchdog = spawn('/bin/sh', args, { cwd: '/', detached: true, stdio: ['pipe', 'ignore', 'ignore'] })
+    this.#removed = once(this.#watchdog, 'exit')
+    this.#watchdog.unref()
+    ;(this.#watchdog.stdin as Socket).unref()
+    // Last, so that it is never there without its watchdog.
+    mkdirSync(path, { mode: 0o700 })
+    this.give(path)
   }
-  throw new EmbeddedPostgresError({
-    step: 'initdb',
-    reason:
-      `the user with id ${account.uid}, as whom the server must run, can enter none of ${candidates.join(', ')}. ` +
-      'Set TMPDIR to a directory that it can enter.',
-    logTail: '',
-  })
+
+  /** Makes the server's account the owner of a file. */
+  give(file: string): void {
+    chownSync(file, this.#account.uid, this.#account.gid)
+  }
+
+  /** Stops the server and removes the directory. A second call waits for the first. */
+  async remove(): Promise<void> {
+    this.#watchdog.ref()
+    this.#watchdog.stdin!.destroy()
+    await this.#removed
+  }
+
+  /**
+   * The directory in which the server's account can run the programs of `bin`: `bin` itself, or that of a copy.
+   * @throws EmbeddedPostgresError if they do not run
+   */
+  async reachablePrograms(bin: string): Promise<string> {
+    await this.run('find', join(bin, 'initdb'), ['--version'], OURSELVES)
+    if (await canReach(this.#account, join(bin, 'postgres'))) return bin
+    // Whole, because programs find their libraries beside their own directory.
+    await this.run('find', 'cp', ['-R', dirname(bin), 'programs'], OURSELVES)
+    await this.run('find', 'chmod', ['-R', 'go=u-w', 'programs'], OURSELVES)
+    return join(this.path, 'programs', basename(bin))
+  }
+
+  /**
+   * Runs a program to its end, with its output in the log. Ctrl-C does not reach it.
+   * @param args with relative paths, so that a program can't make the directory anew when it is removed meanwhile
+   * @param account default: the server's
+   * @throws EmbeddedPostgresError if it fails, with its output
+   */
+  async run(
+    step: EmbeddedPostgresStep,
+    program: string,
+    args: string[],
+    account = this.#account,
+  ): Promise<void> {
+    await using log = await open(this.log, 'a', 0o600)
+    const { size } = await log.stat()
+    // Without PG…, which would aim it at another server, and without a language.
+    const env = { PATH: process.env.PATH }
+    const stdio = ['ignore', log.fd, log.fd] as const
+    const child = spawn(program, args, { ...account, cwd: this.path, detached: true, env, stdio: [...stdio] })
+    const [end] = await once(child, 'exit').catch(error => [error])
+    if (end === 0) return
+    const reason = `${program} does not run (${end ?? child.signalCode}).`
+    const hint = step === 'find' ? ' If npm skipped install scripts, run `npm rebuild`.' : ''
+    const output = (await readFile(this.log)).subarray(size).toString()
+    throw new EmbeddedPostgresError(step, reason + hint, output)
+  }
 }

