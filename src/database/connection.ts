@@ -1,5 +1,6 @@
 import type { CompiledQuery, QueryExecutorProvider } from 'kysely'
-import { NotMigratedError, StandbyError } from '../errors.ts'
+import { NotMigratedError, StandbyError, WorkspaceUsageError } from '../errors.ts'
+import { whatever } from '../options.ts'
 import { sqlState } from './sql-state.ts'
 
 /** What `pg`'s Pool and Client, PGlite and a pooled client inside a transaction have in common. */
@@ -20,6 +21,11 @@ export interface KyselyExecutor extends QueryExecutorProvider {
  * nothing here connects, ends or configures it, and inside a transaction the statement is part of it.
  */
 export type Connection = Queryable | KyselyExecutor
+
+/** The rule of an argument that is a {@link Connection}. */
+export const A_CONNECTION = whatever('a pg Pool or Client, PGlite, or a Kysely instance', value =>
+  ['query', 'executeQuery'].some(method => typeof Object(value)[method] === 'function'),
+)
 
 /**
  * A statement as it travels: its text with `$1`, `$2`, … and their values. `Row` is the type of its rows. What Kysely
@@ -85,7 +91,7 @@ function asKyselyQuery<Row>(sql: string, parameters: readonly unknown[]): Compil
  * that did not go through {@link execute}: pg-boss's and Kysely's.
  */
 export function explainDatabaseError(error: unknown): unknown {
-  if (!(error instanceof Error)) return error
+  if (!(error instanceof Error) || error instanceof WorkspaceUsageError) return error
   switch (sqlState(error)) {
     case '42P01': // undefined_table
     case '42883': // undefined_function

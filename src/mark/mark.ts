@@ -1,7 +1,7 @@
-import { type Connection, execute, type Statement } from '../database/connection.ts'
-import { checkOptions, type OptionRules, whatever } from '../options.ts'
+import { A_CONNECTION, type Connection, execute, type Statement } from '../database/connection.ts'
+import { checkOption, checkOptions, type OptionRules } from '../options.ts'
 import { canonicalWorkspaceId } from '../workspace-id.ts'
-import { assertSource } from './source.ts'
+import { A_SOURCE, assertSource } from './source.ts'
 
 /** Options of {@link markUsage}. */
 export interface MarkOptions {
@@ -12,27 +12,29 @@ export interface MarkOptions {
   source?: string
 }
 
-/** What the options of {@link markUsage} may be. The source has an error of its own. */
-const MARK_OPTIONS: OptionRules<MarkOptions> = { source: whatever('a source', () => true) }
+/** What the options of {@link markUsage} may be. */
+export const MARK_OPTIONS: OptionRules<MarkOptions> = { source: A_SOURCE }
 
 /** What {@link markUsage} did. */
 export interface MarkResult {
   /** Distinct workspaces among the ids that were passed. */
   marked: number
-  /** Rows that are new; the others were already marked by this source in the open period. */
+  /** Rows that are new. The other workspaces were already marked by this source in the open period. */
   stored: number
 }
 
 /**
- * Marks workspaces as in use now: one INSERT, stored when the promise resolves (or, inside a transaction, when that
- * commits). Repeating it within a period changes nothing.
+ * Marks workspaces as in use now, with one INSERT. The marks are stored when the promise resolves. Inside a transaction
+ * they are stored when it commits. Repeating a mark within a period changes nothing.
  *
- * Best made outside a transaction, or in a short one: until it commits, another mark of the same workspace, period
- * and source waits for it, because only its end tells whether the row exists. A rollback takes the mark with it.
+ * Best called outside a transaction, or in a short one. Until it commits, another mark of the same workspace, period
+ * and source waits for it, because only its end tells whether the row exists. A rollback takes the mark back.
  *
  * @param connection Where the INSERT runs. The role needs `INSERT (workspace_id, source)` on `pending_usage`.
- * @param ids One id, or many; sorted by the statement, so that concurrent callers can't deadlock, and stored all or
+ * @param ids One id, or many. The statement sorts them, so that concurrent callers can't deadlock. It stores all or
  *   none. An empty list does nothing.
+ * @throws {InvalidOptionError} If `connection` is no connection, or `options` is no object; nothing is sent then.
+ * @throws {UnknownOptionError} If there is no option of that name; nothing is sent then.
  * @throws {InvalidWorkspaceIdError} If one of the ids is not a UUID; nothing is sent then.
  * @throws {InvalidSourceError} If the source is empty, too long or holds NUL; nothing is sent then.
  * @throws {NotMigratedError} If there is no `pending_usage`.
@@ -43,6 +45,7 @@ export async function markUsage(
   ids: string | readonly string[],
   options: MarkOptions = {},
 ): Promise<MarkResult> {
+  checkOption('connection', connection, A_CONNECTION)
   checkOptions(options, MARK_OPTIONS)
   const passed: readonly string[] = Array.isArray(ids) ? ids : [ids as string]
   const distinct = [...new Set(passed.map(canonicalWorkspaceId))]
@@ -53,13 +56,13 @@ export async function markUsage(
 }
 
 /**
- * The mark as a statement, for a caller that wants to embed it: text with parameters, and no Kysely.
+ * The mark as a statement, text and parameters, for a caller that embeds it in a statement of its own.
  *
- * `ON CONFLICT DO NOTHING` names no column, so that `INSERT (workspace_id, source)` is all the privilege it needs. The
+ * `ON CONFLICT DO NOTHING` names no column, so that it needs no privilege but `INSERT (workspace_id, source)`. The
  * period comes from the column's default, so that a marker can't choose one.
  *
  * @param ids Distinct UUIDs; not checked here.
- * @param source Not checked here; undefined leaves it to the column's default.
+ * @param source Not checked here. Undefined leaves it to the column's default.
  */
 export function insertPendingUsage(ids: readonly string[], source: string | undefined): Statement<never> {
   return source === undefined

@@ -1,6 +1,11 @@
 import { sqlState } from '../database/sql-state.ts'
+import type { Logger } from '../logger.ts'
 
-/** SQLSTATE classes and codes with which PostgreSQL says "not now". */
+const SHORTEST_PAUSE_MS = 250
+const LONGEST_PAUSE_MS = 30_000
+const LONGEST_PAUSE_WHEN_CLOSING_MS = 1_000
+
+/** The classes and codes of SQLSTATE with which PostgreSQL says "not now". */
 const PASSING = [
   '08', // connection exceptions
   '40', // deadlock, serialization failure
@@ -15,14 +20,81 @@ const PASSING = [
 ]
 
 /**
- * Whether an error of a statement says that the database is away or busy, so that the same statement is likely to
- * succeed soon. Everything that is no SQLSTATE at all counts: it comes from the network, the driver or its pool, whose
- * timeouts and broken connections have no code to tell them by. What is left is refusal (privileges, types, a full
- * check of a trigger), which somebody has to mend.
+ * Whether an error of a statement says that the database is away or busy. The same statement is then likely to succeed
+ * soon. An error without SQLSTATE counts as well: it comes from the network, the driver or its pool, and their
+ * timeouts and broken connections have no code of their own. What is left is a refusal (a missing privilege, a wrong
+ * type, a check of a trigger), which somebody has to mend.
  */
 export function isOutage(error: unknown): boolean {
   // A system error's code, such as EPIPE, may look like a SQLSTATE.
   if (error instanceof Error && 'syscall' in error) return true
   const state = sqlState(error)
   return state === undefined || PASSING.some(code => state.startsWith(code))
+}
+
+/** The failures of a tracker's statements: how long to pause after each, and what is logged of them. */
+export class Outage {
+  /** Statements that failed since the tracker was made. */
+  failedAttempts = 0
+  /** Statements that failed since the last one that succeeded. */
+  consecutiveErrors = 0
+  readonly #logger: Logger
+  #pauseMs = 0
+
+  constructor(logger: Logger) {
+    this.#logger = logger
+  }
+
+  /**
+   * Learns that a statement failed.
+   *
+   * @param pending Distinct ids that are not stored.
+   * @param closing Whether the tracker is closing, so that it must try again soon.
+   */
+  learn(error: unknown, pending: number, closing: boolean): void {
+    this.failedAttempts++
+    this.consecutiveErrors++
+    const { consecutiveErrors } = this
+    const passing = isOutage(error)
+    const longest = longestPause(closing)
+    this.#pauseMs = passing ? jitteredPause(consecutiveErrors, longest) : longest
+    const fields = { err: error, consecutiveErrors, pending, retryInMs: Math.round(this.#pauseMs) }
+    if (!passing) this.#logger.error(fields, 'the database refuses marks; they are kept and tried again')
+    else if (consecutiveErrors > 1) this.#logger.error(fields, 'marks still fail to be stored; they are kept')
+    else this.#logger.warn(fields, 'marks failed to be stored; they are kept and tried again')
+  }
+
+  /**
+   * Milliseconds from the last failure to the next attempt.
+   *
+   * @param closing As for {@link Outage.learn}. The tracker may have begun to close since.
+   */
+  pauseMs(closing: boolean): number {
+    return Math.min(this.#pauseMs, longestPause(closing))
+  }
+
+  /**
+   * Ends the outage, if there is one: a statement succeeded.
+   *
+   * @param carriedOver Distinct ids that the outage kept waiting.
+   * @param dropped Marks lost since the tracker was made.
+   */
+  end(carriedOver: number, dropped: number): void {
+    if (this.consecutiveErrors === 0) return
+    this.#logger.info(
+      { carriedOver, consecutiveErrors: this.consecutiveErrors, dropped },
+      'marks are stored again',
+    )
+    this.consecutiveErrors = 0
+  }
+}
+
+function longestPause(closing: boolean): number {
+  return closing ? LONGEST_PAUSE_WHEN_CLOSING_MS : LONGEST_PAUSE_MS
+}
+
+/** Milliseconds from the shortest pause to a ceiling that doubles with each attempt, so that replicas spread. */
+function jitteredPause(attempt: number, longest: number): number {
+  const ceiling = Math.min(longest, SHORTEST_PAUSE_MS * 2 ** attempt)
+  return SHORTEST_PAUSE_MS + Math.random() * (ceiling - SHORTEST_PAUSE_MS)
 }

@@ -1,0 +1,68 @@
+import type { Logger } from '../logger.ts'
+import { A_LOGGER, integerWithin, type OptionRules } from '../options.ts'
+import { A_SOURCE } from './source.ts'
+import type { UsageTracker } from './tracker.ts'
+
+/** The value of {@link UsageTrackerOptions.maxPending} where it is left out. */
+export const DEFAULT_MAX_PENDING = 1_000_000
+
+/** The value of {@link CloseOptions.timeoutMs} where it is left out. */
+export const DEFAULT_CLOSE_TIMEOUT_MS = 10_000
+
+/** Options of {@link UsageTracker}. */
+export interface UsageTrackerOptions {
+  /**
+   * Who says that the workspaces are in use: 1 to 63 characters, one of few (`ssh`, `vscode`, …), never an id.
+   * Default: the connection's `application_name`, or `unknown` where that is empty.
+   */
+  source?: string
+  /**
+   * The number of distinct ids that may wait for the database, from 1 to 16,000,000. A million takes about 80 MB.
+   * Above it new ids are dropped, counted in {@link UsageTrackerStats.dropped} and logged once per outage.
+   * Default 1,000,000.
+   */
+  maxPending?: number
+  /**
+   * Told of outages, recoveries and losses. It has pino's interface. Default: lines of JSON in pino's form on standard
+   * error, so that no loss is silent and standard output stays the program's own.
+   */
+  logger?: Logger
+}
+
+/** What the options of {@link UsageTracker} may be. */
+export const TRACKER_OPTIONS: OptionRules<UsageTrackerOptions> = {
+  source: A_SOURCE,
+  maxPending: integerWithin(1, 16_000_000),
+  logger: A_LOGGER,
+}
+
+/** Counts since the tracker was made. `marked` is always the sum of the next four. */
+export interface UsageTrackerStats {
+  /** Calls of `mark` with a well-formed id, before `close`. */
+  marked: number
+  /** Of them, answered from memory: the id was stored in the open period, or was about to be sent. */
+  deduplicated: number
+  /** Of them, stored by a statement of this tracker. */
+  stored: number
+  /** Of them, not known to be stored yet: waiting, under way, or to be tried again. */
+  pending: number
+  /** Of them, lost because `maxPending` ids were waiting. */
+  dropped: number
+  /** Statements that failed. Their marks are pending until one succeeds. */
+  failedAttempts: number
+}
+
+/** Options of {@link UsageTracker.close}. */
+export interface CloseOptions {
+  /** Milliseconds to wait for the database: an integer from 0 to 2,147,483,647. Default 10,000. */
+  timeoutMs?: number
+}
+
+/** What the options of {@link UsageTracker.close} may be. */
+export const CLOSE_OPTIONS: OptionRules<CloseOptions> = { timeoutMs: integerWithin(0, 2_147_483_647) }
+
+/** What {@link UsageTracker.close} left undone. */
+export interface CloseResult {
+  /** Distinct ids that are not known to be stored. 0 unless the timeout passed. */
+  left: number
+}
