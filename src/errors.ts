@@ -114,6 +114,23 @@ export class QueuePolicyError extends WorkspaceUsageError {
   }
 }
 
+/** pg-boss's schema is newer than the pg-boss of this process. Nothing was changed. */
+export class QueueSchemaError extends WorkspaceUsageError {
+  /** The version of the schema that the database has. */
+  readonly version: number
+  /** The version that the pg-boss of this process works with. */
+  readonly expected: number
+
+  constructor(version: number, expected: number) {
+    super(
+      `the pg-boss schema of this database has version ${version}; expected ${expected}. A newer pg-boss has upgraded it, ` +
+        'and it has no way back. Upgrade workspace-usage in this process to a release that brings a pg-boss for it.',
+    )
+    this.version = version
+    this.expected = expected
+  }
+}
+
 /** UNLOGGED tables exist on the primary only. A standby can neither store nor show pending usage. */
 export class StandbyError extends WorkspaceUsageError {
   constructor(options?: ErrorOptions) {

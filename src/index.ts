@@ -48,7 +48,9 @@ export type {
   WorkspacesTable,
   WorkspaceUsageTable,
 } from './schema/tables.ts'
+export { type LeftBehind, type UninstallResult, uninstall } from './schema/uninstall.ts'
 export type { Clock } from './worker/clock.ts'
+export type { QueueInstallation } from './worker/install-queue.ts'
 export {
   FAILED_FLUSH_QUEUE,
   FLUSH_QUEUE,
@@ -56,10 +58,6 @@ export {
   type LastFlush,
   lastFlush,
 } from './worker/queue.ts'
-export {
-  type FlushWorker,
-  type FlushWorkerOptions,
-  type QueueInstallation,
-  startFlushWorker,
-} from './worker/worker.ts'
+export { type FlushWorker, startFlushWorker } from './worker/worker.ts'
+export type { FlushWorkerOptions } from './worker/worker-options.ts'
 export { canonicalWorkspaceId } from './workspace-id.ts'

@@ -90,8 +90,8 @@ suite('an option out of its range', () => {
       await assert.rejects(startWorker({ flushIntervalSeconds }), {
         name: 'InvalidOptionError',
         message:
-          `flushIntervalSeconds is ${flushIntervalSeconds}; allowed: 1 to 59, or whole minutes that ` +
-          'divide an hour: 60, 120, 180, 240, 300, 360, 600, 720, 900, 1200, 1800, 3600.',
+          `flushIntervalSeconds is ${flushIntervalSeconds}; allowed: 1 to 59 seconds, or whole minutes that ` +
+          'divide an hour: 60, 120, 180, 240, 300, 360, 600, 720, 900, 1200, 1800, 3600 seconds.',
       })
     })
   }
@@ -100,7 +100,7 @@ suite('an option out of its range', () => {
     test(`flushTimeoutSeconds ${flushTimeoutSeconds} is refused before anything is sent`, async () => {
       await assert.rejects(startWorker({ flushTimeoutSeconds }), {
         name: 'InvalidOptionError',
-        message: `flushTimeoutSeconds is ${flushTimeoutSeconds}; allowed: 0.1 to 25.`,
+        message: `flushTimeoutSeconds is ${flushTimeoutSeconds}; allowed: 0.1 to 25 seconds.`,
       })
     })
   }

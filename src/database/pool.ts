@@ -6,14 +6,8 @@ import type { Logger } from '../logger.ts'
 export interface ConnectionPool {
   query(text: string, values?: unknown[]): Promise<{ rows: unknown[]; rowCount: number | null }>
   connect(): Promise<PooledClient>
-  on(event: 'connect', listener: (client: PooledClient) => void): unknown
   on(event: 'error', listener: (error: Error) => void): unknown
-  removeListener(event: 'connect', listener: (client: PooledClient) => void): unknown
   removeListener(event: 'error', listener: (error: Error) => void): unknown
-  readonly totalCount: number
-  readonly idleCount: number
-  readonly waitingCount: number
-  readonly options: { max?: number }
 }
 
 /** What is needed of a client that such a pool hands out. */

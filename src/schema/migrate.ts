@@ -7,7 +7,7 @@ import { explainDatabaseError } from '../database/connection.ts'
 import { type ConnectionPool, createPool } from '../database/pool.ts'
 import { InvalidOptionError, StandbyError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
-import { installQueue, type QueueInstallation } from '../worker/worker.ts'
+import { installQueue, type QueueInstallation } from '../worker/install-queue.ts'
 import { assertWorkspacesAdoptable } from './adoption.ts'
 
 /** Taken for the whole of a migration, Kysely's and pg-boss's; any other number would do as well. */

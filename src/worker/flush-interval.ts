@@ -1,28 +1,42 @@
-import { InvalidOptionError } from '../errors.ts'
+import type { PgBoss } from 'pg-boss'
+import { type Allowed, whatever } from '../options.ts'
+import { FLUSH_QUEUE } from './queue.ts'
 
-/** How a flush interval is kept: by pg-boss's cron, and below a minute by deferred jobs as well. */
+/** Seconds between flushes, unless a worker says otherwise. */
+export const DEFAULT_FLUSH_INTERVAL_SECONDS = 60
+
+/** The intervals of whole minutes that a cron expression can space evenly. */
+const MINUTES = [1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60]
+
+/** What `flushIntervalSeconds` may be. */
+export const FLUSH_INTERVAL: Allowed = whatever(
+  `1 to 59 seconds, or whole minutes that divide an hour: ${MINUTES.map(minutes => minutes * 60).join(', ')} seconds`,
+  seconds =>
+    (Number.isInteger(seconds) && isBelowAMinute(seconds as number)) ||
+    MINUTES.some(minutes => minutes * 60 === seconds),
+)
+
+/** How an interval is kept: by pg-boss's cron, and below a minute by deferred jobs as well. */
 export interface FlushInterval {
-  /** The cron expression; for an interval below a minute, the watchdog that restarts a broken chain of jobs. */
+  /** The cron expression. For an interval below a minute, it only restarts a chain of jobs that broke. */
   cron: string
-  /** Seconds from one flush to the next deferred one; null if the cron is enough. */
+  /** Seconds from one flush to the next deferred one. Null if the cron is enough. */
   deferSeconds: number | null
 }
 
-const ALLOWED =
-  '1 to 59, or whole minutes that divide an hour: 60, 120, 180, 240, 300, 360, 600, 720, 900, 1200, 1800, 3600'
-
-/**
- * @param seconds 1 to 59, or a multiple of 60 whose minutes divide an hour, so that the cron is evenly spaced.
- * @throws {InvalidOptionError} For anything else.
- */
+/** @param seconds One of {@link FLUSH_INTERVAL}. */
 export function flushInterval(seconds: number): FlushInterval {
-  if (Number.isInteger(seconds) && seconds >= 1 && seconds < 60)
-    return { cron: '* * * * *', deferSeconds: seconds }
-  const minutes = seconds / 60
-  if (!Number.isInteger(minutes) || minutes < 1 || 60 % minutes !== 0) {
-    throw new InvalidOptionError('flushIntervalSeconds', seconds, ALLOWED)
-  }
-  return { cron: cronEvery(minutes), deferSeconds: null }
+  if (isBelowAMinute(seconds)) return { cron: cronEvery(1), deferSeconds: seconds }
+  return { cron: cronEvery(seconds / 60), deferSeconds: null }
+}
+
+/** `once`: after an outage of all workers, one flush at once and not one for every minute missed. */
+export async function scheduleFlushes(boss: PgBoss, cron: string): Promise<void> {
+  await boss.schedule(FLUSH_QUEUE, cron, null, { missed: 'once' })
+}
+
+function isBelowAMinute(seconds: number): boolean {
+  return seconds >= 1 && seconds < 60
 }
 
 function cronEvery(minutes: number): string {

@@ -1,7 +1,18 @@
 import type { FlushResult } from '../flush/flush.ts'
 import type { Logger } from '../logger.ts'
 
-/** What the worker's flushes did, told once each, so that a single failure is a warning and a lasting one an error. */
+/** A flush that a job has run. */
+export interface FinishedFlush {
+  result: FlushResult
+  /** Whether `pending_usage` was found emptied: marks that were not flushed by then are lost. */
+  emptied: boolean
+  durationMs: number
+}
+
+/**
+ * Tells what the flushes of a worker did, each once. A single failure is a warning, and a lasting one an error. A flush
+ * is info only if it did something.
+ */
 export class FlushLog {
   readonly #logger: Logger
   #consecutiveErrors = 0
@@ -10,25 +21,20 @@ export class FlushLog {
     this.#logger = logger
   }
 
-  /** A flush has committed. Info only if it did something. */
-  flushed(result: FlushResult, durationMs: number): void {
+  /** A flush has committed. */
+  flushed({ result, emptied, durationMs }: FinishedFlush): void {
     const { flushed, workspaces, updated, unknown, held } = result
-    const counts = {
-      flushed,
-      workspaces,
-      updated,
-      unknown,
-      held,
-      durationMs: Math.round(durationMs * 10) / 10,
-    }
+    const duration = { durationMs: Math.round(durationMs * 10) / 10 }
+    const counts = { flushed, workspaces, updated, unknown, held, ...duration }
+    if (emptied) this.#emptied()
     this.#worksAgain()
     if (flushed > 0) this.#logger.info(counts, 'updated workspaces last_used_at')
     else if (held > 0)
       this.#logger.info(counts, 'held marks of workspaces that another transaction has locked')
-    else this.#logger.debug({ durationMs: counts.durationMs }, 'nothing to flush')
+    else this.#logger.debug(duration, 'nothing to flush')
   }
 
-  /** A flush failed, wherever in it. Its marks are still pending. */
+  /** A flush has failed, wherever in it. Its marks are still pending. */
   failed(error: unknown): void {
     const consecutiveErrors = ++this.#consecutiveErrors
     if (consecutiveErrors === 1) {
@@ -38,8 +44,8 @@ export class FlushLog {
     }
   }
 
-  /** Marks are lost that nobody will ask for again; how many is not known. */
-  emptied(): void {
+  /** Nobody will ask for these marks again. How many they were is not known. */
+  #emptied(): void {
     this.#logger.warn(
       {},
       'pending_usage was emptied by a crash of the server or the promotion of a standby: marks made before it and ' +
@@ -48,9 +54,8 @@ export class FlushLog {
   }
 
   #worksAgain(): void {
-    if (this.#consecutiveErrors > 0) {
-      this.#logger.info({ consecutiveErrors: this.#consecutiveErrors }, 'flush works again')
-      this.#consecutiveErrors = 0
-    }
+    if (this.#consecutiveErrors === 0) return
+    this.#logger.info({ consecutiveErrors: this.#consecutiveErrors }, 'flush works again')
+    this.#consecutiveErrors = 0
   }
 }

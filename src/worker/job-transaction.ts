@@ -1,131 +1,136 @@
-import type { ConnectionPool, PooledClient } from '../database/pool.ts'
+import type { PooledClient } from '../database/pool.ts'
+import type { FinishedFlush } from './flush-log.ts'
 
-/** How long a ROLLBACK may take before its connection is dropped instead, which rolls back as well, in ms. */
+/** How long a ROLLBACK may take, in ms. After that its connection is dropped, which rolls back as well. */
 const ROLLBACK_TIMEOUT_MS = 5_000
 
-/** How a transaction that pg-boss opened for a flush ended. */
-export type TransactionOutcome = { committed: true } | { committed: false; error: unknown }
+/** Told once of each transaction, after its end. */
+export interface TransactionReports {
+  /** The flush, and the completion of its job, have committed. */
+  committed(flush: FinishedFlush): void
+  /** Nothing of the transaction has committed. */
+  failed(error: unknown): void
+}
 
 /**
- * pg-boss's way to the database, over a pool that may be the host's own.
+ * The transaction of one job, on a connection of its own. pg-boss opens it, hands it to the handler as its `db`, then
+ * completes the job in it, and commits it or rolls it back.
  *
- * pg-boss tells nobody when the transaction of a job has committed, or that a commit failed. This does, so that what
- * is logged as flushed is flushed, and a flush that fails outside its handler is not silent.
+ * The handler says what it did. It can't know whether that will commit, and pg-boss tells nobody. So the report is made
+ * here, at the end: what is told as flushed is flushed, and a flush that fails after its handler is not silent.
  */
-export class JobDatabase {
-  readonly #pool: ConnectionPool
-  readonly #settled: (outcome: TransactionOutcome) => void
-  #prepareSession: ((client: PooledClient) => void) | undefined
+export class JobTransaction {
+  readonly #client: PooledClient
+  readonly #reports: TransactionReports
+  /** A pool does not listen for the errors of a client in use. Unheard, they would end the process. */
+  readonly #onError = (error: Error) => this.#break(error)
+  #flush: FinishedFlush | undefined
+  /** What the handler threw, or else the first error of a statement or of the connection. */
+  #error: unknown
+  #released = false
+  #reported = false
 
-  /**
-   * @param pool Not ended here.
-   * @param settled Called once for every transaction, after its end; also if it could not begin.
-   */
-  constructor(pool: ConnectionPool, settled: (outcome: TransactionOutcome) => void) {
-    this.#pool = pool
-    this.#settled = settled
+  private constructor(client: PooledClient, reports: TransactionReports) {
+    this.#client = client
+    this.#reports = reports
+    client.on('error', this.#onError)
   }
 
-  executeSql(text: string, values?: unknown[]): Promise<{ rows: unknown[] }> {
-    return this.#pool.query(text, values)
-  }
-
-  /** Opens a transaction on a connection of its own, which is released when it ends. */
-  async beginTransaction() {
-    try {
-      return await this.#begin()
-    } catch (error) {
-      this.#settled({ committed: false, error })
-      throw error
-    }
-  }
-
-  async #begin() {
-    const client = await this.#pool.connect()
-    let failure: unknown
-    let ended = false
-    // A pool stops listening for errors of a client it has handed out, and unheard they end the process.
-    const onError = (error: Error) => {
-      failure ??= error
-      end(error)
-    }
-    const end = (dropped?: Error) => {
-      if (ended) return
-      ended = true
-      client.removeListener('error', onError)
-      client.release(dropped)
-    }
-    const run = async (text: string, values?: unknown[]) => {
-      if (ended) throw failure ?? new Error('the transaction of this job has already ended')
-      try {
-        return await client.query(text, values)
-      } catch (error) {
-        failure ??= error
-        throw error
-      }
-    }
-    client.on('error', onError)
+  /** Begins a transaction. From here on it has the client, and releases it at its end. */
+  static async begin(client: PooledClient, reports: TransactionReports): Promise<JobTransaction> {
+    const transaction = new JobTransaction(client, reports)
     try {
       await client.query('BEGIN')
     } catch (error) {
-      end(error as Error)
+      transaction.#release(error as Error)
       throw error
     }
-    return {
-      db: { executeSql: run },
-      commit: async () => {
-        try {
-          await run('COMMIT')
-        } catch (error) {
-          end(error as Error)
-          throw error
-        }
-        end()
-        this.#settled({ committed: true })
-      },
-      rollback: async () => {
-        if (!ended) {
-          const late = new Error('ROLLBACK did not end in time; its connection was dropped')
-          const error = await withinTimeout(client.query('ROLLBACK'), ROLLBACK_TIMEOUT_MS, late)
-          end(error)
-        }
-        const error =
-          failure ?? new Error('the job was taken away from this worker before its flush could commit')
-        this.#settled({ committed: false, error })
-      },
+    return transaction
+  }
+
+  /** The transaction behind the `db` that pg-boss hands to a handler: they are one object. */
+  static of(db: object): JobTransaction {
+    if (db instanceof JobTransaction) return db
+    throw new TypeError('this db is no transaction of a job: pg-boss was given another database')
+  }
+
+  /** Runs a statement of pg-boss. */
+  async executeSql(text: string, values?: unknown[]): Promise<{ rows: unknown[] }> {
+    return await this.query(text, values)
+  }
+
+  /** Runs a statement of ours. */
+  async query(text: string, values?: unknown[]): Promise<{ rows: unknown[]; rowCount: number | null }> {
+    // A handler that pg-boss no longer waits for may still be running. The client may be another's by now.
+    if (this.#released) throw this.#error ?? new Error('the transaction of this job has already ended')
+    try {
+      return await this.#client.query(text, values)
+    } catch (error) {
+      this.#error ??= error
+      throw error
     }
   }
 
-  /** Runs statements on every connection before its first use: pg-boss's TestClock needs it, nothing else does. */
-  async setSessionStatements(statements: string[]): Promise<void> {
-    if (this.#prepareSession) this.#pool.removeListener('connect', this.#prepareSession)
-    this.#prepareSession = client => {
-      client.query(statements.join('; ')).catch(() => {})
+  /** The handler has flushed. Reported if the transaction commits. */
+  succeeded(flush: FinishedFlush): void {
+    this.#flush = flush
+  }
+
+  /** The handler has thrown. Reported when the transaction is rolled back. */
+  failed(error: unknown): void {
+    this.#error = error
+  }
+
+  /** @throws The database's error if it can't be committed. pg-boss rolls back then. */
+  async commit(): Promise<void> {
+    try {
+      await this.query('COMMIT')
+    } catch (error) {
+      this.#release(error as Error)
+      throw error
     }
-    if (statements.length > 0) this.#pool.on('connect', this.#prepareSession)
+    this.#release()
+    this.#report(reports => {
+      if (this.#flush) reports.committed(this.#flush)
+    })
   }
 
-  poolCounts() {
-    const { totalCount, idleCount, waitingCount, options } = this.#pool
-    return { max: options.max ?? 10, total: totalCount, idle: idleCount, waiting: waitingCount }
+  /** Never rejects, ends in bounded time, and may be called again. */
+  async rollback(): Promise<void> {
+    if (!this.#released) this.#release(await this.#tryRollback())
+    const error =
+      this.#error ?? new Error('the job was taken away from this worker before its flush could commit')
+    this.#report(reports => reports.failed(error))
   }
-}
 
-/** Resolves with the error if the promise rejects, with `late` if it takes too long, else with undefined. */
-async function withinTimeout(promise: Promise<unknown>, ms: number, late: Error): Promise<Error | undefined> {
-  let timer: NodeJS.Timeout | undefined
-  const deadline = new Promise<Error>(resolve => {
-    timer = setTimeout(resolve, ms, late)
-  })
-  try {
-    return await Promise.race([
-      promise.then(
-        () => undefined,
-        error => error as Error,
-      ),
-      deadline,
-    ])
-  } finally {
-    clearTimeout(timer)
+  #break(error: Error): void {
+    this.#error ??= error
+    this.#release(error)
+  }
+
+  /** @param broken Why the connection is of no more use. The pool drops it then. */
+  #release(broken?: Error): void {
+    if (this.#released) return
+    this.#released = true
+    this.#client.removeListener('error', this.#onError)
+    this.#client.release(broken)
+  }
+
+  #report(tell: (reports: TransactionReports) => void): void {
+    if (this.#reported) return
+    this.#reported = true
+    tell(this.#reports)
+  }
+
+  /** @returns Why it did not succeed, if it did not. */
+  async #tryRollback(): Promise<Error | undefined> {
+    const { promise: deadline, resolve } = Promise.withResolvers<Error>()
+    const late = new Error('ROLLBACK did not end in time; its connection was dropped')
+    const timer = setTimeout(resolve, ROLLBACK_TIMEOUT_MS, late)
+    const ended = this.#client.query('ROLLBACK').then(
+      () => undefined,
+      (error: Error) => error,
+    )
+    return await Promise.race([ended, deadline]).finally(() => clearTimeout(timer))
   }
 }

@@ -1,0 +1,65 @@
+import type { ConnectionPool, PooledClient } from '../database/pool.ts'
+import { JobTransaction, type TransactionReports } from './job-transaction.ts'
+
+/** pg-boss's way to the database: a pool, which may be the host's own and is not ended here. */
+export class JobDatabase {
+  readonly #pool: ConnectionPool
+  readonly #reports: TransactionReports
+  #sessionStatements = ''
+  #prepared = new WeakSet<PooledClient>()
+
+  /** @param reports Told of each transaction, also if it could not begin. */
+  constructor(pool: ConnectionPool, reports: TransactionReports) {
+    this.#pool = pool
+    this.#reports = reports
+  }
+
+  async executeSql(text: string, values?: unknown[]): Promise<{ rows: unknown[] }> {
+    if (this.#sessionStatements === '') return await this.#pool.query(text, values)
+    const client = await this.#connect()
+    try {
+      return await client.query(text, values)
+    } finally {
+      client.release()
+    }
+  }
+
+  /** Opens the transaction of a job. pg-boss hands its `db` to the job's handler. */
+  async beginTransaction() {
+    try {
+      const transaction = await JobTransaction.begin(await this.#connect(), this.#reports)
+      return {
+        db: transaction,
+        commit: () => transaction.commit(),
+        rollback: () => transaction.rollback(),
+      }
+    } catch (error) {
+      this.#reports.failed(error)
+      throw error
+    }
+  }
+
+  /**
+   * What must have run in every session before a statement of pg-boss. Only its TestClock asks for it. The pool may
+   * have open connections already, so each one is prepared when it is taken.
+   */
+  async setSessionStatements(statements: string[]): Promise<void> {
+    this.#sessionStatements = statements.join('; ')
+    this.#prepared = new WeakSet()
+  }
+
+  async #connect(): Promise<PooledClient> {
+    const client = await this.#pool.connect()
+    if (this.#sessionStatements === '' || this.#prepared.has(client)) return client
+    // A pool does not listen for the errors of a client in use. Here, its statement tells.
+    client.on('error', () => {})
+    try {
+      await client.query(this.#sessionStatements)
+    } catch (error) {
+      client.release(error as Error)
+      throw error
+    }
+    this.#prepared.add(client)
+    return client
+  }
+}

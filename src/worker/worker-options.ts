@@ -1,0 +1,88 @@
+import type { ConnectionPool } from '../database/pool.ts'
+import { DEFAULT_BATCH_SIZE, FLUSH_OPTIONS } from '../flush/flush.ts'
+import type { Logger } from '../logger.ts'
+import {
+  A_LOGGER,
+  checkOption,
+  checkOptions,
+  hasMethods,
+  numberWithin,
+  type OptionRules,
+  whatever,
+  YES_OR_NO,
+} from '../options.ts'
+import type { Clock } from './clock.ts'
+import { DEFAULT_FLUSH_INTERVAL_SECONDS, FLUSH_INTERVAL } from './flush-interval.ts'
+
+/** Seconds that a flush may take, unless a worker says otherwise. */
+export const DEFAULT_FLUSH_TIMEOUT_SECONDS = 10
+
+/** Options of {@link startFlushWorker}. */
+export interface FlushWorkerOptions {
+  /**
+   * The database. A connection string, for which the worker has a pool of its own; or a `pg` Pool, which stays the
+   * caller's. The worker needs four connections, and session state only within a transaction.
+   */
+  database: string | ConnectionPool
+  /** Told of every flush and failure. The README lists the messages. */
+  logger: Logger
+  /**
+   * Seconds between flushes: 1 to 59, or whole minutes that divide an hour. Default
+   * {@link DEFAULT_FLUSH_INTERVAL_SECONDS}. All workers of a database share one schedule: the worker that started last
+   * sets it.
+   */
+  flushIntervalSeconds?: number
+  /** Marks per flush at most, see {@link FlushOptions.batchSize}. Default {@link DEFAULT_BATCH_SIZE}. */
+  batchSize?: number
+  /** Whether `workspace_usage` is kept, see {@link FlushOptions.sources}. Default true. */
+  sources?: boolean
+  /**
+   * Seconds after which the server cancels a flush, whose marks stay pending: 0.1 to 25. Default
+   * {@link DEFAULT_FLUSH_TIMEOUT_SECONDS}.
+   */
+  flushTimeoutSeconds?: number
+  /** pg-boss's clock, for tests: its `TestClock`. Default: the system's. */
+  clock?: Clock
+}
+
+const A_POOL = hasMethods('a pg Pool', ['query', 'connect', 'on', 'removeListener'])
+
+/** What the options of {@link startFlushWorker} may be. */
+export const WORKER_OPTIONS: OptionRules<FlushWorkerOptions> = {
+  database: whatever(
+    'a connection string such as postgres://user@host:5432/database, or a pg Pool',
+    value => typeof value === 'string' || A_POOL.accepts(value),
+  ),
+  logger: A_LOGGER,
+  flushIntervalSeconds: FLUSH_INTERVAL,
+  batchSize: FLUSH_OPTIONS.batchSize,
+  sources: YES_OR_NO,
+  // Below the 30 seconds after which pg-boss takes a job for lost.
+  flushTimeoutSeconds: numberWithin(0.1, 25, 'seconds'),
+  clock: hasMethods("pg-boss's TestClock, or an object with the methods of Clock", [
+    'now',
+    'setTimeout',
+    'clearTimeout',
+    'setInterval',
+    'clearInterval',
+  ]),
+}
+
+/** Options with their defaults. */
+export type WorkerSettings = Required<Omit<FlushWorkerOptions, 'clock'>> & { clock: Clock | undefined }
+
+/**
+ * Checks the options and fills in the defaults.
+ *
+ * @throws {InvalidOptionError} If an option is not what its rule allows, or a required one is missing.
+ * @throws {UnknownOptionError} If there is no such option.
+ */
+export function workerSettings(options: FlushWorkerOptions): WorkerSettings {
+  checkOptions(options, WORKER_OPTIONS)
+  checkOption('database', options.database, WORKER_OPTIONS.database)
+  checkOption('logger', options.logger, WORKER_OPTIONS.logger)
+  const { database, logger, clock } = options
+  const { flushIntervalSeconds = DEFAULT_FLUSH_INTERVAL_SECONDS, batchSize = DEFAULT_BATCH_SIZE } = options
+  const { sources = true, flushTimeoutSeconds = DEFAULT_FLUSH_TIMEOUT_SECONDS } = options
+  return { database, logger, clock, flushIntervalSeconds, batchSize, sources, flushTimeoutSeconds }
+}
