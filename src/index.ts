@@ -4,6 +4,11 @@
  * Marking: {@link UsageTracker} for services, {@link markUsage} for one-off calls and transactions. Flushing:
  * {@link startFlushWorker} on a schedule, {@link flush} and {@link drain} by hand. Reading: {@link explainUsage},
  * {@link idleWorkspaces}. Deployment: {@link migrate}, {@link grantPrivileges}.
+ *
+ * A service that only marks imports `UsageTracker` and `markUsage` from `workspace-usage/mark`, with their types and
+ * errors. That entry loads neither pg-boss nor Kysely.
+ *
+ * @module
  */
 
 export { privilegeStatements, type RoleDuties } from './access/duties.ts'
@@ -17,7 +22,7 @@ export {
   idleWorkspaces,
 } from './activity/idle.ts'
 export { openPeriodRemaining, type PendingStatus, pendingStatus } from './activity/status.ts'
-export type { Connection, KyselyExecutor, Queryable } from './database/connection.ts'
+export type { Connection, KyselyExecutor, Queryable, Statement } from './database/connection.ts'
 export type { ConnectionPool, PooledClient } from './database/pool.ts'
 export * from './errors.ts'
 export { type DrainOptions, type DrainResult, drain } from './flush/drain.ts'
@@ -50,6 +55,7 @@ export type {
 } from './schema/tables.ts'
 export { type LeftBehind, type UninstallResult, uninstall } from './schema/uninstall.ts'
 export type { Clock } from './worker/clock.ts'
+export { DEFAULT_FLUSH_INTERVAL_SECONDS } from './worker/flush-interval.ts'
 export type { QueueInstallation } from './worker/install-queue.ts'
 export {
   FAILED_FLUSH_QUEUE,
@@ -59,5 +65,5 @@ export {
   lastFlush,
 } from './worker/queue.ts'
 export { type FlushWorker, startFlushWorker } from './worker/worker.ts'
-export type { FlushWorkerOptions } from './worker/worker-options.ts'
+export { DEFAULT_FLUSH_TIMEOUT_SECONDS, type FlushWorkerOptions } from './worker/worker-options.ts'
 export { canonicalWorkspaceId } from './workspace-id.ts'

@@ -40,7 +40,7 @@ export function whatever(words: string, accepts: (value: unknown) => boolean): A
 
 export const YES_OR_NO = oneOf(true, false)
 
-/** Somebody to tell: has the methods of {@link file://./logger.ts}. */
+/** Somebody to tell: has the methods of `Logger`. */
 export const A_LOGGER = hasMethods('a pino logger, or an object with its methods debug, info, warn, error', [
   'debug',
   'info',

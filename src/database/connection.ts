@@ -29,7 +29,7 @@ export const A_CONNECTION = whatever('a pg Pool or Client, PGlite, or a Kysely i
 
 /**
  * A statement as it travels: its text with `$1`, `$2`, … and their values. `Row` is the type of its rows. What Kysely
- * compiles fits, see {@link file://./compile.ts}; a marking service writes its one statement out and loads no Kysely.
+ * compiles fits. A marking service writes its one statement out and loads no Kysely.
  */
 export interface Statement<Row> {
   readonly sql: string

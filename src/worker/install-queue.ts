@@ -20,7 +20,7 @@ const FLUSH_QUEUE_OPTIONS = {
   deleteAfterSeconds: HOUR,
 } satisfies QueueOptions
 
-/** What {@link installQueue} found or made. */
+/** What `migrate` found or made of pg-boss, its queues and the schedule. */
 export interface QueueInstallation {
   queue: string
   /** The version of pg-boss's schema. */

@@ -24,7 +24,7 @@ export interface FlushWorkerOptions {
    * caller's. The worker needs four connections, and session state only within a transaction.
    */
   database: string | ConnectionPool
-  /** Told of every flush and failure. The README lists the messages. */
+  /** Told of every flush and failure. `docs/worker.md` lists the messages. */
   logger: Logger
   /**
    * Seconds between flushes: 1 to 59, or whole minutes that divide an hour. Default

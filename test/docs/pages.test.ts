@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import path from 'node:path'
+import { test } from 'node:test'
+import { blocksOf, PAGES, proseOf, ROOT, textOf } from './markdown.ts'
+
+/*
+ * What the pages promise about themselves: they are short, and what they point to is there.
+ */
+
+const LINK = /\[[^\]]*\]\(([^)\s]+)\)/g
+
+test('the README has less than 100 lines and about 700 words', () => {
+  const text = textOf('README.md')
+  assert.ok(text.split('\n').length <= 100, `${text.split('\n').length - 1} lines`)
+  const words = text.split(/\s+/).length
+  assert.ok(words < 750, `${words} words`)
+})
+
+test('a page of the docs is at most two screens long', () => {
+  const pages = PAGES.filter(page => page.startsWith('docs'))
+  assert.ok(pages.length > 5)
+  for (const page of pages) {
+    const lines = textOf(page).split('\n').length
+    assert.ok(lines <= 81, `${page} has ${lines - 1} lines`)
+  }
+})
+
+test('every link of a page leads to a file that exists, and to a heading that it has', () => {
+  let links = 0
+  for (const page of PAGES) {
+    for (const [, target] of textOf(page).matchAll(LINK)) {
+      if (/^[a-z]+:/.test(target!)) continue
+      links++
+      const [file, anchor] = target!.split('#') as [string, string?]
+      const found = file === '' ? page : path.join(path.dirname(page), file)
+      assert.ok(existsSync(path.join(ROOT, found)), `${page}: ${target} does not exist`)
+      if (anchor) assert.ok(anchorsOf(found).includes(anchor), `${page}: ${found} has no heading #${anchor}`)
+    }
+  }
+  assert.ok(links > 20, 'the links are read')
+})
+
+test('the README leads to every page of the docs', () => {
+  const linked = [...textOf('README.md').matchAll(LINK)].map(([, target]) => target)
+  for (const page of [...PAGES.filter(page => page.startsWith('docs')), 'docs/api.md']) {
+    assert.ok(linked.includes(page), `README.md has no link to ${page}`)
+  }
+})
+
+test('every file that a page names in code exists', () => {
+  let named = 0
+  for (const page of PAGES) {
+    for (const [, file] of proseOf(page).matchAll(
+      /`((?:src|test|docs|migrations|examples|dev|bench)\/[\w./-]*)`/g,
+    )) {
+      named++
+      assert.ok(existsSync(path.join(ROOT, file!)), `${page}: ${file} does not exist`)
+    }
+  }
+  assert.ok(named > 5, 'the names are read')
+})
+
+test('code stands in fences that name their language, so that it is found and run', () => {
+  for (const page of PAGES) {
+    for (const { at, language } of blocksOf(page)) {
+      assert.ok(['ts', 'sql', 'sh', 'mermaid'].includes(language), `${at}: a fence of "${language}"`)
+    }
+    const indented = proseOf(page).search(/\n\n {4}\S/)
+    assert.equal(indented, -1, `${page}: indented code near ${proseOf(page).slice(indented, indented + 40)}`)
+  }
+})
+
+function anchorsOf(page: string): string[] {
+  return [...textOf(page).matchAll(/^#+ (.+)$/gm)].map(([, heading]) =>
+    heading!
+      .toLowerCase()
+      .replaceAll(/[^\w\- ]/g, '')
+      .replaceAll(' ', '-'),
+  )
+}
