@@ -14,17 +14,17 @@ import { startFlushWorker } from '../../src/worker/worker.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { collectLog } from '../support/log-lines.ts'
 import { until } from '../support/poll.ts'
+import { POSTGRES_15_MISSING, testServer15 } from '../support/postgres-15.ts'
 import { createLoginRole } from '../support/roles.ts'
 import { createWorkspaces, lastUsedAt, pendingCount, storeClosedMarks } from '../support/seed.ts'
-import { POSTGRES_15_MISSING, startServer } from '../support/server.ts'
 import { testServer } from '../support/test-server.ts'
 
-const own15 = await startServer(15)
+const server15 = await testServer15()
 
 for (const major of [18, 15] as const) {
-  const on = major === 18 ? await testServer() : own15?.connectionString
-  suite(`on PostgreSQL ${major}`, { skip: on === undefined && POSTGRES_15_MISSING }, async () => {
-    if (on !== undefined) await dutiesOn(on, major === 15)
+  const on = major === 18 ? await testServer() : server15
+  suite(`on PostgreSQL ${major}`, { skip: on === null && POSTGRES_15_MISSING }, async () => {
+    if (on !== null) await dutiesOn(on, major === 15)
   })
 }
 

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { type Execution, execution } from '../support/plan.ts'
+import { onPostgres15 } from '../support/postgres-15.ts'
 import { createWorkspaces } from '../support/seed.ts'
-import { POSTGRES_15_MISSING, startServer } from '../support/server.ts'
 
 const WORKSPACES = 20_000
 const PENDING = 10_000
@@ -17,14 +17,12 @@ const LOOKUP_PAGES = 60
 /** Of a read of everything: each node runs a few times, and none for each workspace. */
 const SCAN_LOOPS = 100
 
-test('plans hold whatever the planner believes of pending_usage', async () => {
+test('the plans of the views hold whatever the planner believes of pending_usage', async () => {
   await holdsPlans(await createTestDatabase())
 })
 
-test('plans hold on PostgreSQL 15 as well', async t => {
-  const server = await startServer(15)
-  if (!server) return t.skip(POSTGRES_15_MISSING)
-  await holdsPlans(await createTestDatabase({ on: server.connectionString }))
+test('the plans of the views hold on PostgreSQL 15 as well', async t => {
+  await onPostgres15(t, holdsPlans)
 })
 
 async function holdsPlans(database: TestDatabase): Promise<void> {

@@ -13,7 +13,7 @@ import { startStandby, untilCaughtUp } from '../support/standby.ts'
 import { urlOf } from '../support/template.ts'
 
 test('on a standby the live reads say so, and workspaces can be read', async () => {
-  const primary = await startServer(18)
+  const primary = await startServer()
   const database = await createTestDatabase({ on: primary.connectionString })
   const server = await startStandby(primary)
   const connectionString = urlOf(server.connectionString, database.name)

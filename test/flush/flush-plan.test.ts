@@ -3,20 +3,18 @@ import { test } from 'node:test'
 import type { Queryable } from '../../src/database/connection.ts'
 import { flush } from '../../src/flush/flush.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { onPostgres15 } from '../support/postgres-15.ts'
 import { createWorkspaces, storeClosedMarks } from '../support/seed.ts'
-import { POSTGRES_15_MISSING, startServer } from '../support/server.ts'
 
 const WORKSPACES = 50_000
 const MARKED = 5_000
 
-test('the plan is good whatever the planner believes of pending_usage', async () => {
+test('the plan of the flush is good whatever the planner believes of pending_usage', async () => {
   await holdsThePlan(await createTestDatabase())
 })
 
-test('the plan is good on PostgreSQL 15 as well', async t => {
-  const server = await startServer(15)
-  if (!server) return t.skip(POSTGRES_15_MISSING)
-  await holdsThePlan(await createTestDatabase({ on: server.connectionString }))
+test('the plan of the flush is good on PostgreSQL 15 as well', async t => {
+  await onPostgres15(t, holdsThePlan)
 })
 
 async function holdsThePlan({ pool }: TestDatabase): Promise<void> {

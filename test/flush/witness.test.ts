@@ -9,7 +9,7 @@ import { createWorkspaces, lastUsedAt, pendingCount, storeClosedMarks } from '..
 import { startServer } from '../support/server.ts'
 
 test('what a crash of the server took is told once, a clean restart takes nothing, and workspaces is intact', async () => {
-  const server = await startServer(18)
+  const server = await startServer()
   const database = await createTestDatabase({ on: server.connectionString })
   const { pool } = database
   const [flushed, pending] = await createWorkspaces(pool, 2)

@@ -3,7 +3,6 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { suite, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
-import { startEmbeddedPostgres } from '../../dev/postgres/embedded-postgres.ts'
 import { drain } from '../../src/flush/drain.ts'
 import { flush } from '../../src/flush/flush.ts'
 import { UsageTracker } from '../../src/mark/tracker.ts'
@@ -12,7 +11,7 @@ import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { setPeriodLength } from '../support/period.ts'
 import { until } from '../support/poll.ts'
 import { createWorkspaces } from '../support/seed.ts'
-import { TEST_SETTINGS } from '../support/settings.ts'
+import { startServer } from '../support/server.ts'
 import { noteStatements, type SentStatement } from '../support/statements.ts'
 
 /*
@@ -50,8 +49,7 @@ suite('last_used_at after twenty seconds of marks', { concurrency: true }, () =>
   })
 
   test('is exact though the server restarts; a crash loses nothing that is marked once it is noticed', async () => {
-    const server = await startEmbeddedPostgres({ settings: TEST_SETTINGS })
-    atEnd(() => server.stop())
+    const server = await startServer()
     const database = await createTestDatabase({ on: server.connectionString })
     const fire = await Fire.start(database, { periodMs: 5_000, durationMs: 20_000 })
     await delay(3_000)

@@ -4,7 +4,7 @@ import pg from 'pg'
 import { migrate } from '../../src/schema/migrate.ts'
 import type { UsageSchema } from '../../src/schema/tables.ts'
 import { atEnd } from './at-end.ts'
-import { RUN_VARIABLE } from './settings.ts'
+import { RUN_VARIABLE, SERVER_15_VARIABLE } from './settings.ts'
 import {
   createDatabase,
   createTemplate,
@@ -18,11 +18,11 @@ import { testServer } from './test-server.ts'
 let template: Promise<string> | undefined
 
 /**
- * A migrated database of its own for the calling test file (or test), dropped at the file's end at the
- * latest.
- * @param on connection string of another server than the common one; the caller stops that server
+ * A migrated database of its own for the calling test file (or test), dropped at the file's end at the latest.
+ * @param on connection string of another server than the common one
  */
 export async function createTestDatabase({ on }: { on?: string } = {}): Promise<TestDatabase> {
+  if (on !== undefined && on === process.env[SERVER_15_VARIABLE]) return create(on, TEMPLATE)
   if (on !== undefined) {
     const database = await createEmptyDatabase({ on })
     await migrate({ connectionString: database.connectionString })

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import path from 'node:path'
 import { atEnd } from './at-end.ts'
 import { until } from './poll.ts'
-import { RUN_VARIABLE, SERVER_VARIABLE } from './settings.ts'
+import { RUN_VARIABLE, SERVER_15_VARIABLE, SERVER_VARIABLE } from './settings.ts'
 
 const ROOT = path.join(import.meta.dirname, '../..')
 
@@ -150,7 +150,14 @@ export class Program {
 }
 
 function environment(): NodeJS.ProcessEnv {
-  const foreign = [SERVER_VARIABLE, RUN_VARIABLE, 'DATABASE_URL', 'NODE_TEST_CONTEXT', 'NODE_OPTIONS']
+  const foreign = [
+    SERVER_VARIABLE,
+    SERVER_15_VARIABLE,
+    RUN_VARIABLE,
+    'DATABASE_URL',
+    'NODE_TEST_CONTEXT',
+    'NODE_OPTIONS',
+  ]
   return Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !foreign.includes(name) && !name.startsWith('PG')),
   )

@@ -1,4 +1,4 @@
-/** Settings of a server whose data need not survive the machine, and that many tests use at once. */
+/** Settings of a server whose contents need not survive the machine, and that many tests use at once. */
 export const TEST_SETTINGS = {
   fsync: 'off',
   full_page_writes: 'off',
@@ -9,5 +9,8 @@ export const TEST_SETTINGS = {
 /** How the test runner hands its server to the test files: a connection string. */
 export const SERVER_VARIABLE = 'WORKSPACE_USAGE_TEST_SERVER'
 
-/** How the test runner hands its run's name to the test files; a template exists if it is set. */
+/** How the test runner hands over its PostgreSQL 15, if it started one: a connection string. */
+export const SERVER_15_VARIABLE = 'WORKSPACE_USAGE_TEST_SERVER_15'
+
+/** How the test runner hands over the name of its run. Each of its servers has a template if this is set. */
 export const RUN_VARIABLE = 'WORKSPACE_USAGE_TEST_RUN'

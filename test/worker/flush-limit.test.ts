@@ -5,17 +5,15 @@ import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { closeFlushGate } from '../support/flush-gate.ts'
 import { collectLog } from '../support/log-lines.ts'
 import { until } from '../support/poll.ts'
+import { onPostgres15 } from '../support/postgres-15.ts'
 import { createWorkspaces, pendingCount, storeClosedMarks } from '../support/seed.ts'
-import { POSTGRES_15_MISSING, startServer } from '../support/server.ts'
 
 test('a flush that exceeds its limit is cancelled: warn, then error, and its marks stay pending', async () => {
   await holdsTheLimit(await createTestDatabase())
 })
 
 test('the limit holds on PostgreSQL 15, which has no transaction_timeout', async t => {
-  const server = await startServer(15)
-  if (!server) return t.skip(POSTGRES_15_MISSING)
-  await holdsTheLimit(await createTestDatabase({ on: server.connectionString }))
+  await onPostgres15(t, holdsTheLimit)
 })
 
 async function holdsTheLimit(database: TestDatabase): Promise<void> {
