@@ -4,8 +4,8 @@
 --       --set=workspace=1b4e28ba-2fa1-41d2-883f-0016d3cca427 \
 --       --set=workspaces='{1b4e28ba-2fa1-41d2-883f-0016d3cca427,6fa459ea-ee8a-4ca4-894e-db77e160355e}'
 --
--- The role needs no more than INSERT (workspace_id, source) on pending_usage. Best outside a transaction:
--- until that commits, another mark of the same workspace, period and source waits for it.
+-- The role needs no more than INSERT (workspace_id, source) on pending_usage. Mark outside a transaction if you can:
+-- until a transaction ends, another mark of the same workspace, period and source waits for it.
 
 -- The source is the application_name, here "psql". A second mark in the same period changes nothing.
 INSERT INTO pending_usage (workspace_id) VALUES (:'workspace') ON CONFLICT DO NOTHING;

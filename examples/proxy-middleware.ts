@@ -4,14 +4,15 @@
  *     DATABASE_URL=postgres://… UPSTREAM=http://10.0.0.7:3000 PORT=8080 node examples/proxy-middleware.ts
  *     curl http://localhost:8080/w/1b4e28ba-2fa1-41d2-883f-0016d3cca427/
  *
- * Its role needs no more than INSERT (workspace_id, source) on pending_usage.
+ * Its role needs no more than INSERT (workspace_id, source) on pending_usage. In a checkout of workspace-usage, run
+ * `npm run build` first.
  */
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, request as requestOf, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { pipeline } from 'node:stream'
 import pg from 'pg'
-import { UsageTracker } from '../src/index.ts' // in a project: from 'workspace-usage'
+import { UsageTracker } from 'workspace-usage/mark'
 
 const { DATABASE_URL, UPSTREAM = 'http://127.0.0.1:3000', PORT = '8080' } = process.env
 
@@ -28,9 +29,9 @@ function workspaceOf({ url = '', headers }: IncomingMessage): string | undefined
 }
 
 /**
- * The middleware, in the form that Express and its like take. It waits for nothing, and an outage of the
- * database neither slows nor fails a request. Where a connection stays open for hours, call `mark` for each
- * piece of data on it as well: repeats within a period stay in this process.
+ * The middleware, in the form that Express takes. It waits for nothing. An outage of the database neither slows nor
+ * fails a request. Where a connection stays open for hours, call `mark` for each piece of data on it as well: repeats
+ * within a period stay in this process.
  */
 function markWorkspace(request: IncomingMessage, response: ServerResponse, next: () => void): void {
   const id = workspaceOf(request)

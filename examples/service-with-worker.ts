@@ -1,12 +1,12 @@
 /*
- * A service that runs the flush worker inside itself, beside its normal work: here, to tell when a workspace
+ * A service that runs the flush worker inside itself, beside its normal work. Here that work is to tell when a workspace
  * was last used.
  *
  *     DATABASE_URL=postgres://… npx workspace-usage migrate
  *     DATABASE_URL=postgres://… PORT=8080 node examples/service-with-worker.ts
  *     curl http://localhost:8080/workspaces/1b4e28ba-2fa1-41d2-883f-0016d3cca427
  *
- * Any number of them may run; each flush is done by one.
+ * Any number of them may run. Each flush is done by one. In a checkout of workspace-usage, run `npm run build` first.
  */
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
@@ -14,18 +14,17 @@ import type { AddressInfo } from 'node:net'
 import { Kysely, PostgresDialect } from 'kysely'
 import pg from 'pg'
 import { pino } from 'pino'
-// In a project: from 'workspace-usage'.
 import {
   canonicalWorkspaceId,
   InvalidWorkspaceIdError,
   startFlushWorker,
   type UsageSchema,
-} from '../src/index.ts'
+} from 'workspace-usage'
 
 const { DATABASE_URL, PORT = '8080', FLUSH_INTERVAL = '60' } = process.env
 const logger = pino()
 
-// The pool is the service's, errors of its idle connections too. The worker takes up to four of them.
+// The pool is the service's, and so are the errors of its idle connections. The worker takes up to four of them.
 const pool = new pg.Pool({ connectionString: DATABASE_URL, max: 10 })
 pool.on('error', error => logger.warn({ err: error }, 'an idle database connection broke'))
 const db = new Kysely<UsageSchema>({ dialect: new PostgresDialect({ pool }) })
@@ -57,7 +56,7 @@ server.listen(Number(PORT))
 await once(server, 'listening')
 logger.info({ port: (server.address() as AddressInfo).port }, 'listening')
 
-// The worker finishes the flush in hand; the pool goes last, for both use it. A second signal ends at once.
+// The worker finishes the flush in hand. The pool goes last, because both use it. A second signal ends at once.
 process.once('SIGTERM', async () => {
   server.close()
   await Promise.all([once(server, 'close'), worker.stop()])

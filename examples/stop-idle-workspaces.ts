@@ -1,15 +1,15 @@
 /*
- * Stops workspaces that nobody used for a time, such that a use that was stored before the decision always
- * prevents it.
+ * Stops workspaces that nobody has used for a time. A use that was stored before the decision always prevents it.
  *
  *     DATABASE_URL=postgres://… node examples/stop-idle-workspaces.ts 30    # days
  *
- * What runs here stops nothing and prints what it would: put your own `stop` in its place.
+ * What runs here stops nothing and prints what it would stop: put your own `stop` in its place. In a checkout of
+ * workspace-usage, run `npm run build` first.
  */
 import pg from 'pg'
-import { idleWorkspaces } from '../src/index.ts' // in a project: from 'workspace-usage'
+import { idleWorkspaces } from 'workspace-usage'
 
-/** What stops, or deletes, one workspace: with the client, in the transaction in which it was found idle. */
+/** Stops or deletes one workspace, with the client and in the transaction in which it was found idle. */
 export type Stop = (client: pg.PoolClient, workspaceId: string) => Promise<void>
 
 /**
@@ -32,15 +32,15 @@ export async function stopIdleWorkspaces(
 /**
  * Stops one workspace, unless it was used since it was listed.
  *
- * Two statements, in this order. The lock comes first: it waits for a flush that has the workspace in hand,
- * and from then on every flush leaves its marks pending. The second statement then reads, in a snapshot of
- * its own, taken after the lock: each mark stored before it is there, in pending_usage or already in
- * workspaces, and the view looks at both. In one statement, or under REPEATABLE READ, the snapshot would be
- * older than the lock, and a mark stored while it waited would be missed.
+ * It takes two statements, in this order. The lock comes first. It waits for a flush that has the workspace in hand, and
+ * from then on every flush leaves the marks of the workspace pending. The second statement reads in a snapshot of its
+ * own, which is younger than the lock. Each mark stored before it is there, in pending_usage or already in workspaces,
+ * and the view looks at both. In one statement, or under REPEATABLE READ, the snapshot would be older than the lock, and a
+ * mark stored while the lock waited would be missed.
  *
- * A mark that comes after the second statement is a use that came too late; it is not lost, and last_used_at
- * of the stopped workspace will tell. Keep `stop` short, such as setting a state that another process acts
- * on: until it is done, whoever else updates the workspace waits.
+ * A mark that comes after the second statement is a use that came too late. It is not lost: last_used_at of the stopped
+ * workspace will tell. Keep `stop` short, such as setting a state that another process acts on, because whoever else
+ * updates the workspace waits until it is done.
  */
 export async function stopIfStillIdle(
   pool: pg.Pool,
@@ -78,6 +78,6 @@ if (import.meta.main) {
   const stopped = await stopIdleWorkspaces(pool, days * 86_400, async (_client, workspaceId) => {
     console.log(`would stop ${workspaceId}`)
   })
-  console.log(`${stopped.length} workspaces were not used for ${days} days`)
+  console.log(`not used for ${days} days: ${stopped.length}`)
   await pool.end()
 }

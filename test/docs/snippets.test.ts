@@ -5,12 +5,12 @@ import path from 'node:path'
 import { before, test } from 'node:test'
 import { atEnd } from '../support/at-end.ts'
 import { type CommandResult, runCommand, startCommand } from '../support/command-line.ts'
+import { createConsumer, MANIFEST } from '../support/consumer.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { setPeriodLength } from '../support/period.ts'
 import { until } from '../support/poll.ts'
 import { runProgram, startProgram } from '../support/process.ts'
 import { RUN } from '../support/template.ts'
-import { createConsumer, MANIFEST } from './consumer.ts'
 import { type Block, blocksOf, PAGES, ROOT } from './markdown.ts'
 
 /*

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { beforeEach, test } from 'node:test'
 import { promisify } from 'node:util'
 import { drain } from '../../src/flush/drain.ts'
+import { createConsumerOfExamples } from '../support/consumer.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { closeFlushGate } from '../support/flush-gate.ts'
 import { setPeriodLength } from '../support/period.ts'
@@ -13,6 +14,7 @@ import { startProgram } from '../support/process.ts'
 import { createWorkspaces, lastUsedAt, pendingCount, storeClosedMarks } from '../support/seed.ts'
 import { send, startUpstream, untilRefused } from '../support/upstream.ts'
 
+const examples = createConsumerOfExamples()
 const database = await createTestDatabase()
 const { pool, connectionString } = database
 await setPeriodLength(pool, 0.1)
@@ -79,7 +81,7 @@ test('the service answers while a flush runs inside it, and on SIGTERM finishes 
   const [id, unused] = await createWorkspaces(pool, 2)
   const periodEnd = await storeClosedMarks(pool, [id!], { source: 'ssh' })
   const gate = await closeFlushGate(database)
-  const service = startProgram('examples/service-with-worker.ts', [], {
+  const service = startProgram(join(examples, 'service-with-worker.ts'), [], {
     env: { DATABASE_URL: connectionString, PORT: '0', FLUSH_INTERVAL: '1' },
   })
   t.after(() => service.end())
@@ -123,7 +125,7 @@ test('the SQL marks one workspace, with and without a source, and many', async t
 })
 
 async function startProxy(upstream: string) {
-  const proxy = startProgram('examples/proxy-middleware.ts', [], {
+  const proxy = startProgram(join(examples, 'proxy-middleware.ts'), [], {
     env: { DATABASE_URL: connectionString, UPSTREAM: upstream, PORT: '0' },
   })
   return { proxy, port: Number((await proxy.line(/listening/)).match(/\d+/)![0]) }

@@ -1,14 +1,20 @@
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { beforeEach, suite, test } from 'node:test'
-import { type Stop, stopIdleWorkspaces, stopIfStillIdle } from '../../examples/stop-idle-workspaces.ts'
+import { pathToFileURL } from 'node:url'
+import type { Stop } from '../../examples/stop-idle-workspaces.ts'
 import { flush } from '../../src/flush/flush.ts'
 import { markUsage } from '../../src/mark/mark.ts'
+import { createConsumerOfExamples } from '../support/consumer.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { setPeriodLength } from '../support/period.ts'
 import { until } from '../support/poll.ts'
 import { runProgram } from '../support/process.ts'
 import { createWorkspaces, storeClosedMarks } from '../support/seed.ts'
 
+const example = join(createConsumerOfExamples(), 'stop-idle-workspaces.ts')
+const { stopIdleWorkspaces, stopIfStillIdle }: typeof import('../../examples/stop-idle-workspaces.ts') =
+  await import(pathToFileURL(example).href)
 const database = await createTestDatabase()
 const { pool } = database
 await pool.query('ALTER TABLE workspaces ADD COLUMN stopped boolean NOT NULL DEFAULT false')
@@ -149,11 +155,11 @@ suite('stopping idle workspaces', () => {
   test('as a program it says what it would stop', async () => {
     const [idle, used] = await createIdleWorkspaces(2)
     await markUsage(pool, used!)
-    const { code, stdout, stderr } = await runProgram('examples/stop-idle-workspaces.ts', ['0.5'], {
+    const { code, stdout, stderr } = await runProgram(example, ['0.5'], {
       env: { DATABASE_URL: database.connectionString },
     })
     assert.equal(stderr, '')
-    assert.equal(stdout, `would stop ${idle}\n1 workspaces were not used for 0.5 days\n`)
+    assert.equal(stdout, `would stop ${idle}\nnot used for 0.5 days: 1\n`)
     assert.equal(code, 0)
   })
 })

@@ -32,7 +32,13 @@ for (const promise of [packing, installing, installingOldest]) promise.catch(() 
 test('the package holds what runs, with its types, and nothing of what it is made from', async () => {
   const { files } = await packing
   const [built, beside] = [files.filter(isBuilt), files.filter(file => !isBuilt(file))]
-  assert.deepEqual(beside, ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json'])
+  assert.deepEqual(
+    beside.filter(file => !/^(docs|examples)\//.test(file)),
+    ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json'],
+  )
+  for (const wanted of ['docs/api.md', 'docs/worker.md', 'examples/proxy-middleware.ts']) {
+    assert.ok(beside.includes(wanted), wanted)
+  }
   for (const wanted of ['src/index', 'src/cli/main', 'migrations/0001_pending_usage']) {
     assert.ok(built.includes(`dist/${wanted}.js`), wanted)
     assert.ok(built.includes(`dist/${wanted}.d.ts`), wanted)

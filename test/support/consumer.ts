@@ -1,4 +1,5 @@
 import {
+  cpSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -9,8 +10,9 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { atEnd } from '../support/at-end.ts'
-import { ROOT } from './markdown.ts'
+import { atEnd } from './at-end.ts'
+
+const ROOT = path.join(import.meta.dirname, '../..')
 
 /** The manifest of this package. */
 export const MANIFEST = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as {
@@ -46,6 +48,13 @@ export function createConsumer(): string {
     compilerOptions: { rootDir: '/' },
     include: ['*.ts'],
   })
+  return directory
+}
+
+/** Copies the examples into a new project that has this package installed, and returns its directory. */
+export function createConsumerOfExamples(): string {
+  const directory = createConsumer()
+  cpSync(path.join(ROOT, 'examples'), directory, { recursive: true })
   return directory
 }
 
