@@ -114,7 +114,7 @@ export class QueuePolicyError extends WorkspaceUsageError {
   }
 }
 
-/** pg-boss's schema is newer than the pg-boss of this process. Nothing was changed. */
+/** pg-boss's schema is newer than the pg-boss of this process, which leaves it as it is. */
 export class QueueSchemaError extends WorkspaceUsageError {
   /** The version of the schema that the database has. */
   readonly version: number
@@ -123,8 +123,8 @@ export class QueueSchemaError extends WorkspaceUsageError {
 
   constructor(version: number, expected: number) {
     super(
-      `the pg-boss schema of this database has version ${version}; expected ${expected}. A newer pg-boss has upgraded it, ` +
-        'and it has no way back. Upgrade workspace-usage in this process to a release that brings a pg-boss for it.',
+      `the pg-boss schema of this database has version ${version}; expected ${expected}. A newer pg-boss has upgraded it. ` +
+        'Upgrade workspace-usage here to a release whose pg-boss works with that version.',
     )
     this.version = version
     this.expected = expected
@@ -186,21 +186,14 @@ export class GrantRefusedError extends WorkspaceUsageError {
   }
 }
 
-/** PostgreSQL lets only the owner of an object change or drop it, and this role is not the owner. */
-export class NotOwnerError extends WorkspaceUsageError {
-  /** The object, such as `function usage_period()`. */
-  readonly object: string
-  /** The role that owns it. */
-  readonly owner: string
+/** PostgreSQL refused to change or drop an object of this package. Nothing was changed. */
+export class SchemaChangeRefusedError extends WorkspaceUsageError {
+  /** Why, in PostgreSQL's words. */
+  readonly reason: string
 
-  constructor(object: string, owner: string, options?: ErrorOptions) {
-    super(
-      `this role does not own ${object}. Allowed: its owner ${quote(owner)}, and superusers. Nothing was changed. ` +
-        'Connect as that role.',
-      options,
-    )
-    this.object = object
-    this.owner = owner
+  constructor(reason: string, remedy: string, options?: ErrorOptions) {
+    super(`PostgreSQL refused the change: ${reason}. Nothing was changed. ${remedy}`, options)
+    this.reason = reason
   }
 }
 

@@ -30,6 +30,10 @@ const RULES: Rule[] = [
     place: 'src/schema/migrate.ts',
     imports: [...ROOT_FILES, 'src/database/', 'src/schema/', 'src/worker/install-queue.ts'],
   },
+  {
+    place: 'src/schema/uninstall.ts',
+    imports: [...ROOT_FILES, 'src/database/', 'src/schema/', 'src/worker/remove-queue.ts'],
+  },
   { place: 'src/access/', imports: [...ROOT_FILES, 'src/database/', 'src/worker/queue.ts'] },
   { place: 'src/activity/', imports: [...ROOT_FILES, 'src/database/', 'src/worker/queue.ts'] },
   {

@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { sqlState } from '../database/sql-state.ts'
-import { NotMigratedError, NotOwnerError } from '../errors.ts'
+import { NotMigratedError, SchemaChangeRefusedError } from '../errors.ts'
 import { type Allowed, checkOption, whatever } from '../options.ts'
 
 /** The length of a period unless it was changed, in seconds. */
@@ -40,7 +40,7 @@ export async function usagePeriod(connection: Connection): Promise<number> {
  * @param seconds 0.1 to 3600 seconds, with at most 3 decimals. A new database has 30.
  * @throws {InvalidOptionError} If `seconds` is not that; nothing is sent then.
  * @throws {NotMigratedError} If the database is not migrated.
- * @throws {NotOwnerError} If the role does not own the function `usage_period()`.
+ * @throws {SchemaChangeRefusedError} If the role does not own the function `usage_period()`.
  */
 export async function setUsagePeriod(connection: Connection, seconds: number): Promise<void> {
   checkOption('seconds', seconds, PERIOD_SECONDS)
@@ -55,7 +55,8 @@ export async function setUsagePeriod(connection: Connection, seconds: number): P
     )
   } catch (error) {
     if (sqlState(error) !== '42501') throw error
-    throw new NotOwnerError('function usage_period()', owner, { cause: error })
+    const remedy = `Connect as its owner, the role "${owner}", or as a superuser.`
+    throw new SchemaChangeRefusedError((error as Error).message, remedy, { cause: error })
   }
 }
 

@@ -1,0 +1,77 @@
+import { explainDatabaseError } from '../database/connection.ts'
+import { type ConnectionPool, createPool } from '../database/pool.ts'
+import { StandbyError } from '../errors.ts'
+import type { Logger } from '../logger.ts'
+import { A_LOGGER, checkOptions, type OptionRules, whatever } from '../options.ts'
+
+/** Taken for the whole of a run, Kysely's part and pg-boss's. Any other number would do as well. */
+const MIGRATION_LOCK = '7023470895112047'
+
+/** Options of `migrate`, `migrateDown` and `uninstall`. */
+export interface MigrateOptions {
+  /**
+   * A URL of the database, of a role that may create tables and a schema there. `search_path` says in which schema the
+   * tables are.
+   */
+  connectionString: string
+  /** Told of each step. Default: nobody. */
+  logger?: Logger
+}
+
+/** What the options of `migrate`, `migrateDown` and `uninstall` may be. */
+export const MIGRATE_OPTIONS: OptionRules<MigrateOptions> = {
+  // `createPool` checks it: an error of this rule would show the value, which may hold a password.
+  connectionString: whatever('a URL such as postgres://user@host:5432/database', () => true),
+  logger: A_LOGGER,
+}
+
+/**
+ * Runs alone: whoever else migrates this database waits. The lock is a transaction's and not a session's, so it works
+ * through a pooler.
+ *
+ * @throws {UnknownOptionError} If there is no such option.
+ * @throws {InvalidOptionError} If an option is not what it may be.
+ * @throws {StandbyError} On a standby, or in a read-only session.
+ */
+export async function exclusively<Result>(
+  options: MigrateOptions,
+  run: (pool: ConnectionPool, logger: Logger) => Promise<Result>,
+): Promise<Result> {
+  checkOptions(options, MIGRATE_OPTIONS)
+  const { connectionString, logger = SILENT } = options
+  const pool = createPool(connectionString, { applicationName: 'workspace-usage migrate', max: 4, logger })
+  try {
+    return await underLock(pool, logger, () => run(pool, logger))
+  } catch (error) {
+    const explained = explainDatabaseError(error)
+    // "Not migrated" would be no news here.
+    throw explained instanceof StandbyError ? explained : error
+  } finally {
+    await pool.end()
+  }
+}
+
+async function underLock<Result>(
+  pool: ConnectionPool,
+  logger: Logger,
+  run: () => Promise<Result>,
+): Promise<Result> {
+  const client = await pool.connect()
+  try {
+    await client.query('BEGIN')
+    await client.query('SET LOCAL idle_in_transaction_session_timeout = 0')
+    const { rows } = await client.query('SELECT pg_try_advisory_xact_lock($1) AS taken', [MIGRATION_LOCK])
+    if (!(rows[0] as { taken: boolean }).taken) {
+      logger.info({}, 'another migration of this database is running; waiting for it')
+      await client.query('SELECT pg_advisory_xact_lock($1)', [MIGRATION_LOCK])
+    }
+    const result = await run()
+    await client.query('COMMIT')
+    return result
+  } finally {
+    // Ends the transaction as well, if something threw before it did.
+    client.release(true)
+  }
+}
+
+const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} }

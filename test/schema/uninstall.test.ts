@@ -1,0 +1,248 @@
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import { PgBoss } from 'pg-boss'
+import { markUsage } from '../../src/mark/mark.ts'
+import { migrate, migrateDown } from '../../src/schema/migrate.ts'
+import { uninstall } from '../../src/schema/uninstall.ts'
+import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE } from '../../src/worker/queue.ts'
+import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { createLoginRole } from '../support/roles.ts'
+import { schemaDump } from '../support/schema-dump.ts'
+import { testServer } from '../support/test-server.ts'
+
+const OURS = [
+  ...['view public.workspace_activity_by_source', 'view public.workspace_activity'],
+  ...['table public.workspace_usage', 'table public.pending_usage', 'table public.pending_usage_witness'],
+  'table public.workspaces',
+  ...['table public.workspace_usage_migration', 'table public.workspace_usage_migration_lock'],
+  ...['function public.usage_period()', 'function public.usage_period_end()'],
+]
+const QUEUES = [`pg-boss queue ${FLUSH_QUEUE}`, `pg-boss queue ${FAILED_FLUSH_QUEUE}`]
+
+suite('uninstall', () => {
+  test('leaves the catalog as it was before migrate, and says what it dropped', async () => {
+    const { connectionString, pool } = await createEmptyDatabase()
+    const before = await objectsIn(pool)
+    await migrate({ connectionString })
+    await markUsage(pool, crypto.randomUUID())
+    await pool.query('INSERT INTO pgboss.job (name) VALUES ($1)', [FLUSH_QUEUE])
+
+    const result = await uninstall({ connectionString })
+
+    assert.deepEqual(result, { dropped: [...OURS, ...QUEUES, 'schema pgboss'], left: [] })
+    assert.deepEqual(await objectsIn(pool), before)
+    assert.equal(await schemaDump(pool), '')
+  })
+
+  test('does nothing the second time, and migrate then makes the same schema again', async () => {
+    const { connectionString, pool } = await createTestDatabase()
+    const dump = await schemaDump(pool)
+    await uninstall({ connectionString })
+    const objects = await objectsIn(pool)
+
+    assert.deepEqual(await uninstall({ connectionString }), { dropped: [], left: [] })
+    assert.deepEqual(await objectsIn(pool), objects)
+
+    const { applied } = await migrate({ connectionString })
+    assert.ok(applied.length > 0)
+    assert.equal(await schemaDump(pool), dump)
+    assert.ok((await uninstall({ connectionString })).dropped.includes('schema pgboss'))
+  })
+
+  test("drops no workspaces of the host's, and touches none of its rows", async () => {
+    const { connectionString, pool } = await createEmptyDatabase()
+    await pool.query(`
+      CREATE TABLE workspaces (id uuid PRIMARY KEY, name text, last_used_at timestamptz);
+      INSERT INTO workspaces VALUES (gen_random_uuid(), 'mine', now())`)
+    const before = await objectsIn(pool)
+    const rows = await rowsOf(pool)
+    await migrate({ connectionString })
+
+    const { left } = await uninstall({ connectionString })
+
+    assert.deepEqual(left, [
+      { object: 'table public.workspaces', reason: 'workspace-usage did not create it' },
+    ])
+    assert.deepEqual(await objectsIn(pool), before)
+    assert.deepEqual(await rowsOf(pool), rows)
+  })
+
+  test('leaves our own workspaces while it holds rows', async () => {
+    const { connectionString, pool } = await createTestDatabase()
+    await pool.query('INSERT INTO workspaces DEFAULT VALUES')
+    const rows = await rowsOf(pool)
+    const { left } = await uninstall({ connectionString })
+    assert.deepEqual(left, [{ object: 'table public.workspaces', reason: 'it holds rows' }])
+    assert.deepEqual(await rowsOf(pool), rows)
+  })
+
+  test('finishes what was begun by hand: newest migrations taken back, pg-boss dropped', async () => {
+    const { connectionString, pool } = await createEmptyDatabase()
+    const before = await objectsIn(pool)
+    await migrate({ connectionString })
+    await migrateDown({ connectionString })
+    await migrateDown({ connectionString })
+    await pool.query('DROP SCHEMA pgboss CASCADE')
+    const { dropped, left } = await uninstall({ connectionString })
+    assert.deepEqual(
+      dropped,
+      OURS.filter(object => !/view|usage_period\(/.test(object)),
+    )
+    assert.deepEqual(left, [])
+    assert.deepEqual(await objectsIn(pool), before)
+  })
+
+  test('takes place in one schema only, if the package is in two of them', async () => {
+    const { connectionString, pool } = await createTestDatabase()
+    await pool.query('CREATE SCHEMA app')
+    const dump = await schemaDump(pool)
+    const url = new URL(connectionString)
+    url.search = '?options=-c%20search_path%3Dapp'
+    await migrate({ connectionString: url.href })
+    const jobs = await jobObjects(pool)
+
+    const { dropped, left } = await uninstall({ connectionString: url.href })
+
+    assert.deepEqual(
+      dropped,
+      OURS.map(object => object.replace('public.', 'app.')),
+    )
+    assert.deepEqual(left, [
+      {
+        object: 'pg-boss with its queues',
+        reason: 'workspace-usage is also installed in another schema: public',
+      },
+    ])
+    assert.equal(await schemaDump(pool, 'app'), '')
+    assert.equal(await schemaDump(pool), dump)
+    assert.deepEqual(await jobObjects(pool), jobs)
+  })
+})
+
+suite('uninstall beside a host that uses pg-boss itself', () => {
+  test('takes our queues, jobs and schedule, and leaves the rest of pg-boss as it is', async () => {
+    const { connectionString, pool } = await createTestDatabase()
+    const boss = new PgBoss({ connectionString, supervise: false, schedule: false })
+    await boss.start()
+    try {
+      await boss.createQueue('mails')
+      await boss.schedule('mails', '0 * * * *')
+      const job = await boss.send('mails', { to: 'all' })
+      await boss.send(FLUSH_QUEUE)
+      await pool.query('INSERT INTO pgboss.queue_stats (name) VALUES ($1), ($2)', [FLUSH_QUEUE, 'mails'])
+      const objects = await jobObjects(pool)
+
+      const { dropped, left } = await uninstall({ connectionString })
+
+      assert.deepEqual(dropped, [...OURS, ...QUEUES])
+      assert.deepEqual(left, [{ object: 'schema pgboss', reason: 'it has other queues: mails' }])
+      assert.deepEqual(await jobObjects(pool), objects)
+      const { rows } = await pool.query(`
+        SELECT name FROM pgboss.job UNION ALL SELECT name FROM pgboss.queue
+        UNION ALL SELECT name FROM pgboss.schedule UNION ALL SELECT name FROM pgboss.queue_stats`)
+      assert.deepEqual(
+        rows.map(({ name }) => name),
+        Array(4).fill('mails'),
+      )
+      const [fetched] = await boss.fetch('mails')
+      assert.equal(fetched?.id, job)
+    } finally {
+      await boss.stop({ graceful: false })
+    }
+  })
+
+  test("leaves pg-boss's schema if a view of the host's reads it, and says which", async () => {
+    const { connectionString, pool } = await createTestDatabase()
+    await pool.query('CREATE VIEW jobs AS SELECT id, name FROM pgboss.job')
+    const { dropped, left } = await uninstall({ connectionString })
+    assert.deepEqual(dropped, [...OURS, ...QUEUES])
+    assert.deepEqual(
+      left.map(({ object }) => object),
+      ['schema pgboss'],
+    )
+    assert.match(left[0]!.reason, /view jobs depends on table pgboss\.job/)
+    assert.equal((await pool.query('SELECT FROM jobs')).rowCount, 0)
+  })
+
+  test("leaves pg-boss's schema if a table of the host's is in it", async () => {
+    const { connectionString, pool } = await createTestDatabase()
+    await pool.query('CREATE TABLE pgboss.archive (id uuid); INSERT INTO pgboss.archive VALUES (NULL)')
+    const { left } = await uninstall({ connectionString })
+    assert.match(left[0]!.reason, /table pgboss\.archive depends on schema pgboss/)
+    assert.equal((await pool.query('SELECT FROM pgboss.archive')).rowCount, 1)
+    assert.equal((await pool.query('SELECT FROM pgboss.queue')).rowCount, 0)
+  })
+})
+
+suite('uninstall is refused, with nothing changed,', () => {
+  test('for a role that is not the owner', async () => {
+    const role = await createLoginRole(await testServer(), 'stranger')
+    const database = await createTestDatabase()
+    const objects = await objectsIn(database.pool)
+    await assert.rejects(uninstall({ connectionString: role.connectionString(database) }), {
+      name: 'SchemaChangeRefusedError',
+      message:
+        /^PostgreSQL refused the change: .*permission denied.*Nothing was changed\. Connect as the role that ran/,
+    })
+    assert.deepEqual(await objectsIn(database.pool), objects)
+  })
+
+  test("if a view of the host's reads what is ours", async () => {
+    const { connectionString, pool } = await createTestDatabase()
+    await pool.query('CREATE VIEW mine AS SELECT workspace_id FROM workspace_activity')
+    const objects = await objectsIn(pool)
+    await assert.rejects(uninstall({ connectionString }), {
+      name: 'SchemaChangeRefusedError',
+      message:
+        /view mine depends on view workspace_activity\. Nothing was changed\. Drop what depends on it first\.$/,
+    })
+    assert.deepEqual(await objectsIn(pool), objects)
+    assert.equal((await pool.query('SELECT FROM pgboss.queue WHERE name = $1', [FLUSH_QUEUE])).rowCount, 1)
+  })
+
+  test('while somebody holds a lock of a table for longer than 5 seconds', async () => {
+    const database = await createTestDatabase()
+    const { connectionString, pool } = database
+    const objects = await objectsIn(pool)
+    const reader = await database.connect()
+    await reader.query('BEGIN; SELECT FROM pending_usage')
+    await assert.rejects(uninstall({ connectionString }), {
+      name: 'SchemaChangeRefusedError',
+      message: /Nothing was changed\. Stop the workers and the services that mark, then repeat\.$/,
+    })
+    await reader.query('ROLLBACK')
+    assert.deepEqual(await objectsIn(pool), objects)
+  })
+
+  test('when an option is misspelt', async () => {
+    const options = { connectionstring: 'postgres://nowhere/' } as unknown as { connectionString: string }
+    for (const run of [uninstall, migrate]) {
+      await assert.rejects(run(options), {
+        name: 'UnknownOptionError',
+        message: /"connectionstring"\. Did you mean "connectionString"\?/,
+      })
+    }
+  })
+})
+
+async function rowsOf(pool: TestDatabase['pool']): Promise<unknown[]> {
+  return (await pool.query('SELECT ctid, xmin, w.* FROM workspaces w ORDER BY ctid')).rows
+}
+
+/** Whatever there is, in whatever schema. */
+async function objectsIn(pool: TestDatabase['pool']): Promise<string[]> {
+  const { rows } = await pool.query(`
+    SELECT pg_describe_object(classid, objid, 0) AS object FROM (
+      SELECT 'pg_class'::regclass, oid FROM pg_class WHERE relnamespace <> 'pg_toast'::regnamespace
+      UNION ALL SELECT 'pg_proc'::regclass, oid FROM pg_proc
+      UNION ALL SELECT 'pg_type'::regclass, oid FROM pg_type
+      UNION ALL SELECT 'pg_namespace'::regclass, oid FROM pg_namespace
+    ) objects (classid, objid)
+    WHERE objid >= 16384 AND pg_describe_object(classid, objid, 0) !~ 'pg_toast'
+    ORDER BY object`)
+  return rows.map(({ object }) => object)
+}
+
+async function jobObjects(pool: TestDatabase['pool']): Promise<string[]> {
+  return (await objectsIn(pool)).filter(object => object.includes('pgboss'))
+}
