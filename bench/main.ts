@@ -7,11 +7,13 @@ import Table from 'cli-table3'
 import { Argument, Command } from 'commander'
 import { startEmbeddedPostgres } from '../dev/postgres/embedded-postgres.ts'
 import { measureFlush } from './flush.ts'
+import { measureImport } from './import.ts'
 import type { Measurement } from './measurement.ts'
 import { measureTracker } from './tracker.ts'
 
 const BENCHES = {
   flush: { about: 'what a flush costs in a database of a million workspaces', measure: measureFlush },
+  import: { about: 'what the import of this package costs a process', measure: measureImport },
   tracker: { about: 'what a tracker costs its process and the database', measure: measureTracker },
 }
 type Name = keyof typeof BENCHES

@@ -25,11 +25,11 @@ export async function startRedis(): Promise<{ client: RedisClient; stop(): Promi
     '/',
   ]
   const server = spawn('redis-server', arguments_, { stdio: 'ignore' })
-  const started = await Promise.race([
-    once(server, 'spawn').then(() => true),
-    once(server, 'error').then(() => false),
-  ])
-  if (!started) return undefined
+  const failure = await new Promise<NodeJS.ErrnoException | undefined>(resolve =>
+    server.once('spawn', resolve).once('error', resolve),
+  )
+  if (failure?.code === 'ENOENT') return undefined
+  if (failure) throw failure
   const client: RedisClient = createClient({ socket: { port, reconnectStrategy: () => 50 } })
   // It is not there yet when the client first looks; whatever else goes wrong fails the command.
   client.on('error', () => {})

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
 import { UsageTracker } from '../../src/mark/tracker.ts'
-import { setPeriodLength } from '../../test/support/period.ts'
+import { DEFAULT_PERIOD_SECONDS, setUsagePeriod } from '../../src/schema/period.ts'
 import { type Measurement, median, ms, timed, turn } from '../measurement.ts'
 
 const HOT = 5_000
@@ -12,7 +12,7 @@ const ROUNDS = 3
 
 /** The slowest mark to be stored while all hot ids are due at once, beside one INSERT for each mark. */
 export async function measurePeriodEnd(pool: pg.Pool): Promise<Measurement> {
-  await setPeriodLength(pool, PERIOD_MS / 1_000)
+  await setUsagePeriod(pool, PERIOD_MS / 1_000)
   const ids = Array.from({ length: HOT }, () => randomUUID())
   const slowest = { tracker: [] as number[], inserts: [] as number[] }
   await using tracker = new UsageTracker(pool, { source: 'bench' })
@@ -29,7 +29,7 @@ export async function measurePeriodEnd(pool: pg.Pool): Promise<Measurement> {
       ),
     )
   }
-  await setPeriodLength(pool, 30)
+  await setUsagePeriod(pool, DEFAULT_PERIOD_SECONDS)
   const worst = Math.max(...slowest.tracker)
   return {
     measure: `slowest mark to be stored across the end of a period, ${HOT} hot ids, ${CALLERS} callers`,

@@ -114,3 +114,24 @@ export function explainDatabaseError(error: unknown): unknown {
 function readsUnloggedOnStandby(error: Error): boolean {
   return 'routine' in error && error.routine === 'get_relation_info'
 }
+
+/**
+ * Listens for the errors of idle connections of a pool. Without a listener they end the process. A connection that
+ * reports no such errors, such as a Kysely instance, is left alone.
+ *
+ * @returns Stops listening.
+ */
+export function listenForErrors(connection: Connection, listener: (error: unknown) => void): () => void {
+  if (!emitsErrors(connection)) return () => {}
+  connection.on('error', listener)
+  return () => connection.removeListener('error', listener)
+}
+
+interface ErrorEmitter {
+  on(event: 'error', listener: (error: unknown) => void): unknown
+  removeListener(event: 'error', listener: (error: unknown) => void): unknown
+}
+
+function emitsErrors(connection: object): connection is ErrorEmitter {
+  return 'on' in connection && typeof connection.on === 'function' && 'removeListener' in connection
+}

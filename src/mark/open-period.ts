@@ -1,4 +1,4 @@
-import type { PeriodAnswer } from './store.ts'
+import type { PeriodAnswer } from './mark.ts'
 
 const CLOCK_CHECK_MS = 250
 const MAX_UNPROVEN = 256

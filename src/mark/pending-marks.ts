@@ -3,6 +3,13 @@ const MAX_BATCH = 5_000
 
 const NOTHING: ReadonlySet<string> = new Set()
 
+interface Drain {
+  /** The number of the batch that ends the wait, counted from the first batch of the tracker. */
+  last: number
+  resolve(): void
+  reject(error: Error): void
+}
+
 /**
  * The marks that the database does not have yet: the ids that wait, and the batch of the statement under way.
  *
@@ -10,6 +17,8 @@ const NOTHING: ReadonlySet<string> = new Set()
  * ended in between. The answer to the statement decides whether that mark needs a statement of its own.
  */
 export class PendingMarks {
+  /** Marks that a statement has stored. */
+  stored = 0
   /** Marks that needed no statement of their own, because that of an earlier mark carries their id as well. */
   repeats = 0
 
@@ -24,6 +33,9 @@ export class PendingMarks {
   /** The number of ids that wait and are in the batch as well. */
   #overlap = 0
 
+  #batchesStored = 0
+  #drains: Drain[] = []
+
   constructor(maxPending: number) {
     this.maxPending = maxPending
   }
@@ -36,11 +48,6 @@ export class PendingMarks {
   /** Distinct ids that are not stored. */
   get ids(): number {
     return this.#waiting.size + this.#batch.size - this.#overlap
-  }
-
-  /** Statements that must succeed until all is stored. It may turn out to be one less. */
-  get statements(): number {
-    return Math.ceil(this.#waiting.size / MAX_BATCH) + (this.#batch.size > 0 ? 1 : 0)
   }
 
   /** Whether ids wait that are in no batch yet. */
@@ -91,12 +98,13 @@ export class PendingMarks {
     this.#underWay = false
   }
 
-  /** The batch is stored. Returns the number of its marks. */
-  settleBatch(): number {
-    const stored = this.#batch.size
+  /** The batch is stored. */
+  settleBatch(): void {
+    this.stored += this.#batch.size
     this.#batch = NOTHING
     this.#overlap = 0
-    return stored
+    this.#batchesStored++
+    if (this.#drains.length > 0) this.#settleDrains(({ last }) => last <= this.#batchesStored)
   }
 
   /** Takes back the waiting ids that are in the batch as well: the batch covers these marks, or it is sent again. */
@@ -105,5 +113,28 @@ export class PendingMarks {
     this.repeats += this.#overlap
     for (const id of this.#batch) this.#waiting.delete(id)
     this.#overlap = 0
+  }
+
+  /** Resolves when all that is pending now is stored. */
+  drain(): Promise<void> {
+    // One less, if the ids that wait turn out to need no statement of their own.
+    const batches = Math.ceil(this.#waiting.size / MAX_BATCH) + (this.#batch.size > 0 ? 1 : 0)
+    const last = this.#batchesStored + batches
+    return new Promise((resolve, reject) => this.#drains.push({ last, resolve, reject }))
+  }
+
+  /** Nothing is pending any more. */
+  resolveDrains(): void {
+    this.#settleDrains(() => true)
+  }
+
+  /** Nothing more is sent. */
+  rejectDrains(error: Error): void {
+    for (const drain of this.#drains.splice(0)) drain.reject(error)
+  }
+
+  #settleDrains(isOver: (drain: Drain) => boolean): void {
+    for (const drain of this.#drains) if (isOver(drain)) drain.resolve()
+    this.#drains = this.#drains.filter(drain => !isOver(drain))
   }
 }

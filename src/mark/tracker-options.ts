@@ -1,13 +1,5 @@
 import type { Logger } from '../logger.ts'
-import { A_LOGGER, integerWithin, type OptionRules } from '../options.ts'
-import { A_SOURCE } from './source.ts'
 import type { UsageTracker } from './tracker.ts'
-
-/** The value of {@link UsageTrackerOptions.maxPending} where it is left out. */
-export const DEFAULT_MAX_PENDING = 1_000_000
-
-/** The value of {@link CloseOptions.timeoutMs} where it is left out. */
-export const DEFAULT_CLOSE_TIMEOUT_MS = 10_000
 
 /** Options of {@link UsageTracker}. */
 export interface UsageTrackerOptions {
@@ -27,13 +19,6 @@ export interface UsageTrackerOptions {
    * error, so that no loss is silent and standard output stays the program's own.
    */
   logger?: Logger
-}
-
-/** What the options of {@link UsageTracker} may be. */
-export const TRACKER_OPTIONS: OptionRules<UsageTrackerOptions> = {
-  source: A_SOURCE,
-  maxPending: integerWithin(1, 16_000_000),
-  logger: A_LOGGER,
 }
 
 /** Counts since the tracker was made. `marked` is always the sum of the next four. */
@@ -57,9 +42,6 @@ export interface CloseOptions {
   /** Milliseconds to wait for the database: an integer from 0 to 2,147,483,647. Default 10,000. */
   timeoutMs?: number
 }
-
-/** What the options of {@link UsageTracker.close} may be. */
-export const CLOSE_OPTIONS: OptionRules<CloseOptions> = { timeoutMs: integerWithin(0, 2_147_483_647) }
 
 /** What {@link UsageTracker.close} left undone. */
 export interface CloseResult {

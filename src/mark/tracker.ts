@@ -1,29 +1,31 @@
-import { A_CONNECTION, type Connection } from '../database/connection.ts'
+import { A_CONNECTION, type Connection, listenForErrors } from '../database/connection.ts'
 import { MarksNotStoredError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
-import { checkOption, checkOptions } from '../options.ts'
+import { A_LOGGER, checkOption, checkOptions, integerWithin, type OptionRules } from '../options.ts'
 import { canonicalWorkspaceId } from '../workspace-id.ts'
-import { listenForErrors } from './connection-errors.ts'
-import { Drains } from './drains.ts'
+import { type PeriodAnswer, storeBatch } from './mark.ts'
 import { type Mode, modeAfter, sends, takesMarks } from './mode.ts'
 import { OpenPeriod } from './open-period.ts'
 import { Outage } from './outage.ts'
 import { PendingMarks } from './pending-marks.ts'
-import { assertSource } from './source.ts'
+import { A_SOURCE, assertSource } from './source.ts'
 import { standardErrorLogger } from './standard-error-logger.ts'
-import { type PeriodAnswer, storeBatch } from './store.ts'
-import {
-  CLOSE_OPTIONS,
-  type CloseOptions,
-  type CloseResult,
-  DEFAULT_CLOSE_TIMEOUT_MS,
-  DEFAULT_MAX_PENDING,
-  TRACKER_OPTIONS,
-  type UsageTrackerOptions,
-  type UsageTrackerStats,
-} from './tracker-options.ts'
+import type { CloseOptions, CloseResult, UsageTrackerOptions, UsageTrackerStats } from './tracker-options.ts'
 
 export type { CloseOptions, CloseResult, UsageTrackerOptions, UsageTrackerStats } from './tracker-options.ts'
+
+/** What the options of {@link UsageTracker} may be. */
+export const TRACKER_OPTIONS: OptionRules<UsageTrackerOptions> = {
+  source: A_SOURCE,
+  maxPending: integerWithin(1, 16_000_000),
+  logger: A_LOGGER,
+}
+
+/** What the options of {@link UsageTracker.close} may be. */
+export const CLOSE_OPTIONS: OptionRules<CloseOptions> = { timeoutMs: integerWithin(0, 2_147_483_647) }
+
+const DEFAULT_MAX_PENDING = 1_000_000
+const DEFAULT_CLOSE_TIMEOUT_MS = 10_000
 
 /**
  * Marks workspaces as in use, from hot paths. `mark` is synchronous and never waits. For a workspace that is already
@@ -50,9 +52,7 @@ export class UsageTracker implements AsyncDisposable {
   readonly #openPeriod = new OpenPeriod(id => this.#admit(id))
   readonly #pending: PendingMarks
   readonly #outage: Outage
-  readonly #drains = new Drains()
 
-  #storedMarks = 0
   #dropped = 0
   #dropLogged = false
   #lateMarkLogged = false
@@ -104,8 +104,8 @@ export class UsageTracker implements AsyncDisposable {
    */
   drain(): Promise<void> {
     this.#openPeriod.settle()
-    if (this.#pending.statements === 0) return Promise.resolve()
-    return this.#gaveUp ? Promise.reject(this.#gaveUp) : this.#drains.wait(this.#pending.statements)
+    if (this.#pending.marks === 0) return Promise.resolve()
+    return this.#gaveUp ? Promise.reject(this.#gaveUp) : this.#pending.drain()
   }
 
   /**
@@ -132,8 +132,7 @@ export class UsageTracker implements AsyncDisposable {
   stats(): UsageTrackerStats {
     this.#openPeriod.settle()
     const deduplicated = this.#pending.repeats + this.#openPeriod.covered
-    const stored = this.#storedMarks
-    const pending = this.#pending.marks
+    const { stored, marks: pending } = this.#pending
     const dropped = this.#dropped
     const marked = deduplicated + stored + pending + dropped
     return { marked, deduplicated, stored, pending, dropped, failedAttempts: this.#outage.failedAttempts }
@@ -188,7 +187,7 @@ export class UsageTracker implements AsyncDisposable {
     }
     this.#enter('idle')
     this.#dropLogged = false
-    this.#drains.resolveAll()
+    this.#pending.resolveDrains()
   }
 
   /** Tries once to store the batch. Returns whether it is stored. */
@@ -211,8 +210,7 @@ export class UsageTracker implements AsyncDisposable {
     if (this.#openPeriod.learn(batch, sentAt, answer)) this.#pending.absorbRepeats()
     // A tracker that closes remembers nothing, so that it sees a late mark as one.
     if (!takesMarks(this.#mode)) this.#openPeriod.forget()
-    this.#storedMarks += this.#pending.settleBatch()
-    this.#drains.countBatch()
+    this.#pending.settleBatch()
     return true
   }
 
@@ -244,7 +242,7 @@ export class UsageTracker implements AsyncDisposable {
     this.#enter('closed')
     this.#gaveUp = new MarksNotStoredError(this.#pending.ids, timeoutMs)
     this.#logger.error({ left: this.#gaveUp.left, timeoutMs }, 'closed with marks that are not stored')
-    this.#drains.rejectAll(this.#gaveUp)
+    this.#pending.rejectDrains(this.#gaveUp)
     this.#endPause?.()
   }
 }
