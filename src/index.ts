@@ -55,7 +55,6 @@ export type {
 } from './schema/tables.ts'
 export { type LeftBehind, type UninstallResult, uninstall } from './schema/uninstall.ts'
 export type { Clock } from './worker/clock.ts'
-export { DEFAULT_FLUSH_INTERVAL_SECONDS } from './worker/flush-interval.ts'
 export type { QueueInstallation } from './worker/install-queue.ts'
 export {
   FAILED_FLUSH_QUEUE,
@@ -65,5 +64,5 @@ export {
   lastFlush,
 } from './worker/queue.ts'
 export { type FlushWorker, startFlushWorker } from './worker/worker.ts'
-export { DEFAULT_FLUSH_TIMEOUT_SECONDS, type FlushWorkerOptions } from './worker/worker-options.ts'
+export type { FlushWorkerOptions } from './worker/worker-options.ts'
 export { canonicalWorkspaceId } from './workspace-id.ts'

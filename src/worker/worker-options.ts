@@ -27,19 +27,15 @@ export interface FlushWorkerOptions {
   /** Told of every flush and failure. `docs/worker.md` lists the messages. */
   logger: Logger
   /**
-   * Seconds between flushes: 1 to 59, or whole minutes that divide an hour. Default
-   * {@link DEFAULT_FLUSH_INTERVAL_SECONDS}. All workers of a database share one schedule: the worker that started last
-   * sets it.
+   * Seconds between flushes: 1 to 59, or whole minutes that divide an hour. Default 60. All workers of a database share
+   * one schedule: the worker that started last sets it.
    */
   flushIntervalSeconds?: number
   /** Marks per flush at most, see {@link FlushOptions.batchSize}. Default {@link DEFAULT_BATCH_SIZE}. */
   batchSize?: number
   /** Whether `workspace_usage` is kept, see {@link FlushOptions.sources}. Default true. */
   sources?: boolean
-  /**
-   * Seconds after which the server cancels a flush, whose marks stay pending: 0.1 to 25. Default
-   * {@link DEFAULT_FLUSH_TIMEOUT_SECONDS}.
-   */
+  /** Seconds after which the server cancels a flush, whose marks stay pending: 0.1 to 25. Default 10. */
   flushTimeoutSeconds?: number
   /** pg-boss's clock, for tests: its `TestClock`. Default: the system's. */
   clock?: Clock
