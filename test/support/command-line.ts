@@ -1,8 +1,13 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { EventEmitter } from 'node:events'
+import { PassThrough, Writable } from 'node:stream'
 import pg from 'pg'
+import { run } from '../../src/cli/program.ts'
+import type { Output, Streams } from '../../src/cli/terminal.ts'
 import { atEnd } from './at-end.ts'
-import { type Program, type ProgramOptions, runProgram, startProgram } from './process.ts'
+import { until } from './poll.ts'
+import { type ProgramOptions, runProgram } from './process.ts'
 import { testServer } from './test-server.ts'
 
 const MAIN = 'src/cli/main.ts'
@@ -15,24 +20,81 @@ export interface CommandResult {
   stderr: string
 }
 
-/** Runs a command to its end, whatever its exit code. Fails if it prints the password of `commandLineUrl`. */
-export async function runCommand(args: string[], options: ProgramOptions = {}): Promise<CommandResult> {
+/** What a command gets. */
+export interface CommandOptions {
+  /** All that it sees of an environment. Default: nothing. */
+  env?: Record<string, string>
+  /** Standard input, whole. Default: empty. */
+  input?: string
+  /** Whether its streams are terminals. Default: false. */
+  terminal?: boolean
+}
+
+/**
+ * Runs a command to its end in this process, whatever its exit code. Fails if it prints the password of
+ * `commandLineUrl`.
+ */
+export async function runCommand(
+  args: string[],
+  { input = '', ...options }: CommandOptions = {},
+): Promise<CommandResult> {
+  const command = startCommand(args, options)
+  command.stdin.end(input)
+  return await command.ended
+}
+
+/** Starts a command in this process that runs until it is told to stop, or until its standard input ends. */
+export function startCommand(args: string[], options: CommandOptions = {}): RunningCommand {
+  return new RunningCommand(args, options)
+}
+
+/** A command that runs in this process. Its output is collected as it comes. */
+export class RunningCommand extends EventEmitter implements Streams {
+  readonly stdin: PassThrough & { isTTY: boolean }
+  readonly stdout: Output
+  readonly stderr: Output
+  /** How it ended. Rejects if the password was printed. */
+  readonly ended: Promise<CommandResult>
+  readonly #name: string
+  #printed = { stdout: '', stderr: '' }
+
+  constructor(args: string[], { env = {}, terminal = false }: CommandOptions) {
+    super()
+    this.#name = `workspace-usage ${args.join(' ')}`
+    this.stdin = Object.assign(new PassThrough(), { isTTY: terminal })
+    this.stdout = Object.assign(this.#collector('stdout'), { isTTY: terminal, columns: 80 })
+    this.stderr = Object.assign(this.#collector('stderr'), { isTTY: terminal, columns: 80 })
+    this.ended = run(args, env, this).then(code => {
+      assertSecretKept(this.#printed.stdout + this.#printed.stderr)
+      return { code, ...this.#printed }
+    })
+  }
+
+  /** Waits until it has printed what matches, on either output. */
+  async prints(pattern: RegExp, { timeoutMs = 10_000 } = {}): Promise<void> {
+    const all = () => this.#printed.stdout + this.#printed.stderr
+    await until(`${this.#name} prints ${pattern}`, all, { accept: text => pattern.test(text), timeoutMs })
+  }
+
+  #collector(output: 'stdout' | 'stderr'): Writable {
+    return new Writable({
+      decodeStrings: false,
+      write: (text, _, done) => {
+        this.#printed[output] += text
+        done()
+      },
+    })
+  }
+}
+
+/** Runs a command in a process of its own, for what only a process shows. */
+export async function runCommandProcess(
+  args: string[],
+  options: ProgramOptions = {},
+): Promise<CommandResult> {
   const { code, stdout, stderr } = await runProgram(MAIN, args, { ...options, timeoutMs: 60_000 })
   assertSecretKept(stdout + stderr)
   return { code, stdout, stderr }
-}
-
-/** Starts a command that runs until it is told to stop; see `stopCommand`. */
-export function startCommand(args: string[], options: ProgramOptions = {}): Program {
-  return startProgram(MAIN, args, options)
-}
-
-/** Sends SIGTERM and waits for the end. Fails if the password was printed. */
-export async function stopCommand(program: Program): Promise<CommandResult> {
-  program.kill('SIGTERM')
-  const { code } = await program.exited
-  assertSecretKept(program.stdout + program.stderr)
-  return { code, stdout: program.stdout, stderr: program.stderr }
 }
 
 /**

@@ -1,12 +1,15 @@
 import { setTimeout } from 'node:timers/promises'
-import { SingleBar } from 'cli-progress'
-import { Command, Option } from 'commander'
 import { openPeriodRemaining, pendingStatus } from '../../activity/status.ts'
-import { drain } from '../../flush/drain.ts'
-import { DEFAULT_BATCH_SIZE } from '../../flush/flush.ts'
+import type { Connection } from '../../database/connection.ts'
+import { type DrainOptions, type DrainResult, drain } from '../../flush/drain.ts'
+import type { Command } from '../command.ts'
 import { type DatabaseOptions, databaseOption, withPool } from '../options/database-option.ts'
 import { batchSizeOption, sourcesOption } from '../options/flush-options.ts'
-import { type JsonOptions, jsonOption, printJson } from '../options/json-option.ts'
+import { type JsonOptions, jsonOption } from '../options/json-option.ts'
+import { switchOption } from '../options/variable-option.ts'
+import { count, describeFlush } from '../output/count.ts'
+import { startProgress } from '../output/progress.ts'
+import type { Terminal } from '../terminal.ts'
 
 interface Options extends DatabaseOptions, JsonOptions {
   wait: boolean
@@ -14,45 +17,52 @@ interface Options extends DatabaseOptions, JsonOptions {
   sources: boolean
 }
 
-export function flushCommand(): Command {
-  return new Command('flush')
-    .description('flush now, until no closed period is left')
-    .addOption(databaseOption())
-    .addOption(
-      new Option('--wait', 'wait for the open period to close first')
-        .env('WORKSPACE_USAGE_WAIT')
-        .default(false)
-        .preset(true),
-    )
-    .addOption(batchSizeOption(DEFAULT_BATCH_SIZE))
-    .addOption(sourcesOption())
-    .addOption(jsonOption())
-    .action(async ({ wait, batchSize, sources, json, ...database }: Options) => {
-      await withPool(database, async pool => {
-        if (wait) {
-          const remaining = await openPeriodRemaining(pool)
-          if (process.stderr.isTTY)
-            console.error(`the open period closes in ${(remaining / 1000).toFixed(1)} s`)
-          await setTimeout(Math.ceil(remaining) + 1)
-        }
-        const started = performance.now()
-        const bar = process.stderr.isTTY
-          ? new SingleBar({ format: 'flushing {bar} {value}/{total} marks' })
-          : undefined
-        bar?.start((await pendingStatus(pool)).closed, 0)
-        const result = await drain(pool, {
-          batchSize,
-          sources,
-          onFlush: ({ flushed, held }) => bar?.increment(flushed + held),
-        })
-        bar?.stop()
-        const durationMs = Math.round(performance.now() - started)
-        if (json) return printJson({ ...result, durationMs })
-        const { flushed, updated, unknown, held, flushes } = result
-        console.log(
-          `marks flushed: ${flushed} (batches: ${flushes}, ${durationMs} ms), workspaces updated: ${updated}, ` +
-            `marks of unknown workspaces: ${unknown}, marks held: ${held}`,
-        )
-      })
+export const flushCommand: Command<Options> = {
+  options: () => [
+    databaseOption(),
+    switchOption('--wait', 'wait for the open period to close first', 'WORKSPACE_USAGE_WAIT'),
+    batchSizeOption(),
+    sourcesOption(),
+    jsonOption(),
+  ],
+  run: async (terminal, { wait, batchSize, sources, json, ...database }) =>
+    await withPool(database, async pool => {
+      if (wait) await openPeriodCloses(pool, terminal)
+      const started = performance.now()
+      const result = await drainVisibly(pool, { batchSize, sources }, terminal)
+      const durationMs = Math.round(performance.now() - started)
+      if (json) terminal.printJson({ ...result, durationMs })
+      else {
+        const effort = `${count(result.flushes, 'flush', 'flushes')}, ${durationMs} ms`
+        terminal.print(`${describeFlush(result)} (${effort})`)
+      }
+      return 0
+    }),
+}
+
+async function openPeriodCloses(connection: Connection, terminal: Terminal): Promise<void> {
+  const remaining = await openPeriodRemaining(connection)
+  if (terminal.stderr.isTTY) terminal.tell(`the open period closes in ${(remaining / 1_000).toFixed(1)} s`)
+  await setTimeout(Math.ceil(remaining) + 1)
+}
+
+async function drainVisibly(
+  connection: Connection,
+  options: DrainOptions,
+  terminal: Terminal,
+): Promise<DrainResult> {
+  const { closed } = await pendingStatus(connection)
+  const bar = await startProgress(terminal, 'flushing {bar} {value}/{total} marks', closed)
+  let done = 0
+  try {
+    return await drain(connection, {
+      ...options,
+      onFlush: ({ flushed, held }) => {
+        done += flushed + held
+        bar.update(done)
+      },
     })
+  } finally {
+    bar.stop()
+  }
 }

@@ -1,9 +1,12 @@
-import { SingleBar } from 'cli-progress'
-import { Command, Option } from 'commander'
 import { markUsage } from '../../mark/mark.ts'
+import type { Command } from '../command.ts'
 import { type DatabaseOptions, databaseOption, withPool } from '../options/database-option.ts'
-import { type JsonOptions, jsonOption, printJson } from '../options/json-option.ts'
-import { workspaceIdLines } from '../workspace-id-lines.ts'
+import { type JsonOptions, jsonOption } from '../options/json-option.ts'
+import { VariableOption } from '../options/variable-option.ts'
+import { count } from '../output/count.ts'
+import { NO_PROGRESS, startProgress } from '../output/progress.ts'
+import { type ExitCode, exitCodeOf, type Signal, type Terminal } from '../terminal.ts'
+import { workspaceIdLines } from './workspace-id-lines.ts'
 
 /** Ids per INSERT: enough that the round trip does not matter, few enough that none lasts long. */
 const BATCH_SIZE = 10_000
@@ -12,53 +15,90 @@ interface Options extends DatabaseOptions, JsonOptions {
   source?: string
 }
 
-export function markCommand(): Command {
-  return new Command('mark')
-    .description('mark workspaces as in use now')
-    .argument('[id...]', 'workspace ids; without any, they are read from standard input, one a line')
-    .addOption(databaseOption())
-    .addOption(
-      new Option('--source <name>', 'who says so (default: the application_name)').env(
-        'WORKSPACE_USAGE_SOURCE',
-      ),
-    )
-    .addOption(jsonOption())
-    .action(async (ids: string[], { source, json, ...database }: Options) => {
-      await withPool(database, async pool => {
-        const total = { marked: 0, stored: 0, invalid: 0 }
-        const store = async (batch: readonly string[]) => {
-          const { marked, stored } = await markUsage(pool, batch, source === undefined ? {} : { source })
-          total.marked += marked
-          total.stored += stored
-        }
-        if (ids.length > 0) await store(ids)
-        else await markLines(store, () => total.invalid++)
-        if (json) printJson(total)
-        else
-          console.log(`marked ${total.marked} workspaces, ${total.stored} for the first time in this period`)
-        if (total.invalid > 0) process.exitCode = 2
-      })
-    })
+/** What was done so far. */
+interface Total {
+  /** Workspaces marked; one that stands in two batches counts twice. */
+  marked: number
+  /** Those that this source had not marked in the open period before. */
+  stored: number
+  /** Lines that are no id. */
+  invalid: number
 }
 
-async function markLines(store: (ids: string[]) => Promise<void>, countInvalid: () => void): Promise<void> {
-  if (process.stdin.isTTY)
-    console.error('reading workspace ids from the terminal, one a line; end with Ctrl-D')
-  const bar =
-    process.stderr.isTTY && !process.stdin.isTTY
-      ? new SingleBar({ format: 'marked {value} lines in {duration_formatted}', hideCursor: true })
-      : undefined
-  bar?.start(0, 0)
-  const reader = workspaceIdLines(process.stdin, BATCH_SIZE, (line, error) => {
-    countInvalid()
-    console.error(`line ${line}: ${error.message}`)
+export const markCommand: Command<Options> = {
+  options: () => [
+    databaseOption(),
+    new VariableOption(
+      '--source <name>',
+      'who says so (default: the application_name)',
+      'WORKSPACE_USAGE_SOURCE',
+    ),
+    jsonOption(),
+  ],
+  notes:
+    'Ended by SIGINT or SIGTERM, it finishes the batch in hand and tells how many workspaces it has marked.',
+  run: async (terminal, { source, json, ...database }, ids: string[]) =>
+    await withPool(database, async pool => {
+      const total: Total = { marked: 0, stored: 0, invalid: 0 }
+      const store = async (batch: readonly string[]) => {
+        const { marked, stored } = await markUsage(pool, batch, source === undefined ? {} : { source })
+        total.marked += marked
+        total.stored += stored
+      }
+      let signal: Signal | undefined
+      try {
+        if (ids.length > 0) await store(ids)
+        else signal = await markLines(terminal, store, total)
+      } catch (error) {
+        if (total.marked > 0) terminal.tell(`${describe(total)}, before it failed`)
+        throw error
+      }
+      if (signal) terminal.tell(`ended by ${signal}: these are stored, and no others`)
+      if (json) terminal.printJson(total)
+      else terminal.print(describe(total))
+      return exitCode(total, signal)
+    }),
+}
+
+function describe({ marked, stored }: Total): string {
+  return `marked ${count(marked, 'workspace')}, ${stored} for the first time in this period`
+}
+
+function exitCode({ invalid }: Total, signal: Signal | undefined): ExitCode {
+  if (signal) return exitCodeOf(signal)
+  return invalid > 0 ? 2 : 0
+}
+
+/** Marks what standard input names; returns the signal that ended it. */
+async function markLines(
+  terminal: Terminal,
+  store: (ids: string[]) => Promise<void>,
+  total: Total,
+): Promise<Signal | undefined> {
+  const { stdin } = terminal
+  const ending = new AbortController()
+  let endedBy: Signal | undefined
+  void terminal.signal().then(signal => {
+    endedBy = signal
+    ending.abort()
   })
+  if (stdin.isTTY) terminal.tell('reading workspace ids from the terminal, one a line; end with Ctrl-D')
+  // A bar under the lines that somebody types would be in the way.
+  const bar = stdin.isTTY
+    ? NO_PROGRESS
+    : await startProgress(terminal, 'marked {value} lines in {duration_formatted}')
+  const onInvalid = (line: number, error: Error) => {
+    total.invalid += 1
+    terminal.tell(`line ${line}: ${error.message}`)
+  }
+  const batches = workspaceIdLines(stdin, { batchSize: BATCH_SIZE, onInvalid, signal: ending.signal })
   try {
-    for await (const { ids, lines } of reader) {
+    for await (const { ids, lines } of batches) {
       await store(ids)
-      bar?.update(lines)
+      bar.update(lines)
     }
   } finally {
-    bar?.stop()
+    bar.stop()
   }
+  return endedBy
 }

@@ -1,38 +1,83 @@
-import { Command, Option } from 'commander'
-import { migrate, migrateDown } from '../../schema/migrate.ts'
+import { Option } from 'commander'
+import { type MigrateOptions, migrate, migrateDown } from '../../schema/migrate.ts'
+import { type UninstallResult, uninstall } from '../../schema/uninstall.ts'
+import type { Command } from '../command.ts'
+import { confirms } from '../confirmation.ts'
 import { type DatabaseOptions, databaseOption } from '../options/database-option.ts'
-import { type JsonOptions, jsonOption, printJson } from '../options/json-option.ts'
+import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { createLogger, logLevelOption } from '../options/log-options.ts'
+import { UsageError } from '../output/failure.ts'
+import type { ExitCode, Terminal } from '../terminal.ts'
 
 interface Options extends DatabaseOptions, JsonOptions {
   down: boolean
+  all: boolean
+  yes: boolean
   logLevel: string
 }
 
-export function migrateCommand(): Command {
-  return new Command('migrate')
-    .description('create or upgrade the tables, the pg-boss schema, the queue and the schedule')
-    .addOption(databaseOption())
-    .addOption(
-      new Option('--down', 'take back the newest migration instead')
-        .env('WORKSPACE_USAGE_DOWN')
-        .default(false)
-        .preset(true),
-    )
-    .addOption(jsonOption())
-    .addOption(logLevelOption('warn'))
-    .action(async ({ databaseUrl, down, json, logLevel }: Options) => {
-      const options = { connectionString: databaseUrl, logger: createLogger(logLevel, 2) }
-      if (down) {
-        const reverted = await migrateDown(options)
-        if (json) printJson({ reverted })
-        else console.log(reverted === null ? 'nothing to take back' : `took back ${reverted}`)
-        return
-      }
-      const { applied, queue } = await migrate(options)
-      if (json) return printJson({ applied, queue })
-      for (const name of applied) console.log(`migrated ${name}`)
-      if (applied.length === 0) console.log('the schema is up to date')
-      console.log(`queue ${queue.queue}, schedule "${queue.cron}", pg-boss schema ${queue.schemaVersion}`)
-    })
+const WARNING =
+  'This removes everything of workspace-usage from the database: marks that are not flushed, the last use by ' +
+  'source, and the flush queues with their jobs. A table "workspaces" stays if it holds rows or is your own; ' +
+  "pg-boss's schema stays if anything else uses it. Stop the workers and the services that mark first."
+
+export const migrateCommand: Command<Options> = {
+  options: () => [
+    databaseOption(),
+    // What takes something away has no variable: an environment must not make a command destructive.
+    new Option('--down', 'take back the newest migration instead').default(false),
+    new Option('--all', 'with --down: remove everything of workspace-usage').default(false),
+    new Option('--yes', 'with --down --all: do not ask').default(false),
+    jsonOption(),
+    logLevelOption('warn'),
+  ],
+  run: async (terminal, { databaseUrl, down, all, yes, json, logLevel }) => {
+    if (all && !down) throw new UsageError('--all needs --down')
+    if (yes && !all) throw new UsageError('--yes needs --down --all')
+    const options = { connectionString: databaseUrl, logger: createLogger(logLevel, terminal.stderr) }
+    if (all) return await removeAll(terminal, options, { yes, json })
+    return down ? await takeBack(terminal, options, json) : await upgrade(terminal, options, json)
+  },
+}
+
+async function upgrade(terminal: Terminal, options: MigrateOptions, json: boolean): Promise<ExitCode> {
+  const { applied, queue } = await migrate(options)
+  if (json) {
+    terminal.printJson({ applied, queue })
+    return 0
+  }
+  for (const name of applied) terminal.print(`migrated ${name}`)
+  if (applied.length === 0) terminal.print('the schema is up to date')
+  terminal.print(`queue ${queue.queue}, schedule "${queue.cron}", pg-boss schema ${queue.schemaVersion}`)
+  return 0
+}
+
+async function takeBack(terminal: Terminal, options: MigrateOptions, json: boolean): Promise<ExitCode> {
+  const reverted = await migrateDown(options)
+  if (json) terminal.printJson({ reverted })
+  else terminal.print(reverted === null ? 'nothing to take back' : `took back ${reverted}`)
+  return 0
+}
+
+async function removeAll(
+  terminal: Terminal,
+  options: MigrateOptions,
+  { yes, json }: Pick<Options, 'yes' | 'json'>,
+): Promise<ExitCode> {
+  if (!yes && !(await confirms(terminal, WARNING, '--yes'))) {
+    terminal.tell('error: not confirmed; nothing was changed')
+    return 1
+  }
+  const result = await uninstall(options)
+  if (json) terminal.printJson(result)
+  else terminal.print(describe(result))
+  return 0
+}
+
+function describe({ dropped, left }: UninstallResult): string {
+  const lines = [
+    ...dropped.map(object => `dropped ${object}`),
+    ...left.map(({ object, reason }) => `left ${object}: ${reason}`),
+  ]
+  return dropped.length === 0 ? ['nothing to remove', ...lines].join('\n') : lines.join('\n')
 }

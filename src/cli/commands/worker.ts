@@ -1,11 +1,14 @@
-import { constants } from 'node:os'
-import { Command, Option } from 'commander'
-import { DEFAULT_BATCH_SIZE } from '../../flush/flush.ts'
+import type { Option } from 'commander'
+import { DEFAULT_FLUSH_INTERVAL_SECONDS } from '../../worker/flush-interval.ts'
 import { startFlushWorker } from '../../worker/worker.ts'
+import { DEFAULT_FLUSH_TIMEOUT_SECONDS, WORKER_OPTIONS } from '../../worker/worker-options.ts'
+import type { Command } from '../command.ts'
 import { type DatabaseOptions, databaseOption } from '../options/database-option.ts'
 import { batchSizeOption, sourcesOption } from '../options/flush-options.ts'
 import { createLogger, logLevelOption } from '../options/log-options.ts'
-import { parseNumber } from '../options/number-option.ts'
+import { numberAllowedBy } from '../options/parsers.ts'
+import { VariableOption } from '../options/variable-option.ts'
+import { exitCodeOf } from '../terminal.ts'
 
 interface Options extends DatabaseOptions {
   flushInterval: number
@@ -15,58 +18,56 @@ interface Options extends DatabaseOptions {
   logLevel: string
 }
 
-export function workerCommand(): Command {
-  return new Command('worker')
-    .description('flush on schedule until SIGINT or SIGTERM; logs JSON to standard output')
-    .addOption(databaseOption())
-    .addOption(
-      new Option(
-        '--flush-interval <seconds>',
-        'between flushes: 1 to 59, or whole minutes that divide an hour',
-      )
-        .env('WORKSPACE_USAGE_FLUSH_INTERVAL')
-        .argParser(parseNumber)
-        .default(60),
-    )
-    .addOption(
-      new Option('--flush-timeout <seconds>', 'the server cancels a flush that takes longer')
-        .env('WORKSPACE_USAGE_FLUSH_TIMEOUT')
-        .argParser(parseNumber)
-        .default(10),
-    )
-    .addOption(batchSizeOption(DEFAULT_BATCH_SIZE))
-    .addOption(sourcesOption())
-    .addOption(logLevelOption('info'))
-    .addHelpText(
-      'after',
-      '\nThe first SIGINT or SIGTERM finishes the flush in hand and ends with 0; a second one ends at once.',
-    )
-    .action(async ({ databaseUrl, flushInterval, flushTimeout, batchSize, sources, logLevel }: Options) => {
-      const logger = createLogger(logLevel, 1)
-      const worker = await startFlushWorker({
-        database: databaseUrl,
-        logger,
-        flushIntervalSeconds: flushInterval,
-        flushTimeoutSeconds: flushTimeout,
-        batchSize,
-        sources,
-      })
-      logger.info({ flushIntervalSeconds: flushInterval, batchSize, sources }, 'worker started')
-      const signal = await firstSignal()
-      logger.info({ signal }, 'stopping: finishing the flush in hand; a second signal ends at once')
-      process.once('SIGINT', () => process.exit(128 + constants.signals.SIGINT))
-      process.once('SIGTERM', () => process.exit(128 + constants.signals.SIGTERM))
-      await worker.stop()
-      logger.info({}, 'worker stopped')
+export const workerCommand: Command<Options> = {
+  options: () => [
+    databaseOption(),
+    flushIntervalOption(),
+    flushTimeoutOption(),
+    batchSizeOption(),
+    sourcesOption(),
+    logLevelOption('info'),
+  ],
+  notes: 'The first SIGINT or SIGTERM finishes the flush in hand and ends with 0. A second one ends at once.',
+  run: async (terminal, { databaseUrl, flushInterval, flushTimeout, batchSize, sources, logLevel }) => {
+    const logger = createLogger(logLevel, terminal.stdout)
+    const signalled = terminal.signal()
+    const starting = startFlushWorker({
+      database: databaseUrl,
+      logger,
+      flushIntervalSeconds: flushInterval,
+      flushTimeoutSeconds: flushTimeout,
+      batchSize,
+      sources,
     })
+    const worker = await Promise.race([starting, signalled])
+    if (typeof worker === 'string') return exitCodeOf(worker)
+    logger.info({ flushIntervalSeconds: flushInterval, batchSize, sources }, 'worker started')
+    const signal = await Promise.race([signalled, terminal.unread])
+    if (!signal) terminal.tell('error: the log is standard output, and nobody reads it any more')
+    logger.info({ signal }, 'stopping: finishing the flush in hand; a second signal ends at once')
+    const second = await Promise.race([terminal.signal(), worker.stop()])
+    if (second) return exitCodeOf(second)
+    logger.info({}, 'worker stopped')
+    return signal ? 0 : 1
+  },
 }
 
-function firstSignal(): Promise<NodeJS.Signals> {
-  const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>()
-  process.once('SIGINT', resolve)
-  process.once('SIGTERM', resolve)
-  return promise.finally(() => {
-    process.removeListener('SIGINT', resolve)
-    process.removeListener('SIGTERM', resolve)
-  })
+function flushIntervalOption(): Option {
+  return new VariableOption(
+    '--flush-interval <seconds>',
+    'between flushes: 1 to 59, or whole minutes that divide an hour',
+    'WORKSPACE_USAGE_FLUSH_INTERVAL',
+  )
+    .argParser(numberAllowedBy(WORKER_OPTIONS.flushIntervalSeconds))
+    .default(DEFAULT_FLUSH_INTERVAL_SECONDS)
+}
+
+function flushTimeoutOption(): Option {
+  return new VariableOption(
+    '--flush-timeout <seconds>',
+    'the server cancels a flush that takes longer',
+    'WORKSPACE_USAGE_FLUSH_TIMEOUT',
+  )
+    .argParser(numberAllowedBy(WORKER_OPTIONS.flushTimeoutSeconds))
+    .default(DEFAULT_FLUSH_TIMEOUT_SECONDS)
 }

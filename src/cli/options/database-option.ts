@@ -1,5 +1,6 @@
-import { Option } from 'commander'
+import type { Option } from 'commander'
 import { createPool, type OwnedPool } from '../../database/pool.ts'
+import { VariableOption } from './variable-option.ts'
 
 /** What every command that talks to the database has. */
 export interface DatabaseOptions {
@@ -8,9 +9,9 @@ export interface DatabaseOptions {
 
 /** `--database-url`; mandatory, or from `DATABASE_URL`. */
 export function databaseOption(): Option {
-  return new Option('-d, --database-url <url>', 'PostgreSQL connection string')
-    .env('DATABASE_URL')
-    .makeOptionMandatory()
+  return new VariableOption('-d, --database-url <url>', 'PostgreSQL connection string', 'DATABASE_URL', {
+    needed: true,
+  })
 }
 
 /** Runs with a pool on the database that was asked for, and ends the pool whatever happens. */

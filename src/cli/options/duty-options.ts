@@ -1,49 +1,52 @@
-import { type Command, Option } from 'commander'
+import type { Option } from 'commander'
 import type { RoleDuties } from '../../access/duties.ts'
+import type { Duty } from '../../errors.ts'
+import { UsageError } from '../output/failure.ts'
 import { type DatabaseOptions, databaseOption } from './database-option.ts'
+import { switchOption, VariableOption } from './variable-option.ts'
 
-/** What `grant` and `revoke` have in common. */
-export interface DutyOptions extends DatabaseOptions {
-  marker: string[]
-  worker: string[]
-  reader: string[]
+/** Every duty, with what a role that has it is there for. */
+const DUTIES: Record<Duty, string> = {
+  marker: 'role that marks',
+  worker: 'role that runs workers, or flushes by hand',
+  reader: 'role that reads last use: explain, idle, the views',
+}
+
+/** The duties, in the order in which they are listed. */
+export const DUTY_NAMES = Object.keys(DUTIES) as Duty[]
+
+/** What `grant` and `revoke` have in common: the roles by duty, and whether to print only. */
+export interface DutyOptions extends DatabaseOptions, Record<Duty, string[]> {
   dryRun: boolean
 }
 
+/** An option for each duty, repeatable (its variable names one role), and `--dry-run`. */
+export function dutyOptions(): Option[] {
+  return [
+    databaseOption(),
+    ...DUTY_NAMES.map(roleOption),
+    switchOption('--dry-run', 'print the SQL and change nothing', 'WORKSPACE_USAGE_DRY_RUN'),
+  ]
+}
+
 /**
- * Adds `--marker`, `--worker` and `--reader`, each repeatable (its variable names one role), and `--dry-run`.
+ * The roles by duty.
+ *
+ * @throws {UsageError} If none is named.
  */
-export function addDutyOptions(command: Command): Command {
-  return command
-    .addOption(databaseOption())
-    .addOption(roleOption('marker', 'role that marks'))
-    .addOption(roleOption('worker', 'role that runs workers, or flushes by hand'))
-    .addOption(roleOption('reader', 'role that reads last use: explain, idle, the views'))
-    .addOption(
-      new Option('--dry-run', 'print the SQL and change nothing')
-        .env('WORKSPACE_USAGE_DRY_RUN')
-        .default(false)
-        .preset(true),
-    )
-}
-
-/** The roles by duty. Ends the command as wrong usage if none is named. */
-export function roleDuties(command: Command, { marker, worker, reader }: DutyOptions): RoleDuties {
-  if (marker.length + worker.length + reader.length === 0) {
-    command.error('error: name at least one role: --marker, --worker or --reader')
+export function roleDuties(options: DutyOptions): RoleDuties {
+  if (DUTY_NAMES.every(duty => options[duty].length === 0)) {
+    const flags = DUTY_NAMES.map(duty => `--${duty}`)
+    throw new UsageError(`name at least one role: ${flags.slice(0, -1).join(', ')} or ${flags.at(-1)}`)
   }
-  return { markers: marker, workers: worker, readers: reader }
+  const { marker: markers, worker: workers, reader: readers } = options
+  return { markers, workers, readers }
 }
 
-/** Statements as a script for psql, all or nothing. */
-export function asScript(statements: readonly string[]): string {
-  return ['BEGIN', ...statements, 'COMMIT'].map(statement => `${statement};`).join('\n')
-}
-
-function roleOption(duty: string, description: string): Option {
+function roleOption(duty: Duty): Option {
   const roles: string[] = []
-  return new Option(`--${duty} <role>`, `${description}; repeatable`)
-    .env(`WORKSPACE_USAGE_${duty.toUpperCase()}`)
+  const variable = `WORKSPACE_USAGE_${duty.toUpperCase()}`
+  return new VariableOption(`--${duty} <role>`, `${DUTIES[duty]}; repeatable`, variable)
     .default(roles, 'none')
     .argParser((role: string, before: string[]) => [...before, role])
 }

@@ -1,21 +1,22 @@
-import { InvalidArgumentError, Option } from 'commander'
-import { parseNumber } from './number-option.ts'
+import type { Option } from 'commander'
+import { DEFAULT_BATCH_SIZE, FLUSH_OPTIONS } from '../../flush/flush.ts'
+import { numberAllowedBy, yesOrNo } from './parsers.ts'
+import { VariableOption } from './variable-option.ts'
 
 /** `--batch-size`, for every command that flushes. */
-export function batchSizeOption(size: number): Option {
-  return new Option('--batch-size <marks>', 'marks per flush at most')
-    .env('WORKSPACE_USAGE_BATCH_SIZE')
-    .argParser(parseNumber)
-    .default(size)
+export function batchSizeOption(): Option {
+  return new VariableOption('--batch-size <marks>', 'marks per flush at most', 'WORKSPACE_USAGE_BATCH_SIZE')
+    .argParser(numberAllowedBy(FLUSH_OPTIONS.batchSize))
+    .default(DEFAULT_BATCH_SIZE)
 }
 
 /** `--sources <yes|no>`, for every command that flushes. */
 export function sourcesOption(): Option {
-  return new Option('--sources <yes|no>', 'whether to keep the last use by source (workspace_usage)')
-    .env('WORKSPACE_USAGE_SOURCES')
+  return new VariableOption(
+    '--sources <yes|no>',
+    'whether to keep the last use by source (table workspace_usage)',
+    'WORKSPACE_USAGE_SOURCES',
+  )
+    .argParser(yesOrNo)
     .default(true, 'yes')
-    .argParser(text => {
-      if (text !== 'yes' && text !== 'no') throw new InvalidArgumentError('Allowed: yes, no.')
-      return text === 'yes'
-    })
 }

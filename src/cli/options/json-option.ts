@@ -1,4 +1,5 @@
-import { Option } from 'commander'
+import type { Option } from 'commander'
+import { switchOption } from './variable-option.ts'
 
 /** What every command that prints figures has. */
 export interface JsonOptions {
@@ -7,10 +8,5 @@ export interface JsonOptions {
 
 /** `--json`: one JSON document on standard output instead of text. */
 export function jsonOption(): Option {
-  return new Option('--json', 'print JSON').env('WORKSPACE_USAGE_JSON').default(false).preset(true)
-}
-
-/** Prints one JSON document, with times in ISO 8601. */
-export function printJson(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`)
+  return switchOption('--json', 'print JSON', 'WORKSPACE_USAGE_JSON')
 }

@@ -1,11 +1,12 @@
-import { Option } from 'commander'
-import { destination, type Level, type Logger, pino } from 'pino'
+import type { Writable } from 'node:stream'
+import type { Option } from 'commander'
+import { type Level, type Logger, pino } from 'pino'
+import { VariableOption } from './variable-option.ts'
 
 /** `--log-level`, or `WORKSPACE_USAGE_LOG_LEVEL`. */
 export function logLevelOption(level: Level): Option {
-  return new Option('--log-level <level>', 'least level to log')
+  return new VariableOption('--log-level <level>', 'least level to log', 'WORKSPACE_USAGE_LOG_LEVEL')
     .choices(['debug', 'info', 'warn', 'error'])
-    .env('WORKSPACE_USAGE_LOG_LEVEL')
     .default(level)
 }
 
@@ -15,9 +16,9 @@ const SECRETS = ['password', 'connectionString', 'databaseUrl']
 /**
  * A pino logger, JSON a line, written at once: a process that is ended keeps its last line.
  *
- * @param fd 1 where the log is the output, 2 where it goes beside one.
+ * @param output Standard output where the log is what the command prints, else standard error.
  */
-export function createLogger(level: string, fd: 1 | 2): Logger {
+export function createLogger(level: string, output: Writable): Logger {
   const paths = SECRETS.flatMap(name => [name, `*.${name}`, `*.*.${name}`])
-  return pino({ level, redact: { paths, censor: '(not shown)' } }, destination({ fd, sync: true }))
+  return pino({ level, redact: { paths, censor: '(not shown)' } }, output)
 }

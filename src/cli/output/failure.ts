@@ -6,6 +6,14 @@ import {
   WorkspaceUsageError,
 } from '../../errors.ts'
 
+/** Wrong usage that only the command itself can tell. Its text ends in no full stop. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError'
+}
+
+/** Where to read what is allowed; stands below the text of wrong usage. */
+export const HELP_HINT = '(--help tells what is allowed)'
+
 /** What a failed command prints and ends with. */
 export interface Failure {
   text: string
@@ -26,6 +34,13 @@ const CONNECTION_CODES: Record<string, string> = {
 
 /** Says what went wrong in a sentence, without a stack and without the connection string. */
 export function describeFailure(error: unknown): Failure {
+  if (error instanceof UsageError) return { text: `${error.message}\n${HELP_HINT}`, exitCode: 2 }
+  if (error instanceof InvalidOptionError && error.option === 'connectionString') {
+    const text =
+      "option '-d, --database-url <url>' (env: DATABASE_URL) is invalid. It is not shown, for it may hold a password. " +
+      `Allowed: ${error.allowed}.`
+    return { text: `${text}\n${HELP_HINT}`, exitCode: 2 }
+  }
   if (
     error instanceof InvalidWorkspaceIdError ||
     error instanceof InvalidSourceError ||

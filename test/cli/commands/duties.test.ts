@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { revokePrivileges } from '../../src/access/grant.ts'
-import { markUsage } from '../../src/mark/mark.ts'
-import { commandLineUrl, runCommand } from '../support/command-line.ts'
-import { createTestDatabase } from '../support/database.ts'
-import { createLoginRole } from '../support/roles.ts'
-import { createWorkspaces } from '../support/seed.ts'
-import { testServer } from '../support/test-server.ts'
+import { revokePrivileges } from '../../../src/access/grant.ts'
+import { markUsage } from '../../../src/mark/mark.ts'
+import { commandLineUrl, runCommand } from '../../support/command-line.ts'
+import { createTestDatabase } from '../../support/database.ts'
+import { createLoginRole } from '../../support/roles.ts'
+import { createWorkspaces } from '../../support/seed.ts'
+import { testServer } from '../../support/test-server.ts'
 
 const server = await testServer()
 const one = await createLoginRole(server, 'one')

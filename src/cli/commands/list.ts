@@ -1,0 +1,70 @@
+import type { AnyCommand } from '../command.ts'
+
+/** What --help needs to know of a command. The rest is loaded when the command is chosen. */
+export interface ListedCommand {
+  name: string
+  description: string
+  /** Its argument, as commander writes it: `<id>` is needed, `[id...]` is any number of them. */
+  argument?: { syntax: string; description: string }
+  load(): Promise<AnyCommand>
+}
+
+/** All commands, in the order of --help. */
+export const COMMANDS: readonly ListedCommand[] = [
+  {
+    name: 'migrate',
+    description: 'create or upgrade the tables, the pg-boss schema, the queue and the schedule',
+    load: async () => (await import('./migrate.ts')).migrateCommand,
+  },
+  {
+    name: 'worker',
+    description: 'flush on schedule until SIGINT or SIGTERM; logs JSON to standard output',
+    load: async () => (await import('./worker.ts')).workerCommand,
+  },
+  {
+    name: 'mark',
+    description: 'mark workspaces as in use now',
+    argument: {
+      syntax: '[id...]',
+      description: 'workspace ids; without any, they are read from standard input, one a line',
+    },
+    load: async () => (await import('./mark.ts')).markCommand,
+  },
+  {
+    name: 'flush',
+    description: 'flush now, until no closed period is left',
+    load: async () => (await import('./flush.ts')).flushCommand,
+  },
+  {
+    name: 'status',
+    description: 'pending marks, lag, and the last flush of a worker',
+    load: async () => (await import('./status.ts')).statusCommand,
+  },
+  {
+    name: 'explain',
+    description: 'what keeps a workspace alive: last use by source, pending use included',
+    argument: { syntax: '<id>', description: 'workspace id' },
+    load: async () => (await import('./explain.ts')).explainCommand,
+  },
+  {
+    name: 'idle',
+    description: 'workspaces not used for a time, pending use counted: longest idle first, never used last',
+    load: async () => (await import('./idle.ts')).idleCommand,
+  },
+  {
+    name: 'period',
+    description: 'show the length of a period, or set it',
+    argument: { syntax: '[seconds]', description: 'the new length; without it, the length is shown' },
+    load: async () => (await import('./period.ts')).periodCommand,
+  },
+  {
+    name: 'grant',
+    description: 'give roles the least they need; repeat it after an upgrade of pg-boss',
+    load: async () => (await import('./duties.ts')).grantCommand,
+  },
+  {
+    name: 'revoke',
+    description: 'take back what grant gives; schemas stay usable',
+    load: async () => (await import('./duties.ts')).revokeCommand,
+  },
+]

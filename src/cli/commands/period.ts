@@ -1,0 +1,35 @@
+import { PERIOD_SECONDS, setUsagePeriod, usagePeriod } from '../../schema/period.ts'
+import type { Command } from '../command.ts'
+import { type DatabaseOptions, databaseOption, withPool } from '../options/database-option.ts'
+import { type JsonOptions, jsonOption } from '../options/json-option.ts'
+import { numberAllowedBy } from '../options/parsers.ts'
+import { count } from '../output/count.ts'
+
+interface Options extends DatabaseOptions, JsonOptions {}
+
+export const periodCommand: Command<Options> = {
+  options: () => [databaseOption(), jsonOption()],
+  parseArgument: numberAllowedBy(PERIOD_SECONDS),
+  notes: `A period is how exact last_used_at is: it becomes the end of the last period with a mark.
+A longer period makes it coarser, and a mark waits longer for its flush. It also means
+fewer marks to store and to flush.
+A change counts for the next mark. Marks that are stored keep the end of their period.
+Services need no restart: a tracker notices when the period that it knows has ended.`,
+  run: async (terminal, { json, ...database }, seconds?: number) =>
+    await withPool(database, async pool => {
+      const before = await usagePeriod(pool)
+      if (seconds !== undefined) await setUsagePeriod(pool, seconds)
+      if (json) terminal.printJson({ periodSeconds: seconds ?? before })
+      else terminal.print(describe(before, seconds))
+      return 0
+    }),
+}
+
+function describe(before: number, seconds: number | undefined): string {
+  if (seconds === undefined) return `a period lasts ${count(before, 'second')}`
+  if (seconds === before) return `a period lasts ${count(before, 'second')} already`
+  return (
+    `a period lasts ${count(seconds, 'second')} now, and lasted ${before} before\n` +
+    'Marks that are stored keep the end of their period. Trackers notice when that has passed.'
+  )
+}

@@ -1,0 +1,47 @@
+import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
+import { InvalidWorkspaceIdError } from '../../errors.ts'
+import { canonicalWorkspaceId } from '../../workspace-id.ts'
+
+/** A batch of ids read from lines. */
+export interface WorkspaceIdBatch {
+  ids: string[]
+  /** Lines read so far, blank ones and bad ones included. */
+  lines: number
+}
+
+/** How ids are read. */
+export interface WorkspaceIdLinesOptions {
+  batchSize: number
+  /** Told of each line that is no UUID. The rest is read on: one bad line loses nothing but itself. */
+  onInvalid(line: number, error: InvalidWorkspaceIdError): void
+  /** Ends the reading at once; an unfinished batch is dropped. */
+  signal: AbortSignal
+}
+
+/** Reads ids, one a line, in batches. Blank lines are skipped. */
+export async function* workspaceIdLines(
+  input: Readable,
+  { batchSize, onInvalid, signal }: WorkspaceIdLinesOptions,
+): AsyncGenerator<WorkspaceIdBatch> {
+  let ids: string[] = []
+  let lines = 0
+  for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY, signal })) {
+    // Lines that were read already are still handed out.
+    if (signal.aborted) return
+    lines += 1
+    const text = line.trim()
+    if (text === '') continue
+    try {
+      ids.push(canonicalWorkspaceId(text))
+    } catch (error) {
+      if (!(error instanceof InvalidWorkspaceIdError)) throw error
+      onInvalid(lines, error)
+    }
+    if (ids.length >= batchSize) {
+      yield { ids, lines }
+      ids = []
+    }
+  }
+  if (ids.length > 0 && !signal.aborted) yield { ids, lines }
+}

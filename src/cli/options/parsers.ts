@@ -1,0 +1,27 @@
+import { InvalidArgumentError } from 'commander'
+import type { Allowed } from '../../options.ts'
+
+/*
+ * Parsers of options. Each asks the rule of the function that takes the value, so that the flag allows what the
+ * function allows, in the same words.
+ */
+
+/** Parses a plain number: `2k` is wrong usage. */
+export function numberAllowedBy(rule: Allowed): (text: string) => number {
+  return text => {
+    const value = text.trim() === '' ? Number.NaN : Number(text)
+    assertAllowed(rule, value)
+    return value
+  }
+}
+
+/** Parses `yes` or `no`. */
+export function yesOrNo(text: string): boolean {
+  if (text !== 'yes' && text !== 'no') throw new InvalidArgumentError('Allowed: yes, no.')
+  return text === 'yes'
+}
+
+/** @throws {InvalidArgumentError} If the rule does not allow the value; commander names the flag. */
+export function assertAllowed(rule: Allowed, value: unknown): void {
+  if (!rule.accepts(value)) throw new InvalidArgumentError(`Allowed: ${rule.words}.`)
+}

@@ -1,0 +1,103 @@
+import { type Command, InvalidArgumentError, Option } from 'commander'
+
+/** An environment, as `process.env` is one. */
+export type Environment = Readonly<Record<string, string | undefined>>
+
+/**
+ * An option that an environment variable may set as well. The command line wins, also over the variable of an option
+ * that excludes this one. (Commander's own `env` reads `process.env` and no other environment.)
+ */
+export class VariableOption extends Option {
+  readonly variable: string
+  /** Whether the command can't do without. */
+  readonly needed: boolean
+
+  constructor(flags: string, description: string, variable: string, { needed = false } = {}) {
+    super(flags, description)
+    this.variable = variable
+    this.needed = needed
+  }
+}
+
+/** A switch: off unless given. Its variable counts as given unless it is empty, `false`, `no`, `off` or `0`. */
+export function switchOption(flags: string, description: string, variable: string): VariableOption {
+  const option = new VariableOption(flags, description, variable)
+  option.default(false)
+  return option
+}
+
+/** An option's text in --help, with its choices, its default and its variable. */
+export function describeOption(option: Option): string {
+  const { description, argChoices, defaultValue, defaultValueDescription } = option
+  const facts = [
+    argChoices && `one of: ${argChoices.join(', ')}`,
+    !option.isBoolean() &&
+      defaultValue !== undefined &&
+      `default: ${defaultValueDescription ?? defaultValue}`,
+    option instanceof VariableOption && `env: ${option.variable}`,
+  ].filter(fact => typeof fact === 'string')
+  return facts.length === 0 ? description : `${description} (${facts.join('; ')})`
+}
+
+/**
+ * Sets from the environment what the command line did not set.
+ *
+ * @throws {CommanderError} If a value is not allowed, or one that is needed is missing.
+ */
+export function applyEnvironment(command: Command, environment: Environment): void {
+  const options = command.options.filter(option => option instanceof VariableOption)
+  const isGiven = (option: Option) => command.getOptionValueSource(option.attributeName()) === 'cli'
+  for (const option of options) {
+    const text =
+      isGiven(option) || rivals(option, options).some(isGiven) ? undefined : read(option, environment)
+    if (text !== undefined) set(command, option, text)
+    if (option.needed && command.getOptionValue(option.attributeName()) === undefined) {
+      command.error(
+        `error: required option '${option.flags}' not specified; the variable ${option.variable} would do as well`,
+      )
+    }
+  }
+  refuseRivals(command, options)
+}
+
+const OFF = /^(false|no|off|0)$/i
+
+/** The variable's value; undefined if it is empty, which is how compose and CI pass on one that is not set. */
+function read(option: VariableOption, environment: Environment): string | undefined {
+  const text = environment[option.variable]
+  return text === '' || (text !== undefined && option.isBoolean() && OFF.test(text)) ? undefined : text
+}
+
+function set(command: Command, option: VariableOption, text: string): void {
+  const name = option.attributeName()
+  try {
+    const value = option.isBoolean() || (option.parseArg?.(text, command.getOptionValue(name)) ?? text)
+    command.setOptionValueWithSource(name, value, 'env')
+  } catch (error) {
+    if (!(error instanceof InvalidArgumentError)) throw error
+    const told = `value '${text}' from the variable ${option.variable}`
+    command.error(`error: option '${option.flags}' ${told} is invalid. ${error.message}`)
+  }
+}
+
+/** The options that can't be used together with this one. */
+function rivals(option: VariableOption, options: readonly VariableOption[]): VariableOption[] {
+  return options.filter(
+    other =>
+      excludes(option).includes(other.attributeName()) || excludes(other).includes(option.attributeName()),
+  )
+}
+
+/** On the command line commander has refused them. */
+function refuseRivals(command: Command, options: readonly VariableOption[]): void {
+  const set = options.filter(option => command.getOptionValueSource(option.attributeName()) === 'env')
+  for (const option of set) {
+    const [rival] = rivals(option, set)
+    if (rival)
+      command.error(`error: the variables ${option.variable} and ${rival.variable} can't both be set`)
+  }
+}
+
+function excludes(option: Option): readonly string[] {
+  return (option as Option & { conflictsWith: string[] }).conflictsWith
+}

@@ -1,0 +1,18 @@
+/** A count with its noun: `1 workspace`, `2 workspaces`. */
+export function count(number: number, noun: string, plural = `${noun}s`): string {
+  return `${number} ${number === 1 ? noun : plural}`
+}
+
+/** What a flush counts, as text. The words are those of its JSON and of the worker's log. */
+export function describeFlush(counts: FlushCounts): string {
+  const { flushed, updated, unknown, held } = counts
+  return `${count(flushed, 'mark')} flushed, ${count(updated, 'workspace')} updated, ${unknown} unknown, ${held} held`
+}
+
+/** The counts of one flush, or the sums of many. */
+export interface FlushCounts {
+  flushed: number
+  updated: number
+  unknown: number
+  held: number
+}

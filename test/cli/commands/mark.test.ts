@@ -1,0 +1,132 @@
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { beforeEach, test } from 'node:test'
+import { commandLineUrl, runCommand, startCommand } from '../../support/command-line.ts'
+import { createTestDatabase } from '../../support/database.ts'
+import { setPeriodLength } from '../../support/period.ts'
+import { until } from '../../support/poll.ts'
+import { pendingCount } from '../../support/seed.ts'
+
+const database = await createTestDatabase()
+const { pool, connectionString } = database
+const env = { DATABASE_URL: await commandLineUrl(connectionString) }
+
+beforeEach(async () => {
+  await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
+  // No period ends but in the test that says so.
+  await setPeriodLength(pool, 100 * 365 * 86_400)
+})
+
+const [one, two] = [randomUUID(), randomUUID()]
+
+test('mark marks the ids among its arguments, as the source that is named', async () => {
+  const result = await runCommand(['mark', one, two, one.toUpperCase(), '--source', 'ssh'], { env })
+  assert.deepEqual(result, {
+    code: 0,
+    stdout: 'marked 2 workspaces, 2 for the first time in this period\n',
+    stderr: '',
+  })
+  assert.deepEqual(await pendingSources(), ['ssh'])
+  assert.equal(await pendingCount(pool), 2)
+})
+
+test('mark is the source workspace-usage unless an option or a variable names another', async () => {
+  await runCommand(['mark', one, '--database-url', env.DATABASE_URL], { env: { DATABASE_URL: 'overridden' } })
+  assert.deepEqual(await pendingSources(), ['workspace-usage'])
+  const { stdout } = await runCommand(['mark', one], {
+    env: { ...env, WORKSPACE_USAGE_SOURCE: 'cron', WORKSPACE_USAGE_JSON: '1' },
+  })
+  assert.deepEqual(JSON.parse(stdout), { marked: 1, stored: 1, invalid: 0 })
+  assert.deepEqual(await pendingSources(), ['cron', 'workspace-usage'])
+})
+
+test('mark reads ids from standard input in batches, and a bad line costs itself only', async () => {
+  const ids = Array.from({ length: 10_001 }, () => randomUUID())
+  const input = ['', ...ids, '  ', 'not-an-id', ` ${one}\r`, `${two}0`].join('\n')
+
+  const { code, stdout, stderr } = await runCommand(['mark', '--json'], { env, input })
+
+  assert.deepEqual(JSON.parse(stdout), { marked: 10_002, stored: 10_002, invalid: 2 })
+  assert.match(
+    stderr,
+    /^line 10004: not a UUID: "not-an-id"\. .*\nline 10006: not a UUID: "[0-9a-f-]+"\. .*\n$/,
+  )
+  assert.equal(code, 2)
+  const { rows } = await pool.query('SELECT FROM pending_usage GROUP BY xmin::text')
+  assert.equal(rows.length, 2, 'transactions')
+})
+
+test('mark that is signalled in the middle tells what it has stored, and ends with the code of the signal', async () => {
+  for (const [signal, code] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const) {
+    await pool.query('TRUNCATE pending_usage')
+    const command = startCommand(['mark'], { env })
+    for (const id of uuids(10_005)) command.stdin.write(`${id}\n`)
+    await until('the first batch is stored', async () => (await pendingCount(pool)) === 10_000)
+    command.emit(signal, signal)
+    assert.deepEqual(await command.ended, {
+      code,
+      stdout: 'marked 10000 workspaces, 10000 for the first time in this period\n',
+      stderr: `ended by ${signal}: these are stored, and no others\n`,
+    })
+    assert.equal(await pendingCount(pool), 10_000)
+    assert.equal(command.listenerCount(signal), 0)
+  }
+})
+
+test('mark that is signalled finishes the batch in hand first', async () => {
+  const obstacle = await database.connect()
+  await obstacle.query('BEGIN; LOCK TABLE pending_usage')
+  const command = startCommand(['mark', '--json'], { env })
+  for (const id of uuids(10_000)) command.stdin.write(`${id}\n`)
+  await untilLockWaited()
+  command.emit('SIGTERM', 'SIGTERM')
+  await obstacle.query('ROLLBACK')
+  const { code, stdout } = await command.ended
+  assert.deepEqual([code, JSON.parse(stdout)], [143, { marked: 10_000, stored: 10_000, invalid: 0 }])
+  assert.equal(await pendingCount(pool), 10_000)
+})
+
+test('mark that fails in the middle tells what it has stored before', async () => {
+  await pool.query(`
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no more'; END $$;
+    CREATE TRIGGER refuse BEFORE INSERT ON pending_usage FOR EACH ROW
+      WHEN (new.workspace_id = '${one}') EXECUTE FUNCTION refuse()`)
+  const { code, stdout, stderr } = await runCommand(['mark'], {
+    env,
+    input: [...uuids(10_000), one].join('\n'),
+  })
+  await pool.query('DROP FUNCTION refuse CASCADE')
+  assert.deepEqual([code, stdout], [1, ''])
+  assert.equal(
+    stderr,
+    'marked 10000 workspaces, 10000 for the first time in this period, before it failed\n' +
+      'error: the database refused: no more (SQLSTATE P0001)\n',
+  )
+})
+
+test('mark says so when it reads ids from a terminal', async () => {
+  const { stdout, stderr } = await runCommand(['mark'], { env, input: `${one}\n`, terminal: true })
+  assert.equal(stdout, 'marked 1 workspace, 1 for the first time in this period\n')
+  assert.equal(stderr, 'reading workspace ids from the terminal, one a line; end with Ctrl-D\n')
+})
+
+function uuids(count: number): string[] {
+  return Array.from({ length: count }, () => randomUUID())
+}
+
+async function untilLockWaited(): Promise<void> {
+  await until('the INSERT waits', async () => {
+    const { rows } = await pool.query(
+      `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+    )
+    return rows.length
+  })
+}
+
+async function pendingSources(): Promise<string[]> {
+  const { rows } = await pool.query('SELECT DISTINCT source FROM pending_usage ORDER BY source')
+  return rows.map(({ source }) => source)
+}

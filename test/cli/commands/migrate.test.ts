@@ -1,0 +1,152 @@
+import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
+import path from 'node:path'
+import { test } from 'node:test'
+import { commandLineUrl, runCommand, startCommand } from '../../support/command-line.ts'
+import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../../support/database.ts'
+
+test('migrate goes up at once and down one by one, and says what it did', async () => {
+  const database = await createEmptyDatabase()
+  const env = await environmentOf(database)
+  const names = readdirSync(path.join(import.meta.dirname, '../../../migrations'))
+    .map(file => path.basename(file, '.ts'))
+    .sort()
+
+  const up = await runCommand(['migrate'], { env })
+  assert.equal(up.stderr, '')
+  assert.match(
+    up.stdout,
+    /^(migrated \S+\n)+queue workspace-usage-flush, schedule "\* \* \* \* \*", pg-boss schema \d+\n$/,
+  )
+  assert.deepEqual(
+    [...up.stdout.matchAll(/^migrated (\S+)$/gm)].map(([, name]) => name),
+    names,
+  )
+  assert.equal(up.code, 0)
+
+  const down = await runCommand(['migrate', '--down'], { env })
+  assert.deepEqual(down, { code: 0, stdout: `took back ${names.pop()}\n`, stderr: '' })
+
+  const json = await runCommand(['migrate', '--down', '--json'], { env })
+  assert.deepEqual(JSON.parse(json.stdout), { reverted: names.pop() })
+
+  for (const name of names.toReversed()) {
+    const { stdout } = await runCommand(['migrate', '--down'], { env })
+    assert.equal(stdout, `took back ${name}\n`)
+  }
+  const bottom = await runCommand(['migrate', '--down'], { env })
+  assert.deepEqual(bottom, { code: 0, stdout: 'nothing to take back\n', stderr: '' })
+})
+
+test('migrate prints JSON: the migrations that ran, and the queue', async () => {
+  const env = await environmentOf(await createTestDatabase())
+  const { code, stdout } = await runCommand(['migrate', '--json'], { env })
+  const { applied, queue } = JSON.parse(stdout)
+  assert.deepEqual(applied, [])
+  assert.deepEqual(Object.keys(queue), ['queue', 'schemaVersion', 'cron'])
+  assert.equal(code, 0)
+})
+
+test('no environment variable makes migrate take anything back', async () => {
+  const env = await environmentOf(await createTestDatabase())
+  const variables = Object.fromEntries(
+    ['DOWN', 'ALL', 'YES', 'MIGRATE_DOWN', 'MIGRATE_ALL'].map(name => [`WORKSPACE_USAGE_${name}`, '1']),
+  )
+  const { code, stdout } = await runCommand(['migrate'], { env: { ...env, ...variables } })
+  assert.equal(code, 0)
+  assert.match(stdout, /^the schema is up to date\n/)
+})
+
+test('migrate --down --all --yes removes everything of ours and says what, and again finds nothing', async () => {
+  const database = await createTestDatabase()
+  const env = await environmentOf(database)
+  const first = await runCommand(['migrate', '--down', '--all', '--yes'], { env })
+  assert.deepEqual([first.code, first.stderr], [0, ''])
+  for (const object of ['table public.pending_usage', 'view public.workspace_activity', 'schema pgboss']) {
+    assert.ok(first.stdout.includes(`dropped ${object}\n`), first.stdout)
+  }
+  assert.equal(await tables(database), 0)
+
+  const again = await runCommand(['migrate', '--down', '--all', '--yes'], { env })
+  assert.deepEqual(again, { code: 0, stdout: 'nothing to remove\n', stderr: '' })
+})
+
+test('migrate --down --all names what it leaves and why, also as JSON', async () => {
+  const database = await createTestDatabase()
+  await database.pool.query('INSERT INTO workspaces DEFAULT VALUES; CREATE TABLE pgboss.of_somebody_else ()')
+  const env = await environmentOf(database)
+  const { code, stdout } = await runCommand(['migrate', '--down', '--all', '--yes', '--json'], { env })
+  const { dropped, left } = JSON.parse(stdout) as {
+    dropped: string[]
+    left: { object: string; reason: string }[]
+  }
+  assert.equal(code, 0)
+  assert.ok(dropped.includes('table public.workspace_usage'))
+  const objects = left.map(({ object }) => object).sort()
+  assert.deepEqual(objects, ['schema pgboss', 'table public.workspaces'])
+
+  const text = (await runCommand(['migrate', '--down', '--all', '--yes'], { env })).stdout
+  for (const { object, reason } of left.filter(({ object }) => text.includes(object))) {
+    assert.ok(text.includes(`left ${object}: ${reason}\n`), text)
+  }
+  assert.match(text, /^nothing to remove\n/)
+})
+
+test('migrate --down --all asks once on a terminal, and goes on after yes alone', async () => {
+  const database = await createTestDatabase()
+  const before = await tables(database)
+  for (const input of ['\n', 'y\n', 'no\nyes\n', '']) {
+    const { code, stdout, stderr } = await runCommand(['migrate', '--down', '--all'], {
+      env: await environmentOf(database),
+      input,
+      terminal: true,
+    })
+    assert.match(
+      stderr,
+      /^This removes everything of workspace-usage .*\nType yes to go on:\nerror: not confirmed/,
+    )
+    assert.deepEqual([code, stdout], [1, ''])
+  }
+  assert.equal(await tables(database), before)
+
+  const command = startCommand(['migrate', '--down', '--all'], {
+    env: await environmentOf(database),
+    terminal: true,
+  })
+  await command.prints(/Type yes to go on:/)
+  command.stdin.write('yes\n')
+  assert.equal((await command.ended).code, 0)
+  assert.equal(await tables(database), 0)
+})
+
+test('migrate --down --all needs --yes where nobody can be asked, and both flags need what they belong to', async () => {
+  const database = await createTestDatabase()
+  const env = await environmentOf(database)
+  const before = await tables(database)
+  const cases: [string[], RegExp][] = [
+    [
+      ['--down', '--all'],
+      /^error: nobody can be asked to confirm here, without a terminal: add --yes\. This removes/,
+    ],
+    [['--all', '--yes'], /^error: --all needs --down\n/],
+    [['--down', '--yes'], /^error: --yes needs --down --all\n/],
+  ]
+  for (const [args, message] of cases) {
+    const { code, stdout, stderr } = await runCommand(['migrate', ...args], { env, input: 'yes\n' })
+    assert.deepEqual([code, stdout], [2, ''])
+    assert.match(stderr, message)
+  }
+  assert.equal(await tables(database), before)
+})
+
+async function environmentOf({ connectionString }: TestDatabase): Promise<{ DATABASE_URL: string }> {
+  return { DATABASE_URL: await commandLineUrl(connectionString) }
+}
+
+async function tables({ pool }: TestDatabase): Promise<number> {
+  const { rows } = await pool.query(
+    `SELECT FROM pg_class WHERE relkind IN ('r', 'v', 'p')
+      AND relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'pg_toast')`,
+  )
+  return rows.length
+}

@@ -1,0 +1,33 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { durationAllowedBy } from '../../../src/cli/options/duration.ts'
+import { numberWithin, whatever } from '../../../src/options.ts'
+
+const parse = durationAllowedBy(whatever('anything', () => true))
+
+test('durations are whole numbers of one unit', () => {
+  const seconds = {
+    '45s': 45,
+    '90m': 5_400,
+    '12h': 43_200,
+    '30d': 2_592_000,
+    '2w': 1_209_600,
+    ' 1d ': 86_400,
+  }
+  for (const [text, value] of Object.entries(seconds)) assert.equal(parse(text), value)
+  for (const text of ['', '30', 'd', '0d', '-1d', '1.5h', '1D', '1d2h', '1 d', '1M', '9999999999s']) {
+    assert.throws(
+      () => parse(text),
+      { message: /^Allowed: a whole number and a unit, such as 45s, 90m/ },
+      text,
+    )
+  }
+})
+
+test('a duration is held to the rule of the function that takes it, in the words of that rule', () => {
+  const withinADay = durationAllowedBy(numberWithin(60, 86_400, 'seconds'))
+  assert.equal(withinADay('1d'), 86_400)
+  for (const text of ['59s', '2d']) {
+    assert.throws(() => withinADay(text), { message: 'Allowed: 60 to 86400 seconds.' }, text)
+  }
+})
