@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
+import { existsSync, globSync } from 'node:fs'
 import path from 'node:path'
 import { test } from 'node:test'
+import { COMMANDS } from '../../src/cli/commands/list.ts'
 import { blocksOf, PAGES, proseOf, ROOT, textOf } from './markdown.ts'
 
 /*
@@ -69,6 +70,41 @@ test('code stands in fences that name their language, so that it is found and ru
     const indented = proseOf(page).search(/\n\n {4}\S/)
     assert.equal(indented, -1, `${page}: indented code near ${proseOf(page).slice(indented, indented + 40)}`)
   }
+})
+
+test('every command and every option that a page names exists', async () => {
+  const flags = new Map<string, string[]>()
+  for (const { name, load } of COMMANDS) {
+    flags.set(
+      name,
+      (await load()).options().map(({ long }) => long!),
+    )
+  }
+  const all = new Set([...flags.values()].flat().concat('--help'))
+  let named = 0
+  for (const page of PAGES) {
+    for (const [text, command] of textOf(page).matchAll(/\bworkspace-usage (\w+)[^`\n]*/g)) {
+      if (!flags.has(command!)) continue
+      named++
+      for (const [flag] of text.replace(/\s#.*/, '').matchAll(/--[a-z-]+/g)) {
+        assert.ok(flag === '--help' || flags.get(command!)!.includes(flag), `${page}: ${text}`)
+      }
+    }
+    for (const [, code] of proseOf(page).matchAll(/`([^`\n]+)`/g)) {
+      const [, command] = /^(?:npx )?workspace-usage (\w+)/.exec(code!) ?? []
+      assert.ok(command === undefined || flags.has(command), `${page}: no command "${command}"`)
+      const [flag] = /^--[a-z-]+/.exec(code!) ?? []
+      assert.ok(flag === undefined || all.has(flag), `${page}: no option "${flag}"`)
+    }
+  }
+  assert.ok(named > 20, 'the commands are read')
+})
+
+test('the messages that the page of the worker lists are logged in these words', () => {
+  const sources = globSync(['src/worker/*.ts', 'src/database/*.ts'], { cwd: ROOT }).map(textOf).join('')
+  const messages = [...textOf('docs/worker.md').matchAll(/^\| (?:debug|info|warn|error) \| `([^`]+)`/gm)]
+  assert.ok(messages.length >= 8, 'the messages are read')
+  for (const [, message] of messages) assert.ok(sources.includes(message!.replace(/ …$/, '')), message)
 })
 
 function anchorsOf(page: string): string[] {
