@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { createEmptyDatabase } from '../support/database.ts'
+import { bundle, packagesOf } from './bundle.ts'
 import { CommandError, command } from './command.ts'
 import {
   installProject,
@@ -65,6 +66,42 @@ test('nothing is installed that only its development needs', async t => {
     installed.filter(name => development.includes(name) || /embedded|dashboard|^@types\//.test(name)),
     [],
   )
+})
+
+test('a bundle of a program that only marks is under 60 kB, and holds nothing of the worker', async t => {
+  const unreachable = await installing
+  if (unreachable) return t.skip(unreachable)
+  const { bytes, packages } = await bundle(MARKING_PROGRAM, consumer)
+  t.diagnostic(`${bytes} bytes, not minified, without pg`)
+  assert.deepEqual(packages, ['leven', 'workspace-usage'])
+  assert.ok(bytes > 10_000 && bytes < 60_000, `${bytes} bytes`)
+})
+
+test('a bundle of the same program through the main entry leaves out what it does not use', async t => {
+  const unreachable = await installing
+  if (unreachable) return t.skip(unreachable)
+  const { bytes } = await bundle(MARKING_PROGRAM.replace('workspace-usage/mark', 'workspace-usage'), consumer)
+  t.diagnostic(`${bytes} bytes, not minified, without pg`)
+  assert.ok(bytes > 10_000 && bytes < 60_000, `${bytes} bytes`)
+})
+
+test('a program that imports the entry for markers loads one package beside it', async t => {
+  const unreachable = await installing
+  if (unreachable) return t.skip(unreachable)
+  assert.deepEqual(packagesOf(await loadedBy('workspace-usage/mark')), ['leven', 'workspace-usage'])
+})
+
+test('the entry for markers and the main entry export the same classes and functions', async t => {
+  const unreachable = await installing
+  if (unreachable) return t.skip(unreachable)
+  const program = `
+    import * as main from 'workspace-usage'
+    import * as mark from 'workspace-usage/mark'
+    const names = Object.keys(mark)
+    console.log(JSON.stringify({ names, different: names.filter(name => mark[name] !== main[name]) }))`
+  const { names, different } = JSON.parse(await evaluate(program))
+  assert.ok(names.includes('UsageTracker') && names.includes('markUsage') && names.includes('StandbyError'))
+  assert.deepEqual(different, [])
 })
 
 test('its types fit those of pg and Kysely', async t => {
@@ -155,6 +192,42 @@ async function runConsumer(node: string, connectionString: string): Promise<unkn
   })
   return JSON.parse(stdout)
 }
+
+/** The files that Node loads for the import of a module. */
+async function loadedBy(module: string): Promise<string[]> {
+  const program = `
+    import { registerHooks } from 'node:module'
+    const loaded = []
+    registerHooks({
+      load(url, context, next) {
+        loaded.push(url)
+        return next(url, context)
+      },
+    })
+    await import(${JSON.stringify(module)})
+    console.log(JSON.stringify(loaded))`
+  return JSON.parse(await evaluate(program))
+}
+
+/** What a program prints that runs in the consumer's project. */
+async function evaluate(program: string): Promise<string> {
+  const arguments_ = ['--input-type=module', '--eval', program]
+  return (await command(process.execPath, arguments_, { cwd: consumer })).stdout
+}
+
+const MARKING_PROGRAM = `
+import pg from 'pg'
+import { markUsage, UsageTracker } from 'workspace-usage/mark'
+
+const pool = new pg.Pool()
+const tracker = new UsageTracker(pool, { source: 'ssh' })
+process.stdin.on('data', id => tracker.mark(String(id).trim()))
+process.stdin.on('end', async () => {
+  await markUsage(pool, [])
+  await tracker.close()
+  await pool.end()
+})
+`
 
 const PRINTED = {
   queue: 'workspace-usage-flush',

@@ -4,11 +4,13 @@
  */
 
 import * as usage from 'workspace-usage'
+import type * as marking from 'workspace-usage/mark'
 
 declare const connection: usage.Queryable
 
 export const api: typeof usage = usage
 export const tracker = new usage.UsageTracker(connection, { source: 'ssh' })
+export const sameTracker: marking.UsageTracker = tracker
 export const marked: Promise<usage.MarkResult> = usage.markUsage(connection, 'not checked by the compiler')
 export const flushed: Promise<usage.FlushResult> = usage.flush(connection, { batchSize: 1_000 })
 
