@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { beforeEach, suite, test } from 'node:test'
+import { beforeEach, test } from 'node:test'
 import { explainUsage } from '../../src/activity/explain.ts'
 import { InvalidWorkspaceIdError, NotMigratedError } from '../../src/errors.ts'
 import { flush } from '../../src/flush/flush.ts'
@@ -13,69 +13,67 @@ beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
 })
 
-suite('explainUsage', () => {
-  test('merges what is flushed and what is pending by source, the newest first', async () => {
-    const [id, other] = await createWorkspaces(pool, 2)
-    const web = await storeClosedMarks(pool, [id!], { agoMs: 90_000, source: 'web' })
-    await storeClosedMarks(pool, [id!], { agoMs: 60_000, source: 'ssh' })
-    const vscode = await storeClosedMarks(pool, [id!, other!], { agoMs: 45_000, source: 'vscode' })
-    await flush(pool)
-    await storeClosedMarks(pool, [id!], { agoMs: 50_000, source: 'vscode' })
-    await storeClosedMarks(pool, [id!], { agoMs: 40_000, source: 'ssh' })
-    const ssh = await storeClosedMarks(pool, [id!], { agoMs: 20_000, source: 'ssh' })
+test('explainUsage merges what is flushed and what is pending by source, the newest first', async () => {
+  const [id, other] = await createWorkspaces(pool, 2)
+  const web = await storeClosedMarks(pool, [id!], { agoMs: 90_000, source: 'web' })
+  await storeClosedMarks(pool, [id!], { agoMs: 60_000, source: 'ssh' })
+  const vscode = await storeClosedMarks(pool, [id!, other!], { agoMs: 45_000, source: 'vscode' })
+  await flush(pool)
+  await storeClosedMarks(pool, [id!], { agoMs: 50_000, source: 'vscode' })
+  await storeClosedMarks(pool, [id!], { agoMs: 40_000, source: 'ssh' })
+  const ssh = await storeClosedMarks(pool, [id!], { agoMs: 20_000, source: 'ssh' })
 
-    const { asOf, lastUsedAt, ...explanation } = await explainUsage(pool, id!.toUpperCase())
-    assert.deepEqual(explanation, {
-      workspaceId: id,
-      exists: true,
-      sources: [
-        { source: 'ssh', lastUsedAt: ssh, pending: true },
-        { source: 'vscode', lastUsedAt: vscode, pending: false },
-        { source: 'web', lastUsedAt: web, pending: false },
-      ],
-    })
-    assert.deepEqual(lastUsedAt, ssh)
-    assert.ok(Math.abs(asOf.getTime() - ssh.getTime() - 20_000) < 5_000)
+  const { asOf, lastUsedAt, ...explanation } = await explainUsage(pool, id!.toUpperCase())
+  assert.deepEqual(explanation, {
+    workspaceId: id,
+    exists: true,
+    sources: [
+      { source: 'ssh', lastUsedAt: ssh, pending: true },
+      { source: 'vscode', lastUsedAt: vscode, pending: false },
+      { source: 'web', lastUsedAt: web, pending: false },
+    ],
   })
+  assert.deepEqual(lastUsedAt, ssh)
+  assert.ok(Math.abs(asOf.getTime() - ssh.getTime() - 20_000) < 5_000)
+})
 
-  test('shows use in the open period as of its own clock', async () => {
-    const [id] = await createWorkspaces(pool, 1)
-    await storeClosedMarks(pool, [id!], { agoMs: -3_600_000, source: 'ssh' })
-    const { sources, lastUsedAt, asOf } = await explainUsage(kysely, id!)
-    assert.deepEqual(sources, [{ source: 'ssh', lastUsedAt: asOf, pending: true }])
-    assert.deepEqual(lastUsedAt, asOf)
-  })
+test('explainUsage shows use in the open period as of its own clock', async () => {
+  const [id] = await createWorkspaces(pool, 1)
+  await storeClosedMarks(pool, [id!], { agoMs: -3_600_000, source: 'ssh' })
+  const { sources, lastUsedAt, asOf } = await explainUsage(kysely, id!)
+  assert.deepEqual(sources, [{ source: 'ssh', lastUsedAt: asOf, pending: true }])
+  assert.deepEqual(lastUsedAt, asOf)
+})
 
-  test('a workspace never used, one that does not exist, and an id that is marked all the same', async () => {
-    const [id] = await createWorkspaces(pool, 1)
-    const [missing, marked] = [randomUUID(), randomUUID()]
-    const at = await storeClosedMarks(pool, [marked], { source: 'ssh' })
-    const explained = async (id: string) => {
-      const { exists, lastUsedAt, sources } = await explainUsage(pool, id)
-      return { exists, lastUsedAt, sources }
-    }
-    assert.deepEqual(await explained(id!), { exists: true, lastUsedAt: null, sources: [] })
-    await pool.query(`UPDATE workspaces SET last_used_at = '-infinity'`)
-    assert.deepEqual(await explained(id!), { exists: true, lastUsedAt: null, sources: [] })
-    assert.deepEqual(await explained(missing), { exists: false, lastUsedAt: null, sources: [] })
-    assert.deepEqual(await explained(marked), {
-      exists: false,
-      lastUsedAt: null,
-      sources: [{ source: 'ssh', lastUsedAt: at, pending: true }],
-    })
+test('explainUsage tells apart a workspace never used, one that does not exist, and one that does not exist but is marked', async () => {
+  const [id] = await createWorkspaces(pool, 1)
+  const [missing, marked] = [randomUUID(), randomUUID()]
+  const at = await storeClosedMarks(pool, [marked], { source: 'ssh' })
+  const explained = async (id: string) => {
+    const { exists, lastUsedAt, sources } = await explainUsage(pool, id)
+    return { exists, lastUsedAt, sources }
+  }
+  assert.deepEqual(await explained(id!), { exists: true, lastUsedAt: null, sources: [] })
+  await pool.query(`UPDATE workspaces SET last_used_at = '-infinity'`)
+  assert.deepEqual(await explained(id!), { exists: true, lastUsedAt: null, sources: [] })
+  assert.deepEqual(await explained(missing), { exists: false, lastUsedAt: null, sources: [] })
+  assert.deepEqual(await explained(marked), {
+    exists: false,
+    lastUsedAt: null,
+    sources: [{ source: 'ssh', lastUsedAt: at, pending: true }],
   })
+})
 
-  test('use that no source is on record for', async () => {
-    const [id] = await createWorkspaces(pool, 1)
-    const at = await storeClosedMarks(pool, [id!])
-    await flush(pool, { sources: false })
-    const { lastUsedAt, sources } = await explainUsage(pool, id!)
-    assert.deepEqual({ lastUsedAt, sources }, { lastUsedAt: at, sources: [] })
-  })
+test('explainUsage tells when a workspace was used if no source is on record', async () => {
+  const [id] = await createWorkspaces(pool, 1)
+  const at = await storeClosedMarks(pool, [id!])
+  await flush(pool, { sources: false })
+  const { lastUsedAt, sources } = await explainUsage(pool, id!)
+  assert.deepEqual({ lastUsedAt, sources }, { lastUsedAt: at, sources: [] })
+})
 
-  test('refuses what is no id, and a database without the views', async () => {
-    await assert.rejects(explainUsage(pool, 'nope'), new InvalidWorkspaceIdError('nope'))
-    const empty = await createEmptyDatabase()
-    await assert.rejects(explainUsage(empty.pool, randomUUID()), NotMigratedError)
-  })
+test('explainUsage refuses what is no id, and a database that is not migrated', async () => {
+  await assert.rejects(explainUsage(pool, 'nope'), new InvalidWorkspaceIdError('nope'))
+  const empty = await createEmptyDatabase()
+  await assert.rejects(explainUsage(empty.pool, randomUUID()), NotMigratedError)
 })

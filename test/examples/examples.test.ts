@@ -23,7 +23,7 @@ beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
 })
 
-test('the proxy marks the workspace of each request, and on SIGTERM finishes what it has begun', async t => {
+test('the example proxy marks the workspace of each request, and on SIGTERM finishes what it has begun', async t => {
   const ids = await createWorkspaces(pool, 5)
   const upstream = await startUpstream()
   const { proxy, port } = await startProxy(upstream.url)
@@ -66,7 +66,7 @@ test('the proxy marks the workspace of each request, and on SIGTERM finishes wha
   assert.deepEqual(await lastUsedAt(pool, [ids[4]!]), [null])
 })
 
-test('a proxy whose workspace does not answer says so, and has marked it all the same', async () => {
+test('the example proxy says so if a workspace does not answer, and marks it all the same', async () => {
   const [id] = await createWorkspaces(pool, 1)
   const upstream = await startUpstream()
   await upstream.close()
@@ -77,7 +77,7 @@ test('a proxy whose workspace does not answer says so, and has marked it all the
   assert.equal(await pendingCount(pool), 1)
 })
 
-test('the service answers while a flush runs inside it, and on SIGTERM finishes that flush', async t => {
+test('the example service answers while a flush runs inside it, and on SIGTERM finishes that flush', async t => {
   const [id, unused] = await createWorkspaces(pool, 2)
   const periodEnd = await storeClosedMarks(pool, [id!], { source: 'ssh' })
   const gate = await closeFlushGate(database)
@@ -105,7 +105,7 @@ test('the service answers while a flush runs inside it, and on SIGTERM finishes 
   assert.equal(service.lines(/updated workspaces last_used_at/).length, 1)
 })
 
-test('the SQL marks one workspace, with and without a source, and many', async t => {
+test('the example SQL marks one workspace, with and without a source, and many', async t => {
   const ids = await createWorkspaces(pool, 3)
   const variables = { workspace: ids[0]!, workspaces: `{${ids[2]},${ids[1]}}` }
   t.diagnostic(`run by ${await runSql('examples/mark-from-sql.sql', variables)}`)

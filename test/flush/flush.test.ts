@@ -5,14 +5,16 @@ import { drain } from '../../src/flush/drain.ts'
 import { flush } from '../../src/flush/flush.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { createWorkspaces, lastUsedAt, pendingCount, storeClosedMarks } from '../support/seed.ts'
+import { openTransaction } from '../support/transaction.ts'
 
-const { pool, kysely } = await createTestDatabase()
+const database = await createTestDatabase()
+const { pool, kysely } = database
 
 beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
 })
 
-test('null becomes the end of the period', async () => {
+test('the first flush of a workspace sets last_used_at to the end of the period of its mark', async () => {
   const [id] = await createWorkspaces(pool, 1)
   const periodEnd = await storeClosedMarks(pool, [id!])
   const result = await flush(pool)
@@ -29,53 +31,7 @@ test('null becomes the end of the period', async () => {
   assert.equal(await pendingCount(pool), 0)
 })
 
-test('an id marked in two periods is updated once, to the later end', async () => {
-  const [id] = await createWorkspaces(pool, 1)
-  await storeClosedMarks(pool, [id!], { agoMs: 31_000 })
-  const later = await storeClosedMarks(pool, [id!], { agoMs: 1_000 })
-  const { flushed, workspaces, updated } = await flush(pool)
-  assert.deepEqual({ flushed, workspaces, updated }, { flushed: 2, workspaces: 1, updated: 1 })
-  assert.deepEqual(await lastUsedAt(pool, [id!]), [later])
-})
-
-test('the open period is not flushed', async () => {
-  const [id] = await createWorkspaces(pool, 1)
-  // Of a length that outlasts this test; a period of 30 s might end in the middle of it.
-  await pool.query(
-    `INSERT INTO pending_usage (period_end, workspace_id) VALUES (now() + interval '1 h', $1)`,
-    [id],
-  )
-  assert.equal((await flush(pool)).flushed, 0)
-  assert.deepEqual(await lastUsedAt(pool, [id!]), [null])
-  assert.equal(await pendingCount(pool), 1)
-})
-
-test('a period that closed a millisecond ago is flushed', async () => {
-  const [id] = await createWorkspaces(pool, 1)
-  const periodEnd = await storeClosedMarks(pool, [id!], { agoMs: 1 })
-  assert.equal((await flush(pool)).flushed, 1)
-  assert.deepEqual(await lastUsedAt(pool, [id!]), [periodEnd])
-})
-
-test('last_used_at never moves back: an older and an equal period only delete their marks', async () => {
-  const ids = await createWorkspaces(pool, 2)
-  const { rows } = await pool.query(
-    `UPDATE workspaces SET last_used_at = date_trunc('milliseconds', now()) - interval '10 s'
-     RETURNING last_used_at`,
-  )
-  const before = rows[0].last_used_at
-  await storeClosedMarks(pool, [ids[0]!], { agoMs: 60_000 })
-  await pool.query('INSERT INTO pending_usage SELECT last_used_at, id, $2 FROM workspaces WHERE id = $1', [
-    ids[1],
-    'equal',
-  ])
-  const { flushed, workspaces, updated } = await flush(pool)
-  assert.deepEqual({ flushed, workspaces, updated }, { flushed: 2, workspaces: 2, updated: 0 })
-  assert.deepEqual(await lastUsedAt(pool, ids), [before, before])
-  assert.equal(await pendingCount(pool), 0)
-})
-
-test('marks of workspaces that do not exist are consumed and counted', async () => {
+test('marks of workspaces that do not exist are consumed, and counted as unknown', async () => {
   const [id] = await createWorkspaces(pool, 1)
   await storeClosedMarks(pool, [id!, randomUUID(), randomUUID()])
   const { flushed, workspaces, updated, unknown, held } = await flush(pool)
@@ -86,7 +42,7 @@ test('marks of workspaces that do not exist are consumed and counted', async () 
   assert.equal(await pendingCount(pool), 0)
 })
 
-test('use by source is kept, the newest of each', async () => {
+test('workspace_usage keeps the newest use of each source', async () => {
   const [id] = await createWorkspaces(pool, 1)
   await storeClosedMarks(pool, [id!], { agoMs: 90_000, source: 'ssh' })
   const ssh = await storeClosedMarks(pool, [id!], { agoMs: 60_000, source: 'ssh' })
@@ -103,7 +59,7 @@ test('use by source is kept, the newest of each', async () => {
   ])
 })
 
-test('without sources, workspace_usage stays empty and last_used_at is set all the same', async () => {
+test('a flush without sources leaves workspace_usage empty and sets last_used_at all the same', async () => {
   const ids = await createWorkspaces(pool, 3)
   const periodEnd = await storeClosedMarks(pool, ids)
   assert.equal((await flush(pool, { sources: false })).updated, 3)
@@ -112,7 +68,7 @@ test('without sources, workspace_usage stays empty and last_used_at is set all t
   assert.equal(rows.length, 0)
 })
 
-test('a batch takes the newest period first, so that the first batch sets the final value', async () => {
+test('a flush takes the newest period first, so that the first batch of a drain sets the final value', async () => {
   const ids = await createWorkspaces(pool, 5)
   await storeClosedMarks(pool, ids, { agoMs: 60_000 })
   const newest = await storeClosedMarks(pool, ids, { agoMs: 1_000 })
@@ -123,7 +79,7 @@ test('a batch takes the newest period first, so that the first batch sets the fi
   assert.deepEqual([second.flushed, second.updated, second.full], [5, 0, false])
 })
 
-test('runs on a Kysely instance, and inside its transaction', async () => {
+test('a flush runs on a Kysely instance, and inside its transaction', async () => {
   const ids = await createWorkspaces(pool, 2)
   const periodEnd = await storeClosedMarks(pool, ids)
   const rolledBack = kysely.transaction().execute(async transaction => {
@@ -136,11 +92,28 @@ test('runs on a Kysely instance, and inside its transaction', async () => {
   assert.deepEqual(await lastUsedAt(pool, ids), [periodEnd, periodEnd])
 })
 
-test('a drain flushes until nothing is due, and adds up', async () => {
+test('a drain flushes until nothing is due, and returns the sums of its flushes', async () => {
   const ids = await createWorkspaces(pool, 350)
   await storeClosedMarks(pool, ids)
   const flushes: number[] = []
   const result = await drain(pool, { batchSize: 100, onFlush: ({ flushed }) => flushes.push(flushed) })
   assert.deepEqual(flushes, [100, 100, 100, 50])
   assert.deepEqual(result, { flushes: 4, flushed: 350, workspaces: 350, updated: 350, unknown: 0, held: 0 })
+})
+
+test('a mark that is not committed yet is left alone, and flushed once it is', async () => {
+  const [id] = await createWorkspaces(pool, 1)
+  await using marker = await openTransaction(database)
+  await storeClosedMarks(marker.client, [id!])
+  assert.deepEqual(await flush(pool), {
+    flushed: 0,
+    workspaces: 0,
+    updated: 0,
+    unknown: 0,
+    held: 0,
+    full: false,
+    resume: null,
+  })
+  await marker.client.query('COMMIT')
+  assert.equal((await flush(pool)).flushed, 1)
 })

@@ -1,4 +1,6 @@
+import pg from 'pg'
 import type { Queryable } from '../../src/database/connection.ts'
+import type { TestDatabase } from './database.ts'
 import { until } from './poll.ts'
 
 /**
@@ -16,6 +18,26 @@ export async function untilBlocked(
     accept: ({ wait_event_type, blockers }) => wait_event_type === 'Lock' && blockers.length > 0,
   })
   return blockers
+}
+
+/** Waits until some backend waits for a lock that the backend `pid` holds. @throws DeadlineError after 10 s */
+export async function untilBlockedBy(db: Queryable, pid: number): Promise<void> {
+  await until(`a backend waits for backend ${pid}`, async () => {
+    const { rows } = await db.query('SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))', [
+      pid,
+    ])
+    return rows.length > 0
+  })
+}
+
+/**
+ * Has each new connection to the database give up with an error (55P03) once it has waited 5 s for a lock: a test of
+ * what never waits then fails, and does not hang.
+ */
+export async function giveUpWaitingForLocks(database: TestDatabase): Promise<void> {
+  const client = await database.connect()
+  await client.query(`ALTER DATABASE ${pg.escapeIdentifier(database.name)} SET lock_timeout = '5s'`)
+  await client.end()
 }
 
 /** What a backend does now; undefined if there is none of that `pid`. */
