@@ -24,20 +24,14 @@ export async function up(db: Kysely<never>): Promise<void> {
   `.execute(db)
   await copyPrivileges(db, schema)
 
-  // The body is parsed here, once, so usage_period() is bound to this very function, whatever search_path says later.
-  // div() and not floor(a / b): a quotient is rounded, and just before the end of a long period it would be rounded up.
-  // The sum is exact to the microsecond, as numeric. Periods are counted from 1970-01-01 00:00:00Z.
+  // The body is parsed here, once. So usage_period() is bound to this very function, whatever search_path says later.
+  // Periods are counted from 1970-01-01 00:00:00Z. The arithmetic is in whole microseconds, so an end is exact and lies
+  // ahead by one length at most. A length is counted in seconds, because adding a day or a month depends on TimeZone.
+  const length = sql`extract(epoch FROM ${usagePeriod})::double precision * interval '1 second'`
   await sql`
     CREATE OR REPLACE FUNCTION ${usagePeriodEnd} RETURNS timestamptz
     LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN pg_catalog.to_timestamp((
-      (
-        pg_catalog.div(
-          extract(epoch FROM pg_catalog.statement_timestamp()),
-          extract(epoch FROM ${usagePeriod})
-        ) + 1
-      ) * extract(epoch FROM ${usagePeriod})
-    )::double precision)
+    RETURN pg_catalog.date_bin(${length}, pg_catalog.statement_timestamp(), pg_catalog.to_timestamp(0)) + ${length}
   `.execute(db)
   await sql`
     COMMENT ON FUNCTION ${usagePeriodEnd} IS

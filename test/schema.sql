@@ -9,7 +9,7 @@ CREATE OR REPLACE FUNCTION usage_period_end()
  RETURNS timestamp with time zone
  LANGUAGE sql
  STABLE PARALLEL SAFE
-RETURN to_timestamp((((div(EXTRACT(epoch FROM statement_timestamp()), EXTRACT(epoch FROM usage_period())) + (1)::numeric) * EXTRACT(epoch FROM usage_period())))::double precision)
+RETURN (date_bin(((EXTRACT(epoch FROM usage_period()))::double precision * '00:00:01'::interval), statement_timestamp(), to_timestamp((0)::double precision)) + ((EXTRACT(epoch FROM usage_period()))::double precision * '00:00:01'::interval))
 ;
 
 CREATE UNLOGGED TABLE pending_usage (
