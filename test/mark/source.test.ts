@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { beforeEach, suite, test } from 'node:test'
+import { beforeEach, test } from 'node:test'
 import { explainUsage } from '../../src/activity/explain.ts'
 import { InvalidSourceError } from '../../src/errors.ts'
 import { flush } from '../../src/flush/flush.ts'
@@ -14,43 +14,41 @@ beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
 })
 
-suite('sources', () => {
-  const odd = ['"ssh"', "it's", 'a\nb\r\n\tc', '🧑‍💻 café', '\\u0000 %s $1 {}', ' ', '🦊'.repeat(63)]
+const odd = ['"ssh"', "it's", 'a\nb\r\n\tc', '🧑‍💻 café', '\\u0000 %s $1 {}', ' ', '🦊'.repeat(63)]
 
-  test('of any text up to 63 characters come back as they were, pending and flushed', async () => {
-    const [id] = await createWorkspaces(pool, 1)
-    for (const source of odd) await markUsage(pool, id!, { source })
-    const found = async () => (await explainUsage(pool, id!)).sources.map(({ source }) => source).sort()
-    assert.deepEqual(await found(), odd.toSorted())
+test('a source of any text up to 63 characters comes back unchanged, pending and flushed', async () => {
+  const [id] = await createWorkspaces(pool, 1)
+  for (const source of odd) await markUsage(pool, id!, { source })
+  const found = async () => (await explainUsage(pool, id!)).sources.map(({ source }) => source).sort()
+  assert.deepEqual(await found(), odd.toSorted())
 
-    await pool.query(`UPDATE pending_usage SET period_end = now() - interval '1 s'`)
-    assert.equal((await flush(pool)).flushed, odd.length)
-    assert.deepEqual(await found(), odd.toSorted())
-  })
+  await pool.query(`UPDATE pending_usage SET period_end = now() - interval '1 s'`)
+  assert.equal((await flush(pool)).flushed, odd.length)
+  assert.deepEqual(await found(), odd.toSorted())
+})
 
-  test('that are empty, or longer, are refused by name, and by the table whoever inserts', async () => {
-    const [id] = await createWorkspaces(pool, 1)
-    for (const source of ['', 's'.repeat(64), '🦊'.repeat(64), 'a\0b']) {
-      await assert.rejects(markUsage(pool, id!, { source }), new InvalidSourceError(source))
-    }
-    for (const source of ['', 's'.repeat(64)]) {
-      const insert = pool.query('INSERT INTO pending_usage (workspace_id, source) VALUES ($1, $2)', [
-        id,
-        source,
-      ])
-      await assert.rejects(insert, { code: '23514', constraint: 'pending_usage_source_length' })
-    }
-    assert.equal(await pendingCount(pool), 0)
-  })
+test('a source that is empty or too long is refused by markUsage, and by the table for every other writer', async () => {
+  const [id] = await createWorkspaces(pool, 1)
+  for (const source of ['', 's'.repeat(64), '🦊'.repeat(64), 'a\0b']) {
+    await assert.rejects(markUsage(pool, id!, { source }), new InvalidSourceError(source))
+  }
+  for (const source of ['', 's'.repeat(64)]) {
+    const insert = pool.query('INSERT INTO pending_usage (workspace_id, source) VALUES ($1, $2)', [
+      id,
+      source,
+    ])
+    await assert.rejects(insert, { code: '23514', constraint: 'pending_usage_source_length' })
+  }
+  assert.equal(await pendingCount(pool), 0)
+})
 
-  test('that are left out are the application_name, which PostgreSQL cuts, or "unknown"', async () => {
-    const [id] = await createWorkspaces(pool, 1)
-    for (const application_name of ['gateway', 'x'.repeat(64), '']) {
-      const client = await database.connect({ application_name })
-      await markUsage(client, id!)
-      await client.end()
-    }
-    const { sources } = await explainUsage(pool, id!)
-    assert.deepEqual(sources.map(({ source }) => source).sort(), ['gateway', 'unknown', 'x'.repeat(63)])
-  })
+test('a source that is left out is the application_name, which PostgreSQL cuts to 63 characters, or "unknown"', async () => {
+  const [id] = await createWorkspaces(pool, 1)
+  for (const application_name of ['gateway', 'x'.repeat(64), '']) {
+    const client = await database.connect({ application_name })
+    await markUsage(client, id!)
+    await client.end()
+  }
+  const { sources } = await explainUsage(pool, id!)
+  assert.deepEqual(sources.map(({ source }) => source).sort(), ['gateway', 'unknown', 'x'.repeat(63)])
 })

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { before, beforeEach, suite, test } from 'node:test'
+import { before, beforeEach, test } from 'node:test'
 import pg from 'pg'
 import type { Queryable } from '../../src/database/connection.ts'
 import { MarksNotStoredError } from '../../src/errors.ts'
@@ -29,517 +29,501 @@ beforeEach(async () => {
   await setPeriodLength(pool, CENTURY)
 })
 
-suite('a mark', () => {
-  test('is stored soon, and drain tells when', async () => {
-    const id = randomUUID()
-    await using tracker = new UsageTracker(pool)
-    tracker.mark(id)
-    await tracker.drain()
-    assert.equal((await pendingOf([id])).length, 1)
-    assertStats(tracker, { marked: 1, stored: 1 })
-  })
-
-  test('has the source of the tracker, or that of the connection', async () => {
-    const id = randomUUID()
-    await using tracker = new UsageTracker(pool, { source: 'ssh' })
-    await using other = new UsageTracker(await database.connect({ application_name: 'ide-proxy' }))
-    tracker.mark(id)
-    other.mark(id)
-    await Promise.all([tracker.drain(), other.drain()])
-    assert.deepEqual((await pendingOf([id])).map(({ source }) => source).sort(), ['ide-proxy', 'ssh'])
-  })
-
-  test('goes through Kysely as well', async () => {
-    const id = randomUUID()
-    await using tracker = new UsageTracker(database.kysely)
-    tracker.mark(id)
-    await tracker.drain()
-    tracker.mark(id)
-    assert.equal((await pendingOf([id])).length, 1)
-    assertStats(tracker, { marked: 2, stored: 1, deduplicated: 1 })
-  })
-
-  test('needs nothing but INSERT of two columns, as a role that logs in', async () => {
-    const role = `${database.name}_marker`
-    await pool.query(`CREATE ROLE ${role} LOGIN PASSWORD 'marker'`)
-    await pool.query(`GRANT INSERT (workspace_id, source) ON pending_usage TO ${role}`)
-    const marker = await database.connect({ ...as(role) })
-    const id = randomUUID()
-    const tracker = new UsageTracker(marker, { source: 'ssh' })
-    const unnamed = new UsageTracker(marker)
-    tracker.mark(id)
-    unnamed.mark(id)
-    await Promise.all([tracker.close(), unnamed.close()])
-    assert.equal((await pendingOf([id])).length, 2)
-    await marker.end()
-    await pool.query(`DROP OWNED BY ${role}`)
-    await pool.query(`DROP ROLE ${role}`)
-  })
+test('a mark is stored soon, and drain tells when', async () => {
+  const id = randomUUID()
+  await using tracker = new UsageTracker(pool)
+  tracker.mark(id)
+  await tracker.drain()
+  assert.equal((await pendingOf([id])).length, 1)
+  assertStats(tracker, { marked: 1, stored: 1 })
 })
 
-suite('a repeat within the period', () => {
-  test('sends nothing', async () => {
-    const id = randomUUID()
-    const db = noteStatements(pool)
-    await using tracker = new UsageTracker(db)
-    tracker.mark(id)
-    await tracker.drain()
-    for (let repeat = 0; repeat < 1_000; repeat++) tracker.mark(id)
-    await tracker.drain()
-    assert.equal(db.sent.length, 1)
-    assertStats(tracker, { marked: 1_001, stored: 1, deduplicated: 1_000 })
-  })
+test('a mark has the source of its tracker, or else the application name of the connection', async () => {
+  const id = randomUUID()
+  await using tracker = new UsageTracker(pool, { source: 'ssh' })
+  await using other = new UsageTracker(await database.connect({ application_name: 'ide-proxy' }))
+  tracker.mark(id)
+  other.mark(id)
+  await Promise.all([tracker.drain(), other.drain()])
+  assert.deepEqual((await pendingOf([id])).map(({ source }) => source).sort(), ['ide-proxy', 'ssh'])
+})
 
-  test('in another spelling sends nothing either, whichever came first', async () => {
-    const [one, other] = [randomUUID(), randomUUID()]
-    const db = noteStatements(pool)
-    await using tracker = new UsageTracker(db)
-    tracker.mark(one)
-    tracker.mark(one.toUpperCase())
-    tracker.mark(other.toUpperCase())
-    await tracker.drain()
-    for (const id of [one.toUpperCase(), other, other.toUpperCase(), one]) tracker.mark(id)
-    // Each in a spelling of its own, so many that they must not all be remembered.
-    for (let spelling = 0; spelling < 12_000; spelling++) tracker.mark(spell(one, spelling))
-    await tracker.drain()
-    assert.deepEqual(
-      db.sent.map(({ ids }) => ids.toSorted()),
-      [[one, other].sort()],
-    )
-    assertStats(tracker, { marked: 12_007, stored: 2, deduplicated: 12_005 })
-  })
+test('a tracker stores its marks through Kysely as well', async () => {
+  const id = randomUUID()
+  await using tracker = new UsageTracker(database.kysely)
+  tracker.mark(id)
+  await tracker.drain()
+  tracker.mark(id)
+  assert.equal((await pendingOf([id])).length, 1)
+  assertStats(tracker, { marked: 2, stored: 1, deduplicated: 1 })
+})
 
-  test('allocates nothing, in whichever case the id is written', async () => {
-    const id = randomUUID()
-    await using tracker = new UsageTracker(pool)
-    tracker.mark(id)
-    await tracker.drain()
-    for (const spelling of [id, id.toUpperCase()]) {
-      // Where something is allocated at each mark this grows by at least 16 bytes times the marks, 3 MB.
-      const allocated = () => {
-        const before = process.memoryUsage().heapUsed
-        for (let repeat = 0; repeat < 200_000; repeat++) tracker.mark(spelling)
-        return process.memoryUsage().heapUsed - before
-      }
-      // The first rounds count what compiling them takes, and one in which garbage is collected is below zero.
-      const rounds = Array.from({ length: 9 }, allocated)
-      assert.ok(rounds.filter(bytes => Math.abs(bytes) < 1_000_000).length >= 5, `bytes: ${rounds}`)
+test('a tracker needs no privilege but INSERT of two columns', async () => {
+  const role = `${database.name}_marker`
+  await pool.query(`CREATE ROLE ${role} LOGIN PASSWORD 'marker'`)
+  await pool.query(`GRANT INSERT (workspace_id, source) ON pending_usage TO ${role}`)
+  const marker = await database.connect({ ...as(role) })
+  const id = randomUUID()
+  const tracker = new UsageTracker(marker, { source: 'ssh' })
+  const unnamed = new UsageTracker(marker)
+  tracker.mark(id)
+  unnamed.mark(id)
+  await Promise.all([tracker.close(), unnamed.close()])
+  assert.equal((await pendingOf([id])).length, 2)
+  await marker.end()
+  await pool.query(`DROP OWNED BY ${role}`)
+  await pool.query(`DROP ROLE ${role}`)
+})
+
+test('a repeat within the period sends nothing', async () => {
+  const id = randomUUID()
+  const db = noteStatements(pool)
+  await using tracker = new UsageTracker(db)
+  tracker.mark(id)
+  await tracker.drain()
+  for (let repeat = 0; repeat < 1_000; repeat++) tracker.mark(id)
+  await tracker.drain()
+  assert.equal(db.sent.length, 1)
+  assertStats(tracker, { marked: 1_001, stored: 1, deduplicated: 1_000 })
+})
+
+test('a repeat in another spelling sends nothing, whichever spelling came first', async () => {
+  const [one, other] = [randomUUID(), randomUUID()]
+  const db = noteStatements(pool)
+  await using tracker = new UsageTracker(db)
+  tracker.mark(one)
+  tracker.mark(one.toUpperCase())
+  tracker.mark(other.toUpperCase())
+  await tracker.drain()
+  for (const id of [one.toUpperCase(), other, other.toUpperCase(), one]) tracker.mark(id)
+  // Each in a spelling of its own, so many that they must not all be remembered.
+  for (let spelling = 0; spelling < 12_000; spelling++) tracker.mark(spell(one, spelling))
+  await tracker.drain()
+  assert.deepEqual(
+    db.sent.map(({ ids }) => ids.toSorted()),
+    [[one, other].sort()],
+  )
+  assertStats(tracker, { marked: 12_007, stored: 2, deduplicated: 12_005 })
+})
+
+test('a repeat allocates no memory, in upper and in lower case', async () => {
+  const id = randomUUID()
+  await using tracker = new UsageTracker(pool)
+  tracker.mark(id)
+  await tracker.drain()
+  for (const spelling of [id, id.toUpperCase()]) {
+    // Where something is allocated at each mark this grows by at least 16 bytes times the marks, 3 MB.
+    const allocated = () => {
+      const before = process.memoryUsage().heapUsed
+      for (let repeat = 0; repeat < 200_000; repeat++) tracker.mark(spelling)
+      return process.memoryUsage().heapUsed - before
     }
-  })
+    // The first rounds count what compiling them takes, and one in which garbage is collected is below zero.
+    const rounds = Array.from({ length: 9 }, allocated)
+    assert.ok(rounds.filter(bytes => Math.abs(bytes) < 1_000_000).length >= 5, `bytes: ${rounds}`)
+  }
+})
 
-  test('while its statement is under way is answered by that', async () => {
-    const id = randomUUID()
-    const db = noteStatements(pool)
-    await using tracker = new UsageTracker(db)
-    await using gate = await closeGate()
-    tracker.mark(id)
-    await until('the statement is under way', () => db.sent.length === 1)
-    tracker.mark(id)
-    tracker.mark(id.toUpperCase())
-    assertStats(tracker, { marked: 3, pending: 2, deduplicated: 1 })
-    await gate.open()
-    await tracker.drain()
-    assert.equal(db.sent.length, 1)
-    assertStats(tracker, { marked: 3, stored: 1, deduplicated: 2 })
-  })
+test('a repeat that comes while its statement is under way needs no statement of its own', async () => {
+  const id = randomUUID()
+  const db = noteStatements(pool)
+  await using tracker = new UsageTracker(db)
+  await using gate = await closeGate()
+  tracker.mark(id)
+  await until('the statement is under way', () => db.sent.length === 1)
+  tracker.mark(id)
+  tracker.mark(id.toUpperCase())
+  assertStats(tracker, { marked: 3, pending: 2, deduplicated: 1 })
+  await gate.open()
+  await tracker.drain()
+  assert.equal(db.sent.length, 1)
+  assertStats(tracker, { marked: 3, stored: 1, deduplicated: 2 })
+})
 
-  test('is sent again if the period ended while its statement was under way', async () => {
-    await setPeriodLength(pool, 1)
-    const id = randomUUID()
-    const db = noteStatements(pool)
-    await using tracker = new UsageTracker(db, { source: 'ssh' })
-    // Whoever marks the same waits for this transaction, and has the time of before the wait.
-    const other = await database.connect()
-    await untilPast(await nextPeriodEnd())
-    await other.query('BEGIN')
-    await markUsage(other, id, { source: 'ssh' })
+test('a repeat is sent again if the period ended while its statement was under way', async () => {
+  await setPeriodLength(pool, 1)
+  const id = randomUUID()
+  const db = noteStatements(pool)
+  await using tracker = new UsageTracker(db, { source: 'ssh' })
+  // Whoever marks the same waits for this transaction, and has the time of before the wait.
+  const other = await database.connect()
+  await untilPast(await nextPeriodEnd())
+  await other.query('BEGIN')
+  await markUsage(other, id, { source: 'ssh' })
+  tracker.mark(id)
+  await until('the statement waits', async () => (await waitingStatements()) === 1)
+  await untilPast(await nextPeriodEnd())
+  tracker.mark(id)
+  const marked = new Date()
+  await other.query('COMMIT')
+  await tracker.drain()
+  assert.equal(db.sent.length, 2)
+  const [first, second] = await pendingOf([id])
+  assert.ok(first!.period_end < marked && second!.period_end > marked)
+})
+
+test('a mark in the next period is stored again', async () => {
+  await setPeriodLength(pool, 0.2)
+  const id = randomUUID()
+  await using tracker = new UsageTracker(pool)
+  tracker.mark(id)
+  await tracker.drain()
+  const [first] = await pendingOf([id])
+  await untilPast(first!.period_end)
+  tracker.mark(id)
+  await tracker.drain()
+  assert.equal((await pendingOf([id])).length, 2)
+})
+
+test('a mark in the next period is stored again if the event loop was blocked over the end', async () => {
+  // Long enough for the tracker not to look at the clock at each mark.
+  await setPeriodLength(pool, 1)
+  const id = randomUUID()
+  const db = noteStatements(pool)
+  await using tracker = new UsageTracker(db)
+  const startOfPeriod = await nextPeriodEnd()
+  await untilPast(startOfPeriod)
+  tracker.mark(id)
+  await tracker.drain()
+  const periodEnd = await nextPeriodEnd()
+  blockUntil(periodEnd.getTime() + 2)
+  tracker.mark(id)
+  const marked = new Date()
+  await tracker.drain()
+  assert.equal(db.sent.length, 2)
+  const [last] = (await pendingOf([id])).toReversed()
+  assert.ok(last!.period_end > marked)
+})
+
+test('the marks of one turn are sent in batches of 5,000, in their order, one batch at a time', async () => {
+  const ids = Array.from({ length: 12_000 }, () => randomUUID())
+  const db = noteStatements(pool)
+  await using tracker = new UsageTracker(db)
+  for (const id of ids) tracker.mark(id)
+  await tracker.drain()
+  assert.deepEqual(
+    db.sent.map(({ ids }) => ids.toSorted()),
+    [ids.slice(0, 5_000).sort(), ids.slice(5_000, 10_000).sort(), ids.slice(10_000).sort()],
+  )
+  for (const [place, statement] of db.sent.slice(1).entries()) {
+    assert.ok(statement.sentAt >= db.sent[place]!.answeredAt!)
+  }
+  assert.equal((await pendingOf(ids)).length, ids.length)
+  assertStats(tracker, { marked: 12_000, stored: 12_000 })
+})
+
+test('all that is marked while a statement is under way becomes one batch', async () => {
+  const ids = Array.from({ length: 20 }, () => randomUUID())
+  const db = noteStatements(pool)
+  await using tracker = new UsageTracker(db)
+  await using gate = await closeGate()
+  tracker.mark(ids[0]!)
+  for (const id of ids.slice(1)) {
+    await until('the first statement is under way', () => db.sent.length === 1)
+    tracker.mark(id)
+  }
+  await gate.open()
+  await tracker.drain()
+  assert.deepEqual(
+    db.sent.map(({ ids }) => ids),
+    [[ids[0]], ids.slice(1)],
+  )
+})
+
+test('drain does not wait for what is marked later', async () => {
+  const [sooner, later] = [randomUUID(), randomUUID()]
+  const db = holdStatements()
+  const tracker = new UsageTracker(db)
+  tracker.mark(sooner)
+  const drained = tracker.drain()
+  await until('its statement is sent', () => db.held.length === 1)
+  tracker.mark(later)
+  db.held[0]!()
+  await drained
+  assertStats(tracker, { marked: 2, stored: 1, pending: 1 })
+  await until('the next is sent', () => db.held.length === 2)
+  db.held[1]!()
+  await tracker.close()
+})
+
+test('drain waits for all batches of what was marked before', async () => {
+  const db = holdStatements()
+  const tracker = new UsageTracker(db)
+  for (let count = 0; count < 5_001; count++) tracker.mark(randomUUID())
+  let drained = false
+  const drain = tracker.drain().then(() => {
+    drained = true
+  })
+  await until('the first batch is sent', () => db.held.length === 1)
+  db.held[0]!()
+  await until('the second batch is sent', () => db.held.length === 2)
+  assert.equal(drained, false)
+  db.held[1]!()
+  await drain
+  assertStats(tracker, { marked: 5_001, stored: 5_001 })
+  await tracker.close()
+})
+
+test('drain resolves at once if nothing is pending, also after close', async () => {
+  const tracker = new UsageTracker(pool)
+  await tracker.drain()
+  await tracker.close()
+  await tracker.drain()
+})
+
+test('an outage loses no mark; a warning, then errors and at last the recovery are logged', async () => {
+  const ids = Array.from({ length: 3 }, () => randomUUID())
+  const log = collectLog()
+  await using tracker = new UsageTracker(pool, { logger: log.logger })
+  const back = await withoutTable()
+  tracker.mark(ids[0]!)
+  await until('it has failed twice', () => log.lines.length === 2)
+  tracker.mark(ids[1]!)
+  tracker.mark(ids[2]!)
+  tracker.mark(ids[2]!.toUpperCase())
+  tracker.mark(ids[0]!)
+  assertStats(tracker, { marked: 5, pending: 3, deduplicated: 2, failedAttempts: 2 })
+  await back()
+  await tracker.drain()
+
+  assert.equal((await pendingOf(ids)).length, 3)
+  const [first, second, ...rest] = log.lines
+  const { err, retryInMs, ...counts } = first!.fields
+  assert.equal((err as Error).name, 'NotMigratedError')
+  assert.ok((retryInMs as number) >= 250 && (retryInMs as number) <= 500)
+  assert.deepEqual(
+    [first!.level, first!.message, counts],
+    [
+      'warn',
+      'marks failed to be stored; they are kept and tried again',
+      { consecutiveErrors: 1, pending: 1 },
+    ],
+  )
+  assert.deepEqual(
+    [second!.level, second!.message, second!.fields.consecutiveErrors],
+    ['error', 'marks still fail to be stored; they are kept', 2],
+  )
+  const recovery = rest.pop()
+  assert.deepEqual(
+    [recovery!.level, recovery!.message, recovery!.fields],
+    [
+      'info',
+      'marks are stored again',
+      { carriedOver: 3, consecutiveErrors: tracker.stats().failedAttempts, dropped: 0 },
+    ],
+  )
+})
+
+test('a tracker marks again after an outage, because a crash may have emptied the table', async () => {
+  const [stored, other] = [randomUUID(), randomUUID()]
+  const log = collectLog()
+  await using tracker = new UsageTracker(pool, { logger: log.logger })
+  tracker.mark(stored)
+  await tracker.drain()
+  const back = await withoutTable()
+  tracker.mark(other)
+  await until('it has failed', () => log.lines.length > 0)
+  await back()
+  await pool.query('TRUNCATE pending_usage')
+  tracker.mark(stored)
+  await tracker.drain()
+  assert.equal((await pendingOf([stored, other])).length, 2)
+})
+
+test('a tracker marks again after an idle connection broke, which does not end the process', async () => {
+  const own = new pg.Pool({ connectionString: database.connectionString, application_name: 'idle' })
+  const log = collectLog()
+  const tracker = new UsageTracker(own, { logger: log.logger })
+  const id = randomUUID()
+  tracker.mark(id)
+  await tracker.drain()
+  await terminate('idle')
+  await until('the broken connection is logged', () => log.lines.length === 1)
+  const [line] = log.lines
+  assert.deepEqual([line!.level, line!.message], ['warn', 'an idle database connection broke'])
+  assert.equal((line!.fields.err as { code: string }).code, '57P01')
+
+  await pool.query('TRUNCATE pending_usage')
+  tracker.mark(id)
+  await tracker.close()
+  assert.equal((await pendingOf([id])).length, 1)
+  assert.equal(own.listenerCount('error'), 0)
+  await own.end()
+})
+
+test('the marks of a statement whose connection was cut are stored by the next one', async () => {
+  const own = new pg.Pool({ connectionString: database.connectionString, application_name: 'cut' })
+  const log = collectLog()
+  const tracker = new UsageTracker(own, { logger: log.logger })
+  const id = randomUUID()
+  {
+    await using _gate = await closeGate()
     tracker.mark(id)
     await until('the statement waits', async () => (await waitingStatements()) === 1)
-    await untilPast(await nextPeriodEnd())
-    tracker.mark(id)
-    const marked = new Date()
-    await other.query('COMMIT')
-    await tracker.drain()
-    assert.equal(db.sent.length, 2)
-    const [first, second] = await pendingOf([id])
-    assert.ok(first!.period_end < marked && second!.period_end > marked)
-  })
+    await terminate('cut')
+    await until('the failure is logged', () => log.find('marks failed').length === 1)
+  }
+  await tracker.close()
+  assert.equal((await pendingOf([id])).length, 1)
+  await own.end()
 })
 
-suite('a mark in the next period', () => {
-  test('is stored again', async () => {
-    await setPeriodLength(pool, 0.2)
-    const id = randomUUID()
-    await using tracker = new UsageTracker(pool)
-    tracker.mark(id)
-    await tracker.drain()
-    const [first] = await pendingOf([id])
-    await untilPast(first!.period_end)
-    tracker.mark(id)
-    await tracker.drain()
-    assert.equal((await pendingOf([id])).length, 2)
-  })
-
-  test('is stored again though the event loop was blocked when the period ended', async () => {
-    // Long enough for the tracker not to look at the clock at each mark.
-    await setPeriodLength(pool, 1)
-    const id = randomUUID()
-    const db = noteStatements(pool)
-    await using tracker = new UsageTracker(db)
-    const startOfPeriod = await nextPeriodEnd()
-    await untilPast(startOfPeriod)
-    tracker.mark(id)
-    await tracker.drain()
-    const periodEnd = await nextPeriodEnd()
-    blockUntil(periodEnd.getTime() + 2)
-    tracker.mark(id)
-    const marked = new Date()
-    await tracker.drain()
-    assert.equal(db.sent.length, 2)
-    const [last] = (await pendingOf([id])).toReversed()
-    assert.ok(last!.period_end > marked)
-  })
+test('a refusal is logged as an error at once, and its marks are stored when it is mended', async () => {
+  const role = `${database.name}_refused`
+  await pool.query(`CREATE ROLE ${role} LOGIN PASSWORD 'marker'`)
+  const marker = await database.connect({ ...as(role) })
+  const log = collectLog()
+  const tracker = new UsageTracker(marker, { logger: log.logger })
+  const id = randomUUID()
+  tracker.mark(id)
+  await until('it is refused', () => log.lines.length === 1)
+  const { err, ...counts } = log.lines[0]!.fields
+  assert.equal((err as { code: string }).code, '42501')
+  assert.deepEqual(
+    [log.lines[0]!.level, log.lines[0]!.message, counts],
+    [
+      'error',
+      'the database refuses marks; they are kept and tried again',
+      { consecutiveErrors: 1, pending: 1, retryInMs: 30_000 },
+    ],
+  )
+  await pool.query(`GRANT INSERT (workspace_id, source) ON pending_usage TO ${role}`)
+  assert.deepEqual(await tracker.close(), { left: 0 })
+  assert.equal((await pendingOf([id])).length, 1)
+  await marker.end()
+  await pool.query(`DROP OWNED BY ${role}`)
+  await pool.query(`DROP ROLE ${role}`)
 })
 
-suite('coalescing', () => {
-  test('sends the marks of one turn in batches of 5,000, first come, first sent, one at a time', async () => {
-    const ids = Array.from({ length: 12_000 }, () => randomUUID())
-    const db = noteStatements(pool)
-    await using tracker = new UsageTracker(db)
-    for (const id of ids) tracker.mark(id)
-    await tracker.drain()
-    assert.deepEqual(
-      db.sent.map(({ ids }) => ids.toSorted()),
-      [ids.slice(0, 5_000).sort(), ids.slice(5_000, 10_000).sort(), ids.slice(10_000).sort()],
-    )
-    for (const [place, statement] of db.sent.slice(1).entries()) {
-      assert.ok(statement.sentAt >= db.sent[place]!.answeredAt!)
-    }
-    assert.equal((await pendingOf(ids)).length, ids.length)
-    assertStats(tracker, { marked: 12_000, stored: 12_000 })
-  })
-
-  test('makes one batch of all that is marked while a statement is under way', async () => {
-    const ids = Array.from({ length: 20 }, () => randomUUID())
-    const db = noteStatements(pool)
-    await using tracker = new UsageTracker(db)
-    await using gate = await closeGate()
-    tracker.mark(ids[0]!)
-    for (const id of ids.slice(1)) {
-      await until('the first statement is under way', () => db.sent.length === 1)
-      tracker.mark(id)
-    }
-    await gate.open()
-    await tracker.drain()
-    assert.deepEqual(
-      db.sent.map(({ ids }) => ids),
-      [[ids[0]], ids.slice(1)],
-    )
-  })
-})
-
-suite('drain', () => {
-  test('does not wait for what is marked later', async () => {
-    const [sooner, later] = [randomUUID(), randomUUID()]
-    const db = holdStatements()
-    const tracker = new UsageTracker(db)
-    tracker.mark(sooner)
-    const drained = tracker.drain()
-    await until('its statement is sent', () => db.held.length === 1)
-    tracker.mark(later)
-    db.held[0]!()
-    await drained
-    assertStats(tracker, { marked: 2, stored: 1, pending: 1 })
-    await until('the next is sent', () => db.held.length === 2)
-    db.held[1]!()
-    await tracker.close()
-  })
-
-  test('waits for all batches of what was marked before', async () => {
-    const db = holdStatements()
-    const tracker = new UsageTracker(db)
-    for (let count = 0; count < 5_001; count++) tracker.mark(randomUUID())
-    let drained = false
-    const drain = tracker.drain().then(() => {
-      drained = true
-    })
-    await until('the first batch is sent', () => db.held.length === 1)
-    db.held[0]!()
-    await until('the second batch is sent', () => db.held.length === 2)
-    assert.equal(drained, false)
-    db.held[1]!()
-    await drain
-    assertStats(tracker, { marked: 5_001, stored: 5_001 })
-    await tracker.close()
-  })
-
-  test('of nothing resolves at once, also after close', async () => {
-    const tracker = new UsageTracker(pool)
-    await tracker.drain()
-    await tracker.close()
-    await tracker.drain()
-  })
-})
-
-suite('an outage', () => {
-  test('keeps the marks, is told once as a warning and then as errors, and ends with a recovery', async () => {
-    const ids = Array.from({ length: 3 }, () => randomUUID())
-    const log = collectLog()
-    await using tracker = new UsageTracker(pool, { logger: log.logger })
-    const back = await withoutTable()
-    tracker.mark(ids[0]!)
-    await until('it has failed twice', () => log.lines.length === 2)
-    tracker.mark(ids[1]!)
-    tracker.mark(ids[2]!)
-    tracker.mark(ids[2]!.toUpperCase())
-    tracker.mark(ids[0]!)
-    assertStats(tracker, { marked: 5, pending: 3, deduplicated: 2, failedAttempts: 2 })
-    await back()
-    await tracker.drain()
-
-    assert.equal((await pendingOf(ids)).length, 3)
-    const [first, second, ...rest] = log.lines
-    const { err, retryInMs, ...counts } = first!.fields
-    assert.equal((err as Error).name, 'NotMigratedError')
-    assert.ok((retryInMs as number) >= 250 && (retryInMs as number) <= 500)
-    assert.deepEqual(
-      [first!.level, first!.message, counts],
-      [
-        'warn',
-        'marks failed to be stored; they are kept and tried again',
-        { consecutiveErrors: 1, pending: 1 },
-      ],
-    )
-    assert.deepEqual(
-      [second!.level, second!.message, second!.fields.consecutiveErrors],
-      ['error', 'marks still fail to be stored; they are kept', 2],
-    )
-    const recovery = rest.pop()
-    assert.deepEqual(
-      [recovery!.level, recovery!.message, recovery!.fields],
-      [
-        'info',
-        'marks are stored again',
-        { carriedOver: 3, consecutiveErrors: tracker.stats().failedAttempts, dropped: 0 },
-      ],
-    )
-  })
-
-  test('makes the tracker forget what was stored, which a crash may have emptied', async () => {
-    const [stored, other] = [randomUUID(), randomUUID()]
-    const log = collectLog()
-    await using tracker = new UsageTracker(pool, { logger: log.logger })
-    tracker.mark(stored)
-    await tracker.drain()
-    const back = await withoutTable()
-    tracker.mark(other)
-    await until('it has failed', () => log.lines.length > 0)
-    await back()
-    await pool.query('TRUNCATE pending_usage')
-    tracker.mark(stored)
-    await tracker.drain()
-    assert.equal((await pendingOf([stored, other])).length, 2)
-  })
-
-  test('of an idle connection does not end the process, and makes the tracker forget', async () => {
-    const own = new pg.Pool({ connectionString: database.connectionString, application_name: 'idle' })
-    const log = collectLog()
-    const tracker = new UsageTracker(own, { logger: log.logger })
-    const id = randomUUID()
-    tracker.mark(id)
-    await tracker.drain()
-    await terminate('idle')
-    await until('the broken connection is logged', () => log.lines.length === 1)
-    const [line] = log.lines
-    assert.deepEqual([line!.level, line!.message], ['warn', 'an idle database connection broke'])
-    assert.equal((line!.fields.err as { code: string }).code, '57P01')
-
-    await pool.query('TRUNCATE pending_usage')
-    tracker.mark(id)
-    await tracker.close()
-    assert.equal((await pendingOf([id])).length, 1)
-    assert.equal(own.listenerCount('error'), 0)
-    await own.end()
-  })
-
-  test('by a statement that was cut keeps its marks', async () => {
-    const own = new pg.Pool({ connectionString: database.connectionString, application_name: 'cut' })
-    const log = collectLog()
-    const tracker = new UsageTracker(own, { logger: log.logger })
-    const id = randomUUID()
-    {
-      await using _gate = await closeGate()
-      tracker.mark(id)
-      await until('the statement waits', async () => (await waitingStatements()) === 1)
-      await terminate('cut')
-      await until('the failure is logged', () => log.find('marks failed').length === 1)
-    }
-    await tracker.close()
-    assert.equal((await pendingOf([id])).length, 1)
-    await own.end()
-  })
-
-  test('that a refusal is, is an error from the first, and stored when it is mended', async () => {
-    const role = `${database.name}_refused`
-    await pool.query(`CREATE ROLE ${role} LOGIN PASSWORD 'marker'`)
-    const marker = await database.connect({ ...as(role) })
-    const log = collectLog()
-    const tracker = new UsageTracker(marker, { logger: log.logger })
-    const id = randomUUID()
-    tracker.mark(id)
-    await until('it is refused', () => log.lines.length === 1)
-    const { err, ...counts } = log.lines[0]!.fields
-    assert.equal((err as { code: string }).code, '42501')
-    assert.deepEqual(
-      [log.lines[0]!.level, log.lines[0]!.message, counts],
+test('workspaces above maxPending are dropped, counted, and logged once', async () => {
+  const ids = Array.from({ length: 5 }, () => randomUUID())
+  const log = collectLog()
+  await using tracker = new UsageTracker(pool, { logger: log.logger, maxPending: 3 })
+  const back = await withoutTable()
+  for (const id of ids) tracker.mark(id)
+  for (const id of ids) tracker.mark(id.toUpperCase())
+  await until('it has failed', () => log.find('marks failed').length === 1)
+  for (const id of ids) tracker.mark(id)
+  assertStats(tracker, { marked: 15, pending: 3, deduplicated: 6, dropped: 6, failedAttempts: 1 })
+  await back()
+  await tracker.drain()
+  assert.deepEqual((await pendingOf(ids)).map(row => row.workspace_id).sort(), ids.slice(0, 3).sort())
+  assert.deepEqual(
+    log.find('maxPending').map(({ level, message, fields }) => [level, message, fields]),
+    [
       [
         'error',
-        'the database refuses marks; they are kept and tried again',
-        { consecutiveErrors: 1, pending: 1, retryInMs: 30_000 },
+        'more than maxPending workspaces wait to be marked; further ones are lost until the database is back',
+        { maxPending: 3, consecutiveErrors: 0 },
       ],
-    )
-    await pool.query(`GRANT INSERT (workspace_id, source) ON pending_usage TO ${role}`)
-    assert.deepEqual(await tracker.close(), { left: 0 })
-    assert.equal((await pendingOf([id])).length, 1)
-    await marker.end()
-    await pool.query(`DROP OWNED BY ${role}`)
-    await pool.query(`DROP ROLE ${role}`)
-  })
-
-  test('above maxPending drops new workspaces, counts them and says so once', async () => {
-    const ids = Array.from({ length: 5 }, () => randomUUID())
-    const log = collectLog()
-    await using tracker = new UsageTracker(pool, { logger: log.logger, maxPending: 3 })
-    const back = await withoutTable()
-    for (const id of ids) tracker.mark(id)
-    for (const id of ids) tracker.mark(id.toUpperCase())
-    await until('it has failed', () => log.find('marks failed').length === 1)
-    for (const id of ids) tracker.mark(id)
-    assertStats(tracker, { marked: 15, pending: 3, deduplicated: 6, dropped: 6, failedAttempts: 1 })
-    await back()
-    await tracker.drain()
-    assert.deepEqual((await pendingOf(ids)).map(row => row.workspace_id).sort(), ids.slice(0, 3).sort())
-    assert.deepEqual(
-      log.find('maxPending').map(({ level, message, fields }) => [level, message, fields]),
-      [
-        [
-          'error',
-          'more than maxPending workspaces wait to be marked; further ones are lost until the database is back',
-          { maxPending: 3, consecutiveErrors: 0 },
-        ],
-      ],
-    )
-    assert.equal(log.find('marks are stored again')[0]!.fields.dropped, 6)
-  })
+    ],
+  )
+  assert.equal(log.find('marks are stored again')[0]!.fields.dropped, 6)
 })
 
-suite('close', () => {
-  test('stores what waits, and a second call is the first', async () => {
-    const ids = Array.from({ length: 6_000 }, () => randomUUID())
-    const tracker = new UsageTracker(pool)
-    for (const id of ids) tracker.mark(id)
-    assert.deepEqual(await Promise.all([tracker.close(), tracker.close({ timeoutMs: 0 })]), [
-      { left: 0 },
-      { left: 0 },
-    ])
-    assert.equal((await pendingOf(ids)).length, ids.length)
-  })
+test('close stores what waits, and a second call waits for the first', async () => {
+  const ids = Array.from({ length: 6_000 }, () => randomUUID())
+  const tracker = new UsageTracker(pool)
+  for (const id of ids) tracker.mark(id)
+  assert.deepEqual(await Promise.all([tracker.close(), tracker.close({ timeoutMs: 0 })]), [
+    { left: 0 },
+    { left: 0 },
+  ])
+  assert.equal((await pendingOf(ids)).length, ids.length)
+})
 
-  test('is what the end of an await using block does', async () => {
-    const id = randomUUID()
-    {
-      await using tracker = new UsageTracker(pool)
-      tracker.mark(id)
-    }
-    assert.equal((await pendingOf([id])).length, 1)
-  })
-
-  test('ignores later marks, and logs the first', async () => {
-    const [stored, late] = [randomUUID(), randomUUID()]
-    const log = collectLog()
-    const tracker = new UsageTracker(pool, { logger: log.logger })
-    tracker.mark(stored)
-    const closed = tracker.close()
-    tracker.mark(late)
-    await closed
-    for (const id of [late, stored, randomUUID()]) tracker.mark(id)
-    await tracker.drain()
-    assert.deepEqual(log.lines, [
-      {
-        level: 'error',
-        message: 'developer error: mark called after close',
-        fields: { workspaceId: late },
-      },
-    ])
-    assertStats(tracker, { marked: 1, stored: 1 })
-    assert.equal((await pendingOf([late])).length, 0)
-  })
-
-  test('gives up after its timeout, says how many marks were left, and lets no drain hang', async () => {
-    const ids = Array.from({ length: 7 }, () => randomUUID())
-    const log = collectLog()
-    const tracker = new UsageTracker(pool, { logger: log.logger })
-    await using gate = await closeGate()
-    for (const id of ids) tracker.mark(id)
-    const drained = assert.rejects(tracker.drain(), error => {
-      assert.ok(error instanceof MarksNotStoredError)
-      assert.deepEqual([error.left, error.timeoutMs], [7, 50])
-      return true
-    })
-    assert.deepEqual(await tracker.close({ timeoutMs: 50 }), { left: 7 })
-    await drained
-    await assert.rejects(tracker.drain(), MarksNotStoredError)
-    assert.deepEqual(log.lines, [
-      {
-        level: 'error',
-        message: 'closed with marks that are not stored',
-        fields: { left: 7, timeoutMs: 50 },
-      },
-    ])
-    await gate.open()
-    // The statement that was given up on may still succeed, and is counted then.
-    await until('the late answer is counted', () => tracker.stats().stored === 7)
-  })
-
-  test('during an outage tries at once, and stores what it can before the timeout', async () => {
-    const id = randomUUID()
-    const log = collectLog()
-    const tracker = new UsageTracker(pool, { logger: log.logger })
-    const back = await withoutTable()
+test('the end of an await using block closes the tracker', async () => {
+  const id = randomUUID()
+  {
+    await using tracker = new UsageTracker(pool)
     tracker.mark(id)
-    await until('it pauses for longer than a second', () => tracker.stats().failedAttempts === 4)
-    const closed = tracker.close()
-    await until('it has tried again', () => tracker.stats().failedAttempts > 4)
-    await back()
-    assert.deepEqual(await closed, { left: 0 })
-    assert.equal((await pendingOf([id])).length, 1)
-    for (const line of log.find('marks still fail').slice(3)) {
-      assert.ok((line.fields.retryInMs as number) <= 1_000)
-    }
-  })
+  }
+  assert.equal((await pendingOf([id])).length, 1)
 })
 
-suite('a program', () => {
-  test('that forgets to close its tracker ends nevertheless', async () => {
-    const { code, stdout, stderr } = await runProgram('test/programs/unclosed-tracker.ts', [], {
-      env: { DATABASE_URL: database.connectionString },
-      timeoutMs: 10_000,
-    })
-    assert.deepEqual([code, stderr], [0, ''])
-    assert.equal(JSON.parse(stdout).stored, 1)
-  })
+test('marks after close are ignored, and the first one is logged', async () => {
+  const [stored, late] = [randomUUID(), randomUUID()]
+  const log = collectLog()
+  const tracker = new UsageTracker(pool, { logger: log.logger })
+  tracker.mark(stored)
+  const closed = tracker.close()
+  tracker.mark(late)
+  await closed
+  for (const id of [late, stored, randomUUID()]) tracker.mark(id)
+  await tracker.drain()
+  assert.deepEqual(log.lines, [
+    {
+      level: 'error',
+      message: 'developer error: mark called after close',
+      fields: { workspaceId: late },
+    },
+  ])
+  assertStats(tracker, { marked: 1, stored: 1 })
+  assert.equal((await pendingOf([late])).length, 0)
+})
 
-  test('without a logger reads of a loss on standard error', async () => {
-    const { code, stderr } = await runProgram('test/programs/unclosed-tracker.ts', ['late'], {
-      env: { DATABASE_URL: database.connectionString },
-    })
-    assert.equal(code, 0)
-    const { level, name, msg } = JSON.parse(stderr)
-    assert.deepEqual(
-      { level, name, msg },
-      { level: 50, name: 'workspace-usage', msg: 'developer error: mark called after close' },
-    )
+test('close gives up after its timeout, says how many marks were left, and rejects all drains', async () => {
+  const ids = Array.from({ length: 7 }, () => randomUUID())
+  const log = collectLog()
+  const tracker = new UsageTracker(pool, { logger: log.logger })
+  await using gate = await closeGate()
+  for (const id of ids) tracker.mark(id)
+  const drained = assert.rejects(tracker.drain(), error => {
+    assert.ok(error instanceof MarksNotStoredError)
+    assert.deepEqual([error.left, error.timeoutMs], [7, 50])
+    return true
   })
+  assert.deepEqual(await tracker.close({ timeoutMs: 50 }), { left: 7 })
+  await drained
+  await assert.rejects(tracker.drain(), MarksNotStoredError)
+  assert.deepEqual(log.lines, [
+    {
+      level: 'error',
+      message: 'closed with marks that are not stored',
+      fields: { left: 7, timeoutMs: 50 },
+    },
+  ])
+  await gate.open()
+  // The statement that was given up on may still succeed, and is counted then.
+  await until('the late answer is counted', () => tracker.stats().stored === 7)
+})
+
+test('close during an outage tries at once and often, and stores the marks if the outage ends in time', async () => {
+  const id = randomUUID()
+  const log = collectLog()
+  const tracker = new UsageTracker(pool, { logger: log.logger })
+  const back = await withoutTable()
+  tracker.mark(id)
+  await until('it pauses for longer than a second', () => tracker.stats().failedAttempts === 4)
+  const closed = tracker.close()
+  await until('it has tried again', () => tracker.stats().failedAttempts > 4)
+  await back()
+  assert.deepEqual(await closed, { left: 0 })
+  assert.equal((await pendingOf([id])).length, 1)
+  for (const line of log.find('marks still fail').slice(3)) {
+    assert.ok((line.fields.retryInMs as number) <= 1_000)
+  }
+})
+
+test('a program that forgets to close its tracker ends nevertheless', async () => {
+  const { code, stdout, stderr } = await runProgram('test/programs/unclosed-tracker.ts', [], {
+    env: { DATABASE_URL: database.connectionString },
+    timeoutMs: 10_000,
+  })
+  assert.deepEqual([code, stderr], [0, ''])
+  assert.equal(JSON.parse(stdout).stored, 1)
+})
+
+test('a program without a logger reads of a loss on standard error', async () => {
+  const { code, stderr } = await runProgram('test/programs/unclosed-tracker.ts', ['late'], {
+    env: { DATABASE_URL: database.connectionString },
+  })
+  assert.equal(code, 0)
+  const { level, name, msg } = JSON.parse(stderr)
+  assert.deepEqual(
+    { level, name, msg },
+    { level: 50, name: 'workspace-usage', msg: 'developer error: mark called after close' },
+  )
 })
 
 function assertStats(tracker: UsageTracker, expected: Partial<UsageTrackerStats>): void {
