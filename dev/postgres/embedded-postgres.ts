@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import { dirname, join } from 'node:path'
 import { configure, copyAsStandby, initialise } from './cluster.ts'
 import { EmbeddedPostgresError } from './embedded-postgres-error.ts'
@@ -28,15 +27,13 @@ export async function startEmbeddedPostgres(options: ServerOptions = {}): Promis
   try {
     const programs = await directory.reachablePrograms(binDirectory)
     const password = standbyOf
-      ? new URL(standbyOf.connectionString).password
-      : randomBytes(18).toString('base64url')
-    if (standbyOf) await copyAsStandby(directory, standbyOf)
-    else await initialise(directory, join(programs, 'initdb'), password)
+      ? await copyAsStandby(directory, standbyOf)
+      : await initialise(directory, join(programs, 'initdb'))
     const port = await freePort()
     await configure(directory, {
       listen_addresses: '127.0.0.1',
       port: String(port),
-      // None: its path may have about 100 characters, and a temporary directory may have more.
+      // None: its path must be shorter than that of a temporary directory may be.
       unix_socket_directories: '',
       ...settings,
     })
@@ -60,11 +57,11 @@ export class EmbeddedPostgres implements AsyncDisposable {
   /** The server's own log, absolute. Gone after `stop`. */
   readonly logFile: string
   readonly #directory: ServerDirectory
-  readonly #control: string
+  readonly #pgCtl: string
 
-  constructor(directory: ServerDirectory, control: string, port: number, password: string) {
+  constructor(directory: ServerDirectory, pgCtl: string, port: number, password: string) {
     this.#directory = directory
-    this.#control = control
+    this.#pgCtl = pgCtl
     this.port = port
     this.dataDirectory = directory.data
     this.logFile = directory.log
@@ -80,18 +77,14 @@ export class EmbeddedPostgres implements AsyncDisposable {
     await this.stop()
   }
 
-  /**
-   * Stops the server and keeps its directory, for `startUp`.
-   * @param mode default: cleanly. `immediate` is like a crash.
-   * @throws EmbeddedPostgresError
-   */
+  /** Stops the server until `startUp`, cleanly (`fast`) or as a crash would. @throws EmbeddedPostgresError */
   async shutDown(mode: 'fast' | 'immediate' = 'fast'): Promise<void> {
-    await this.#directory.run('stop', this.#control, ['stop', '--pgdata=data', '--silent', `--mode=${mode}`])
+    await this.#directory.run('stop', this.#pgCtl, ['stop', '-s', '-D', this.dataDirectory, '-m', mode])
   }
 
   /** Starts the server after `shutDown`. @throws EmbeddedPostgresError if it accepts no connection within 60 s */
   async startUp(): Promise<void> {
-    await this.#directory.run('start', this.#control, ['start', '--pgdata=data', '--silent'])
+    await this.#directory.run('start', this.#pgCtl, ['start', '-s', '-D', this.dataDirectory])
   }
 
   /** Stops the server cleanly and starts it again: UNLOGGED tables keep their rows. @throws EmbeddedPostgresError */
@@ -112,8 +105,7 @@ export class EmbeddedPostgres implements AsyncDisposable {
 async function packagedPrograms(): Promise<string> {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`
   try {
-    const { initdb } = await import(name)
-    return dirname(initdb)
+    return dirname((await import(name)).initdb)
   } catch (error) {
     const remedy = 'Run `npm ci` with optional dependencies, or set DATABASE_URL to use a server of your own.'
     throw new EmbeddedPostgresError('find', `${name} can't be loaded. ${remedy}`, String(error))

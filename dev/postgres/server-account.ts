@@ -11,8 +11,9 @@ export interface Account {
 /** The user that runs this process. */
 export const OURSELVES: Account = { uid: process.getuid!(), gid: process.getgid!() }
 
-// Another start may create the user at the same moment. Then useradd waits and fails, and the user is there.
-const FIND_OR_CREATE = `getent passwd postgres || {
+// One at a time: two useradd at once both succeed, and the second takes the first one's user away.
+const FIND_OR_CREATE = `exec 9</etc; flock 9
+getent passwd postgres || {
   useradd --system --user-group --shell /bin/false postgres
   getent passwd postgres
 }`
@@ -29,17 +30,14 @@ export async function serverAccount(): Promise<Account> {
     const [, , uid, gid] = stdout.split(':')
     return { uid: Number(uid), gid: Number(gid) }
   } catch (error) {
-    const reason =
-      'PostgreSQL refuses to run as root, and the system user "postgres" is missing and could not be created. ' +
-      'Create it, or run this as an ordinary user.'
-    throw new EmbeddedPostgresError('account', reason, (error as { stderr: string }).stderr)
+    const reason = 'PostgreSQL refuses to run as root, and the system user "postgres" could not be created.'
+    const remedy = 'Create it, or run this as an ordinary user.'
+    throw new EmbeddedPostgresError('account', `${reason} ${remedy}`, (error as { stderr: string }).stderr)
   }
 }
 
 /** Whether an account can enter a directory or run a program. */
 export function canReach(account: Account, file: string): Promise<boolean> {
-  return promisify(execFile)('test', ['-x', file], { ...account }).then(
-    () => true,
-    () => false,
-  )
+  const reached = promisify(execFile)('test', ['-x', file], { ...account })
+  return reached.then(Boolean, () => false)
 }

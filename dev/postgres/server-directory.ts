@@ -5,7 +5,7 @@ import { chownSync, mkdirSync } from 'node:fs'
 import { open, readFile } from 'node:fs/promises'
 import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
-import { basename, dirname, join } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { EmbeddedPostgresError, type EmbeddedPostgresStep } from './embedded-postgres-error.ts'
 import { type Account, canReach, OURSELVES } from './server-account.ts'
 
@@ -33,7 +33,7 @@ export class ServerDirectory {
   /** Makes it in the usual temporary directory, or in `/tmp` if the server's account can't enter that. */
   static async make(account: Account): Promise<ServerDirectory> {
     const parent = (await canReach(account, tmpdir())) ? tmpdir() : '/tmp'
-    return new ServerDirectory(join(parent, `workspace-usage-postgres-${randomUUID()}`), account)
+    return new ServerDirectory(resolve(parent, `workspace-usage-postgres-${randomUUID()}`), account)
   }
 
   private constructor(path: string, account: Account) {
@@ -72,8 +72,8 @@ export class ServerDirectory {
     await this.run('find', join(bin, 'initdb'), ['--version'], OURSELVES)
     if (await canReach(this.#account, join(bin, 'postgres'))) return bin
     // Whole, because programs find their libraries beside their own directory.
-    await this.run('find', 'cp', ['-R', dirname(bin), 'programs'], OURSELVES)
-    await this.run('find', 'chmod', ['-R', 'go=u-w', 'programs'], OURSELVES)
+    const copy = 'cp -R "$1" programs && chmod -R go=u-w programs'
+    await this.run('find', '/bin/sh', ['-c', copy, 'sh', dirname(bin)], OURSELVES)
     return join(this.path, 'programs', basename(bin))
   }
 
@@ -91,15 +91,19 @@ export class ServerDirectory {
   ): Promise<void> {
     await using log = await open(this.log, 'a', 0o600)
     const { size } = await log.stat()
-    // Without PG…, which would aim it at another server, and without a language.
-    const env = { PATH: process.env.PATH }
-    const stdio = ['ignore', log.fd, log.fd] as const
-    const child = spawn(program, args, { ...account, cwd: this.path, detached: true, env, stdio: [...stdio] })
+    const child = spawn(program, args, {
+      ...account,
+      cwd: this.path,
+      detached: true,
+      // Without PG…, which would aim it at another server, and without a language.
+      env: { PATH: process.env.PATH },
+      stdio: ['ignore', log.fd, log.fd],
+    })
     const [end] = await once(child, 'exit').catch(error => [error])
     if (end === 0) return
-    const reason = `${program} does not run (${end ?? child.signalCode}).`
-    const hint = step === 'find' ? ' If npm skipped install scripts, run `npm rebuild`.' : ''
+    const found =
+      step === 'find' ? 'does not run; if npm skipped install scripts, run `npm rebuild`' : 'failed'
     const output = (await readFile(this.log)).subarray(size).toString()
-    throw new EmbeddedPostgresError(step, reason + hint, output)
+    throw new EmbeddedPostgresError(step, `${program} ${found} (${end ?? child.signalCode}).`, output)
   }
 }

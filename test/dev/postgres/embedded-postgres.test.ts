@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { cp, mkdir, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { describe, it } from 'node:test'
+import { before, describe, it } from 'node:test'
 import pg from 'pg'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../../dev/postgres/embedded-postgres.ts'
 import { atEnd } from '../../support/at-end.ts'
@@ -20,40 +20,53 @@ const root = process.getuid?.() === 0
 const needsRoot = root ? {} : { skip: 'only root can start a program as another user' }
 
 describe('embedded PostgreSQL', { concurrency: 3 }, () => {
-  it('keeps an UNLOGGED table over a restart and empties it in a crash, on the same port', async () => {
-    await using server = await startEmbeddedPostgres({
-      settings: { ...TEST_SETTINGS, max_connections: '17' },
+  describe('of which two run side by side', { concurrency: 1 }, () => {
+    let one: EmbeddedPostgres
+    let two: EmbeddedPostgres
+
+    before(async () => {
+      one = await startEmbeddedPostgres({ settings: { ...TEST_SETTINGS, max_connections: '17' } })
+      atEnd(() => one.stop())
+      two = await startEmbeddedPostgres({ settings: TEST_SETTINGS })
+      atEnd(() => two.stop())
     })
-    const before = await query(server, 'SHOW max_connections')
-    assert.deepEqual(before, [{ max_connections: '17' }])
-    await query(server, 'CREATE UNLOGGED TABLE kept AS SELECT 1 AS one')
-    await server.restart()
-    assert.deepEqual(await query(server, 'SELECT one FROM kept'), [{ one: 1 }])
-    await server.crash()
-    assert.deepEqual(await query(server, 'SELECT one FROM kept'), [])
-  })
 
-  it('listens on 127.0.0.1 only, wants a password, and runs beside others', async () => {
-    await using one = await startEmbeddedPostgres({ settings: TEST_SETTINGS })
-    await using two = await startEmbeddedPostgres({ settings: TEST_SETTINGS })
-    assert.notEqual(one.port, two.port)
-    assert.deepEqual(await query(one, "SELECT current_setting('listen_addresses') AS at"), [
-      { at: '127.0.0.1' },
-    ])
-    assert.deepEqual(await query(one, "SELECT current_setting('unix_socket_directories') AS at"), [
-      { at: '' },
-    ])
-    const stranger = one.connectionString.replace(/:[^:@]+@/, ':guess@')
-    await assert.rejects(query({ connectionString: stranger }, 'SELECT'), { code: '28P01' })
-  })
+    it('keeps an UNLOGGED table over a restart and empties it in a crash, on the same port', async () => {
+      const before = await query(one, 'SHOW max_connections')
+      assert.deepEqual(before, [{ max_connections: '17' }])
+      await query(one, 'CREATE UNLOGGED TABLE kept AS SELECT 1 AS one')
+      await one.restart()
+      assert.deepEqual(await query(one, 'SELECT one FROM kept'), [{ one: 1 }])
+      await one.crash()
+      assert.deepEqual(await query(one, 'SELECT one FROM kept'), [])
+    })
 
-  it('is gone after stop, which may be called twice', async () => {
-    const server = await startEmbeddedPostgres({ settings: TEST_SETTINGS })
-    const pid = postmaster(server)
-    await Promise.all([server.stop(), server.stop()])
-    await server.stop()
-    assert.equal(isRunning(pid), false)
-    assert.equal(existsSync(path.dirname(server.dataDirectory)), false)
+    it('listens on 127.0.0.1 only, on a port of its own, and wants a password', async () => {
+      assert.notEqual(one.port, two.port)
+      assert.deepEqual(await query(one, "SELECT current_setting('listen_addresses') AS at"), [
+        { at: '127.0.0.1' },
+      ])
+      assert.deepEqual(await query(one, "SELECT current_setting('unix_socket_directories') AS at"), [
+        { at: '' },
+      ])
+      const stranger = one.connectionString.replace(/:[^:@]+@/, ':guess@')
+      await assert.rejects(query({ connectionString: stranger }, 'SELECT'), { code: '28P01' })
+    })
+
+    it('runs as the user postgres for root', needsRoot, () => {
+      const { uid, mode } = statSync(two.dataDirectory)
+      assert.equal(uid, Number(execFileSync('id', ['-u', 'postgres'], { encoding: 'utf8' })))
+      assert.equal(mode & 0o777, 0o700)
+    })
+
+    it('is gone after stop, which may be called twice, and the other one is not', async () => {
+      const pid = postmaster(two)
+      await Promise.all([two.stop(), two.stop()])
+      await two.stop()
+      assert.equal(isRunning(pid), false)
+      assert.equal(existsSync(path.dirname(two.dataDirectory)), false)
+      assert.deepEqual(await query(one, 'SELECT 1 AS one'), [{ one: 1 }])
+    })
   })
 
   for (const ending of ['return', 'throw'] as const) {
@@ -109,11 +122,22 @@ describe('embedded PostgreSQL', { concurrency: 3 }, () => {
     })
   })
 
-  it('runs as the user postgres for root', needsRoot, async () => {
-    await using server = await startEmbeddedPostgres({ settings: TEST_SETTINGS })
-    const { uid, mode } = statSync(server.dataDirectory)
-    assert.equal(uid, Number(execFileSync('id', ['-u', 'postgres'], { encoding: 'utf8' })))
-    assert.equal(mode & 0o777, 0o700)
+  it('makes the user postgres for root, once, though two servers start at once', needsRoot, async t => {
+    const own = temporaryDirectory(0o755)
+    const accounts = path.resolve('dev/postgres/server-account.ts')
+    const ask = `import { serverAccount } from ${JSON.stringify(accounts)}
+      console.log(JSON.stringify(await Promise.all([serverAccount(), serverAccount()])))`
+    // In a mount namespace with an /etc of its own, in memory, that goes with it.
+    const script = `mount -t tmpfs none "$1" && cp -a /etc/. "$1" && mount --bind "$1" /etc || exit 77
+      sed -i /^postgres:/d /etc/passwd /etc/shadow /etc/group /etc/gshadow
+      "$2" --input-type=module --eval "$3" && getent passwd postgres`
+    const args = ['--mount', '/bin/sh', '-c', script, 'sh', own, process.execPath, ask]
+    const { status, stdout } = spawnSync('unshare', args, { encoding: 'utf8' })
+    if (status === 77 || status === null) return t.skip('root has no mount namespaces here')
+    const [accountsLine, passwd] = stdout.split('\n')
+    const [first, second] = JSON.parse(accountsLine!)
+    assert.deepEqual(first, second)
+    assert.equal(passwd!.split(':')[2], String(first.uid))
   })
 
   it('runs as an ordinary user for that user', needsRoot, async t => {
@@ -145,6 +169,7 @@ describe('embedded PostgreSQL', { concurrency: 3 }, () => {
     ]) {
       await cp(path.resolve(file), path.join(closed, file), { recursive: true, verbatimSymlinks: true })
     }
+    execFileSync('chmod', ['-R', 'go=', closed])
     await symlink(path.join(packages, 'pg'), path.join(closed, 'node_modules/pg'))
 
     const env = { TMPDIR: closed }
