@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { before, suite, test } from 'node:test'
+import { test } from 'node:test'
 import { inspect } from 'node:util'
 import { PgBoss } from 'pg-boss'
 import { openPeriodRemaining, pendingStatus } from '../src/activity/status.ts'
@@ -20,238 +20,217 @@ import { collectLog } from './support/log-lines.ts'
 const NOWHERE = 'postgres://127.0.0.1:1/nowhere'
 const nowhere = createPool(NOWHERE, { applicationName: 'test', max: 1 })
 
-suite('a workspace id that is not a UUID', () => {
-  const id = '0b8f9f4e-2c55-4f11-9d0c-6a1f0c2b7a10'
-  const cases: [string, unknown, string][] = [
-    ['of another type', 42, '42'],
-    ['that is missing', undefined, 'undefined'],
-    ['that is null', null, 'null'],
-    ['that is empty', '', '""'],
-    ['in braces', `{${id}}`, `"{${id}}"`],
-    ['without hyphens', id.replaceAll('-', ''), `"${id.replaceAll('-', '')}"`],
-    ['with a trailing newline', `${id}\n`, `"${id}\\n"`],
-    ['among good ones', [id, `${id}0`, id], `"${id}0"`],
-    ['of great length', 'x'.repeat(1_000), `"${'x'.repeat(100)}…"`],
-  ]
-  for (const [name, ids, quoted] of cases) {
-    test(`${name} is refused before anything is sent`, async () => {
-      await assert.rejects(markUsage(nowhere, ids as string), {
-        name: 'InvalidWorkspaceIdError',
-        message:
-          `not a UUID: ${quoted}. A workspace id has the form 00000000-0000-0000-0000-000000000000, ` +
-          'in upper or lower case; pass the value of workspaces.id.',
-      })
-    })
-  }
-})
-
-suite('a source', () => {
-  const cases: [string, unknown, string][] = [
-    ['of another type', 7, '7'],
-    ['that is empty', '', '""'],
-    ['of 64 characters', 's'.repeat(64), `"${'s'.repeat(64)}"`],
-    ['of 64 emoji', '🦆'.repeat(64), `"${'🦆'.repeat(50)}…"`],
-    ['with NUL', 'ssh\0', '"ssh\\u0000"'],
-  ]
-  for (const [name, source, quoted] of cases) {
-    test(`${name} is refused before anything is sent`, async () => {
-      await assert.rejects(markUsage(nowhere, randomUUID(), { source: source as string }), {
-        name: 'InvalidSourceError',
-        message:
-          `not a source: ${quoted}. A source is a text of 1 to 63 characters without NUL, and one of few ` +
-          '(such as "ssh" or "vscode"): shorten it, or leave it out to use application_name.',
-      })
-    })
-  }
-
-  test('of 63 emoji is fine', async () => {
-    const { pool } = await createTestDatabase()
-    const source = '🦆'.repeat(63)
-    await markUsage(pool, randomUUID(), { source })
-    assert.deepEqual((await pool.query('SELECT source FROM pending_usage')).rows, [{ source }])
-  })
-})
-
-suite('an option out of its range', () => {
-  for (const batchSize of [0, 1.5, Number.NaN, 100_001]) {
-    test(`batchSize ${batchSize} is refused before anything is sent`, async () => {
-      const refusal = {
-        name: 'InvalidOptionError',
-        message: `batchSize is ${batchSize}; allowed: an integer from 1 to 100000.`,
-      }
-      await assert.rejects(flush(nowhere, { batchSize }), refusal)
-      await assert.rejects(drain(nowhere, { batchSize }), refusal)
-      await assert.rejects(startWorker({ batchSize }), refusal)
-    })
-  }
-
-  for (const flushIntervalSeconds of [0, 0.5, 61, 90, 420, 7_200, Number.NaN]) {
-    test(`flushIntervalSeconds ${flushIntervalSeconds} is refused before anything is sent`, async () => {
-      await assert.rejects(startWorker({ flushIntervalSeconds }), {
-        name: 'InvalidOptionError',
-        message:
-          `flushIntervalSeconds is ${flushIntervalSeconds}; allowed: 1 to 59 seconds, or whole minutes that ` +
-          'divide an hour: 60, 120, 180, 240, 300, 360, 600, 720, 900, 1200, 1800, 3600 seconds.',
-      })
-    })
-  }
-
-  for (const flushTimeoutSeconds of [0, 0.05, 25.5, Number.POSITIVE_INFINITY, Number.NaN]) {
-    test(`flushTimeoutSeconds ${flushTimeoutSeconds} is refused before anything is sent`, async () => {
-      await assert.rejects(startWorker({ flushTimeoutSeconds }), {
-        name: 'InvalidOptionError',
-        message: `flushTimeoutSeconds is ${flushTimeoutSeconds}; allowed: 0.1 to 25 seconds.`,
-      })
-    })
-  }
-})
-
-suite('a connection string that does not parse', () => {
-  const calls: Record<string, (database: string, logger: Logger) => Promise<unknown>> = {
-    migrate: (connectionString, logger) => migrate({ connectionString, logger }),
-    migrateDown: (connectionString, logger) => migrateDown({ connectionString, logger }),
-    startFlushWorker: (database, logger) => startFlushWorker({ database, logger }),
-  }
-  const strings = {
-    'with a port that is no number': 'postgres://app:not-for-any-log@host:port/database',
-    'without a scheme': 'app:not-for-any-log@host/database',
-    "in libpq's other form": 'host=host user=app password=not-for-any-log',
-  }
-  for (const [name, call] of Object.entries(calls)) {
-    for (const [how, database] of Object.entries(strings)) {
-      test(`${how} is refused by ${name}, and shown neither in the error nor in the log`, async () => {
-        const { logger, lines } = collectLog()
-        await assert.rejects(call(database, logger), error => {
-          assert.ok(error instanceof InvalidOptionError)
-          assert.equal(
-            error.message,
-            'connectionString is "(not shown, it may hold a password)"; allowed: a URL such as ' +
-              'postgres://user@host:5432/database.',
-          )
-          assert.doesNotMatch(inspect([error, lines], { depth: null, showHidden: true }), /not-for-any-log/)
-          return true
-        })
-      })
-    }
-  }
-})
-
-suite('a database that is not migrated', () => {
-  let empty: TestDatabase
-  before(async () => {
-    empty = await createEmptyDatabase()
-  })
-
-  const calls = {
-    markUsage: () => markUsage(empty.pool, randomUUID()),
-    flush: () => flush(empty.pool),
-    drain: () => drain(empty.kysely),
-    pendingStatus: () => pendingStatus(empty.pool),
-  }
-  for (const [name, call] of Object.entries(calls)) {
-    test(`is named by ${name}, with the remedy`, async () => {
-      await assert.rejects(call, notMigrated('relation "pending_usage" does not exist'))
-    })
-  }
-
-  test('is named by openPeriodRemaining, with the remedy', async () => {
-    await assert.rejects(
-      openPeriodRemaining(empty.pool),
-      notMigrated('function usage_period_end() does not exist'),
-    )
-  })
-
-  test('is named by lastFlush, with the remedy', async () => {
-    await assert.rejects(lastFlush(empty.pool), notMigrated('relation "pgboss.job" does not exist'))
-  })
-
-  test('is named by the worker, with the remedy', async () => {
-    await assert.rejects(
-      startWorker({ database: empty.connectionString }),
-      notMigrated('pg-boss is not installed'),
-    )
-  })
-
-  test("is named by the worker, also where pg-boss is installed for the host's own queues", async () => {
-    await using database = await createEmptyDatabase()
-    await withBoss(database, async () => {})
-    await assert.rejects(
-      startWorker({ database: database.connectionString }),
-      notMigrated('the pg-boss queue "workspace-usage-flush" does not exist'),
-    )
-  })
-
-  test('is named by the worker, also where it was migrated and taken back', async () => {
-    await using database = await createTestDatabase()
-    const { connectionString } = database
-    while ((await migrateDown({ connectionString })) !== null);
-    await assert.rejects(
-      startWorker({ database: connectionString }),
-      notMigrated('relation "pending_usage" does not exist'),
-    )
-  })
-})
-
-suite('a flush queue with another policy', () => {
-  test('is refused by the worker and by migrate, with the remedy', async () => {
-    await using database = await createEmptyDatabase()
-    await withBoss(database, boss => boss.createQueue(FLUSH_QUEUE, { policy: 'exclusive' }))
-    const refusal = {
-      name: 'QueuePolicyError',
+const id = '0b8f9f4e-2c55-4f11-9d0c-6a1f0c2b7a10'
+const notIds: [string, unknown, string][] = [
+  ['of another type', 42, '42'],
+  ['that is missing', undefined, 'undefined'],
+  ['that is null', null, 'null'],
+  ['that is empty', '', '""'],
+  ['in braces', `{${id}}`, `"{${id}}"`],
+  ['without hyphens', id.replaceAll('-', ''), `"${id.replaceAll('-', '')}"`],
+  ['with a trailing newline', `${id}\n`, `"${id}\\n"`],
+  ['that is not a UUID, among good ones,', [id, `${id}0`, id], `"${id}0"`],
+  ['of great length', 'x'.repeat(1_000), `"${'x'.repeat(100)}…"`],
+]
+for (const [which, ids, quoted] of notIds) {
+  test(`a workspace id ${which} is refused before anything is sent`, async () => {
+    await assert.rejects(markUsage(nowhere, ids as string), {
+      name: 'InvalidWorkspaceIdError',
       message:
-        'the pg-boss queue "workspace-usage-flush" has the policy "exclusive"; expected "short". ' +
-        "pg-boss can't change the policy of a queue: stop its workers, delete the queue " +
-        "(pg-boss: deleteQueue('workspace-usage-flush'); pending marks stay where they are), " +
-        'then run `workspace-usage migrate`.',
+        `not a UUID: ${quoted}. A workspace id has the form 00000000-0000-0000-0000-000000000000, ` +
+        'in upper or lower case; pass the value of workspaces.id.',
+    })
+  })
+}
+
+const notSources: [string, unknown, string][] = [
+  ['of another type', 7, '7'],
+  ['that is empty', '', '""'],
+  ['of 64 characters', 's'.repeat(64), `"${'s'.repeat(64)}"`],
+  ['of 64 emoji', '🦆'.repeat(64), `"${'🦆'.repeat(50)}…"`],
+  ['with NUL', 'ssh\0', '"ssh\\u0000"'],
+]
+for (const [which, source, quoted] of notSources) {
+  test(`a source ${which} is refused before anything is sent`, async () => {
+    await assert.rejects(markUsage(nowhere, randomUUID(), { source: source as string }), {
+      name: 'InvalidSourceError',
+      message:
+        `not a source: ${quoted}. A source is a text of 1 to 63 characters without NUL, and one of few ` +
+        '(such as "ssh" or "vscode"): shorten it, or leave it out to use application_name.',
+    })
+  })
+}
+
+test('a source of 63 emoji is stored', async () => {
+  const { pool } = await createTestDatabase()
+  const source = '🦆'.repeat(63)
+  await markUsage(pool, randomUUID(), { source })
+  assert.deepEqual((await pool.query('SELECT source FROM pending_usage')).rows, [{ source }])
+})
+
+for (const batchSize of [0, 1.5, Number.NaN, 100_001]) {
+  test(`a batchSize of ${batchSize} is refused before anything is sent`, async () => {
+    const refusal = {
+      name: 'InvalidOptionError',
+      message: `batchSize is ${batchSize}; allowed: an integer from 1 to 100000.`,
     }
-    await assert.rejects(startWorker({ database: database.connectionString }), refusal)
-    await assert.rejects(migrate({ connectionString: database.connectionString }), refusal)
-
-    await withBoss(database, boss => boss.deleteQueue(FLUSH_QUEUE))
-    await migrate({ connectionString: database.connectionString })
+    await assert.rejects(flush(nowhere, { batchSize }), refusal)
+    await assert.rejects(drain(nowhere, { batchSize }), refusal)
+    await assert.rejects(startWorker({ batchSize }), refusal)
   })
-})
+}
 
-suite('a session that can only read', () => {
-  const cannotWrite = {
-    name: 'StandbyError',
-    message:
-      'this server is a standby or in recovery, or the session is read-only: "pending_usage", an UNLOGGED ' +
-      "table, can't be used there. Connect to the primary (target_session_attrs=read-write).",
+for (const flushIntervalSeconds of [0, 0.5, 61, 90, 420, 7_200, Number.NaN]) {
+  test(`a flushIntervalSeconds of ${flushIntervalSeconds} is refused before anything is sent`, async () => {
+    await assert.rejects(startWorker({ flushIntervalSeconds }), {
+      name: 'InvalidOptionError',
+      message:
+        `flushIntervalSeconds is ${flushIntervalSeconds}; allowed: 1 to 59 seconds, or whole minutes that ` +
+        'divide an hour: 60, 120, 180, 240, 300, 360, 600, 720, 900, 1200, 1800, 3600 seconds.',
+    })
+  })
+}
+
+for (const flushTimeoutSeconds of [0, 0.05, 25.5, Number.POSITIVE_INFINITY, Number.NaN]) {
+  test(`a flushTimeoutSeconds of ${flushTimeoutSeconds} is refused before anything is sent`, async () => {
+    await assert.rejects(startWorker({ flushTimeoutSeconds }), {
+      name: 'InvalidOptionError',
+      message: `flushTimeoutSeconds is ${flushTimeoutSeconds}; allowed: 0.1 to 25 seconds.`,
+    })
+  })
+}
+
+const callsWithString: Record<string, (database: string, logger: Logger) => Promise<unknown>> = {
+  migrate: (connectionString, logger) => migrate({ connectionString, logger }),
+  migrateDown: (connectionString, logger) => migrateDown({ connectionString, logger }),
+  startFlushWorker: (database, logger) => startFlushWorker({ database, logger }),
+}
+const wrongStrings = {
+  'with a port that is no number': 'postgres://app:not-for-any-log@host:port/database',
+  'without a scheme': 'app:not-for-any-log@host/database',
+  "in libpq's other form": 'host=host user=app password=not-for-any-log',
+}
+for (const [name, call] of Object.entries(callsWithString)) {
+  for (const [how, database] of Object.entries(wrongStrings)) {
+    test(`a connection string ${how} is refused by ${name}, and shown neither in the error nor in the log`, async () => {
+      const { logger, lines } = collectLog()
+      await assert.rejects(call(database, logger), error => {
+        assert.ok(error instanceof InvalidOptionError)
+        assert.equal(
+          error.message,
+          'connectionString is "(not shown, it may hold a password)"; allowed: a URL such as ' +
+            'postgres://user@host:5432/database.',
+        )
+        assert.doesNotMatch(inspect([error, lines], { depth: null, showHidden: true }), /not-for-any-log/)
+        return true
+      })
+    })
   }
-  let readOnly: string
-  let client: Awaited<ReturnType<TestDatabase['connect']>>
-  before(async () => {
-    const database = await createTestDatabase()
-    const url = new URL(database.connectionString)
-    url.search = '?options=-c%20default_transaction_read_only%3Don'
-    readOnly = url.href
-    client = await database.connect({ connectionString: readOnly })
-  })
+}
 
-  test('can not mark', async () => {
-    await assert.rejects(markUsage(client, randomUUID()), cannotWrite)
+const empty = await createEmptyDatabase()
+const callsOfTables = {
+  markUsage: () => markUsage(empty.pool, randomUUID()),
+  flush: () => flush(empty.pool),
+  drain: () => drain(empty.kysely),
+  pendingStatus: () => pendingStatus(empty.pool),
+}
+for (const [name, call] of Object.entries(callsOfTables)) {
+  test(`a database that is not migrated is named by ${name}, with the remedy`, async () => {
+    await assert.rejects(call, notMigrated('relation "pending_usage" does not exist'))
   })
+}
 
-  test('can not flush', async () => {
-    await assert.rejects(flush(client), cannotWrite)
-  })
-
-  test('can not run a worker', async () => {
-    await assert.rejects(startWorker({ database: readOnly }), cannotWrite)
-  })
-
-  test('can not migrate', async () => {
-    const empty = await createEmptyDatabase()
-    const url = new URL(empty.connectionString)
-    url.search = new URL(readOnly).search
-    await assert.rejects(migrate({ connectionString: url.href }), cannotWrite)
-  })
-
-  test('can see what is pending', async () => {
-    assert.deepEqual(await pendingStatus(client), { open: 0, closed: 0, lagSeconds: 0 })
-  })
+test('a database that is not migrated is named by openPeriodRemaining, with the remedy', async () => {
+  await assert.rejects(
+    openPeriodRemaining(empty.pool),
+    notMigrated('function usage_period_end() does not exist'),
+  )
 })
+
+test('a database that is not migrated is named by lastFlush, with the remedy', async () => {
+  await assert.rejects(lastFlush(empty.pool), notMigrated('relation "pgboss.job" does not exist'))
+})
+
+test('a database that is not migrated is named by the worker, with the remedy', async () => {
+  await assert.rejects(
+    startWorker({ database: empty.connectionString }),
+    notMigrated('pg-boss is not installed'),
+  )
+})
+
+test("a database that is not migrated is named by the worker, also where pg-boss is installed for the host's own queues", async () => {
+  await using database = await createEmptyDatabase()
+  await withBoss(database, async () => {})
+  await assert.rejects(
+    startWorker({ database: database.connectionString }),
+    notMigrated('the pg-boss queue "workspace-usage-flush" does not exist'),
+  )
+})
+
+test('a database that is not migrated any more is named by the worker', async () => {
+  await using database = await createTestDatabase()
+  const { connectionString } = database
+  while ((await migrateDown({ connectionString })) !== null);
+  await assert.rejects(
+    startWorker({ database: connectionString }),
+    notMigrated('relation "pending_usage" does not exist'),
+  )
+})
+
+test('a flush queue with another policy is refused by the worker and by migrate, with the remedy', async () => {
+  await using database = await createEmptyDatabase()
+  await withBoss(database, boss => boss.createQueue(FLUSH_QUEUE, { policy: 'exclusive' }))
+  const refusal = {
+    name: 'QueuePolicyError',
+    message:
+      'the pg-boss queue "workspace-usage-flush" has the policy "exclusive"; expected "short". ' +
+      "pg-boss can't change the policy of a queue: stop its workers, delete the queue " +
+      "(pg-boss: deleteQueue('workspace-usage-flush'); pending marks stay where they are), " +
+      'then run `workspace-usage migrate`.',
+  }
+  await assert.rejects(startWorker({ database: database.connectionString }), refusal)
+  await assert.rejects(migrate({ connectionString: database.connectionString }), refusal)
+
+  await withBoss(database, boss => boss.deleteQueue(FLUSH_QUEUE))
+  await migrate({ connectionString: database.connectionString })
+})
+
+const cannotWrite = {
+  name: 'StandbyError',
+  message:
+    'this server is a standby or in recovery, or the session is read-only: "pending_usage", an UNLOGGED ' +
+    "table, can't be used there. Connect to the primary (target_session_attrs=read-write).",
+}
+const database = await createTestDatabase()
+const readOnly = readOnlyUrl(database)
+const client = await database.connect({ connectionString: readOnly })
+
+test('a session that can only read cannot mark, and says so', async () => {
+  await assert.rejects(markUsage(client, randomUUID()), cannotWrite)
+})
+
+test('a session that can only read cannot flush, and says so', async () => {
+  await assert.rejects(flush(client), cannotWrite)
+})
+
+test('a session that can only read cannot run a worker, and says so', async () => {
+  await assert.rejects(startWorker({ database: readOnly }), cannotWrite)
+})
+
+test('a session that can only read cannot migrate, and says so', async () => {
+  await assert.rejects(migrate({ connectionString: readOnlyUrl(empty) }), cannotWrite)
+})
+
+test('a session that can only read can see what is pending', async () => {
+  assert.deepEqual(await pendingStatus(client), { open: 0, closed: 0, lagSeconds: 0 })
+})
+
+function readOnlyUrl({ connectionString }: TestDatabase): string {
+  const url = new URL(connectionString)
+  url.search = '?options=-c%20default_transaction_read_only%3Don'
+  return url.href
+}
 
 async function startWorker(options: Partial<FlushWorkerOptions>): Promise<void> {
   const worker = await startFlushWorker({ database: NOWHERE, logger: collectLog().logger, ...options })

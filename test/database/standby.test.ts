@@ -12,7 +12,7 @@ import { startServer } from '../support/server.ts'
 import { startStandby, untilCaughtUp } from '../support/standby.ts'
 import { urlOf } from '../support/template.ts'
 
-test('on a standby the live reads say so, and workspaces can be read', async () => {
+test('on a standby explain and idle say that it is one, and workspaces can be read', async () => {
   const primary = await startServer()
   const database = await createTestDatabase({ on: primary.connectionString })
   const server = await startStandby(primary)

@@ -6,8 +6,8 @@ import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { onPostgres15 } from '../support/postgres-15.ts'
 import { createWorkspaces, storeClosedMarks } from '../support/seed.ts'
 
-const WORKSPACES = 50_000
-const MARKED = 5_000
+const WORKSPACES = 20_000
+const MARKED = 2_000
 
 test('the plan of the flush is good whatever the planner believes of pending_usage', async () => {
   await holdsThePlan(await createTestDatabase())

@@ -24,8 +24,8 @@ const TRACKERS = 3
 const USED = 2_500
 const UNUSED = 500
 
-suite('last_used_at after twenty seconds of marks', { concurrency: true }, () => {
-  test('is exact', async () => {
+suite('trackers under fire', { concurrency: true }, () => {
+  test('last_used_at is exact after twenty seconds of marks', async () => {
     const fire = await Fire.start(await createTestDatabase(), { periodMs: 1_500, durationMs: 20_000 })
     await delay(20_000)
     await fire.cease()
@@ -33,7 +33,7 @@ suite('last_used_at after twenty seconds of marks', { concurrency: true }, () =>
     assert.equal(fire.failedAttempts, 0)
   })
 
-  test('is exact though all connections are cut every second', async () => {
+  test('last_used_at is exact though all connections are cut every second', async () => {
     const database = await createTestDatabase()
     const fire = await Fire.start(database, { periodMs: 700, durationMs: 20_000 })
     const killer = await database.connect()
@@ -48,7 +48,7 @@ suite('last_used_at after twenty seconds of marks', { concurrency: true }, () =>
     assert.ok(fire.failedAttempts > 0)
   })
 
-  test('is exact though the server restarts; a crash loses nothing that is marked once it is noticed', async () => {
+  test('last_used_at is exact though the server restarts; a crash loses nothing that is marked once it is noticed', async () => {
     const server = await startServer()
     const database = await createTestDatabase({ on: server.connectionString })
     const fire = await Fire.start(database, { periodMs: 5_000, durationMs: 20_000 })
