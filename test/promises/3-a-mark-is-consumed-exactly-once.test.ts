@@ -9,6 +9,7 @@ import { drain } from '../../src/flush/drain.ts'
 import { flush } from '../../src/flush/flush.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { closeFlushGate } from '../support/flush-gate.ts'
+import { until } from '../support/poll.ts'
 import { createWorkspaces, lastUsedAt, pendingCount, storeClosedMarks } from '../support/seed.ts'
 
 const database = await createTestDatabase()
@@ -32,6 +33,11 @@ for (const [failure, bringAbout] of Object.entries(failures)) {
     await gate.untilReached()
     await pool.query(bringAbout, [flusher.processID])
     await failed
+    // PostgreSQL tells of the error first, and rolls back then.
+    await until('the flush is rolled back', async () => {
+      const { rows } = await pool.query('SELECT FROM pg_locks WHERE pid = $1', [flusher.processID])
+      return rows.length === 0
+    })
 
     assert.equal(await pendingCount(pool), 20)
     assert.deepEqual(await lastUsedAt(pool, ids), Array(20).fill(null))
