@@ -12,11 +12,13 @@ import { VirtualTime } from '../support/virtual-time.ts'
  * Marks, ends of periods, failures, crashes, failovers, drains and closes in random order, in virtual time, against a model.
  */
 
-const MAX_PENDING = 5
-const IDS = Array.from(
-  { length: 8 },
+/** As many as the tracker sends with one statement. */
+const MAX_BATCH = 5_000
+const MANY = Array.from(
+  { length: 27_000 },
   (_, n) => `${n.toString(16).padStart(8, '0')}-aaaa-4aaa-8aaa-aaaaaaaaaaaa`,
 )
+const IDS = MANY.slice(0, 8)
 /** Longer than the longest pause between attempts, a statement's way and a drain of all ids. */
 const LONG_ENOUGH = 40_000
 
@@ -52,20 +54,31 @@ const blocks: fc.Arbitrary<Step>[] = [
   said('block', fc.constantFrom(10, 100, 300, 500, 700, 1_000, 2_500), ms => run => run.time.block(ms)),
 ]
 
+const backlogs: fc.Arbitrary<Step>[] = [
+  said(
+    'mark thousands',
+    fc.tuple(fc.nat(15_000), fc.constantFrom(3_000, 5_000, 12_000)),
+    ([from, count]) =>
+      run => {
+        for (const id of MANY.slice(from, from + count)) run.mark(id)
+      },
+  ),
+]
+
 const ending = fc.record({
   trouble: fc.constantFrom<Trouble>(undefined, 'lost'),
   timeoutMs: fc.nat(3_000),
 })
 const periodMs = fc.constantFrom(100, 700, 3_000, 100_000)
 
-test('the tracker sends what a model sends that looks at the clock at every mark', async () => {
+test('the tracker sends the same ids as a model that looks at the clock at every mark', async () => {
   await fc.assert(
     fc.asyncProperty(
       steps([...often, ...often, ...sometimes]),
       periodMs,
       ending,
       async (steps, periodMs, ending) => {
-        using run = new Run(periodMs, { exact: true })
+        using run = new Run(periodMs, { exact: true, maxPending: 5 })
         for (const step of steps) await step(run)
         run.assertCounts()
         await run.assertAllStored()
@@ -74,6 +87,23 @@ test('the tracker sends what a model sends that looks at the clock at every mark
       },
     ),
     { numRuns: 1_000 },
+  )
+})
+
+test('the tracker sends the same ids as the model when more wait than one statement takes', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      steps([...often, ...sometimes, ...backlogs, ...backlogs], 20),
+      periodMs,
+      async (steps, periodMs) => {
+        using run = new Run(periodMs, { exact: true, maxPending: 15_000 })
+        for (const step of steps) await step(run)
+        run.assertCounts()
+        await run.assertAllStored()
+        run.assertCounts()
+      },
+    ),
+    { numRuns: 60 },
   )
 })
 
@@ -84,7 +114,7 @@ test('the tracker loses no mark, whatever blocks the event loop', async () => {
       periodMs,
       ending,
       async (steps, periodMs, ending) => {
-        using run = new Run(periodMs, { exact: false })
+        using run = new Run(periodMs, { exact: false, maxPending: IDS.length })
         for (const step of steps) await step(run)
         await run.assertAllStored()
         await run.assertClose(ending)
@@ -94,8 +124,8 @@ test('the tracker loses no mark, whatever blocks the event loop', async () => {
   )
 })
 
-function steps(kinds: fc.Arbitrary<Step>[]): fc.Arbitrary<Step[]> {
-  return fc.array(fc.oneof(...kinds), { minLength: 1, maxLength: 80, size: 'max' })
+function steps(kinds: fc.Arbitrary<Step>[], maxLength = 80): fc.Arbitrary<Step[]> {
+  return fc.array(fc.oneof(...kinds), { minLength: 1, maxLength, size: 'max' })
 }
 
 /** A step that says what it does when a run fails. */
@@ -121,8 +151,8 @@ class Run implements Disposable {
   #lossNoticedAt = Number.NEGATIVE_INFINITY
   #lossUnnoticed = false
 
-  constructor(periodMs: number, { exact }: { exact: boolean }) {
-    const model = exact ? new ModelTracker(MAX_PENDING) : undefined
+  constructor(periodMs: number, { exact, maxPending }: { exact: boolean; maxPending: number }) {
+    const model = exact ? new ModelTracker({ maxPending, maxBatch: MAX_BATCH }) : undefined
     this.#periodMs = periodMs
     this.#model = model
     this.server = new ModelServer(this.time, periodMs, {
@@ -143,14 +173,14 @@ class Run implements Disposable {
       },
     })
     this.#tracker = new UsageTracker(this.server, {
-      maxPending: exact ? MAX_PENDING : IDS.length,
+      maxPending,
       logger: collectLog().logger,
     })
   }
 
   mark(spelling: string): void {
     // No mark is at the very instant of what happened before.
-    this.time.block(0.001)
+    this.time.block(0.0001)
     this.#marks++
     this.#tracker.mark(spelling)
     const id = spelling.toLowerCase()
@@ -206,7 +236,7 @@ class Run implements Disposable {
     this.#tracker.mark(IDS[4]!)
     await this.time.pass(timeoutMs)
     const { left } = await closing
-    if (this.#model) assert.equal(left, this.#model.pending.size)
+    if (this.#model) assert.equal(left, this.#model.pendingIds)
     if (left === 0) this.#assertStored(this.#lastMarks)
     else assert.ok(trouble !== undefined || timeoutMs <= this.server.latency.there + this.server.latency.back)
     await this.time.pass(0)
@@ -240,7 +270,7 @@ class Run implements Disposable {
     for (const [id, markedAt] of this.#lastMarks) {
       let stored = markedAt
       for (const { ids, sentAt, storedAt, answeredAt, openUntil } of this.server.arrivals) {
-        if (answeredAt === undefined || answeredAt < markedAt || !ids.includes(id)) continue
+        if (answeredAt === undefined || answeredAt < markedAt || !ids.has(id)) continue
         stored = storedAt!
         if (sentAt >= markedAt || answeredAt < openUntil!) break
       }

@@ -7,7 +7,7 @@ export type Trouble = 'lost' | 'cut' | 'refused' | undefined
 
 /** A statement as the server saw it. Times are milliseconds of virtual time. */
 export interface Arrival {
-  ids: string[]
+  ids: ReadonlySet<string>
   sentAt: number
   /** When it was stored; undefined if it was not. */
   storedAt: number | undefined
@@ -40,7 +40,7 @@ export class ModelServer extends EventEmitter implements Queryable {
   query(_text: string, values: unknown[] = []): Promise<{ rows: unknown[] }> {
     const ids = values.find(Array.isArray) as string[]
     const arrival: Arrival = {
-      ids,
+      ids: new Set(ids),
       sentAt: this.#time.now,
       storedAt: undefined,
       answeredAt: undefined,

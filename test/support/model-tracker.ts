@@ -10,28 +10,30 @@ export type Outcome = 'deduplicated' | 'pending' | 'dropped'
 export class ModelTracker {
   readonly counts = { deduplicated: 0, stored: 0, dropped: 0, failedAttempts: 0 }
   readonly #maxPending: number
+  readonly #maxBatch: number
   readonly #stored = new Set<string>()
   #period: string | undefined
   #openUntil = Number.NEGATIVE_INFINITY
-  #waiting = new Set<string>()
+  readonly #waiting = new Set<string>()
   /** The ids of the statement under way, or of the failed one that is to be tried again. */
   #batch = new Set<string>()
   #sentAt: number | undefined
-  /** Ids of the statement under way that were marked since it was sent. */
+  /** Ids of the statement under way that were marked since it was sent; they wait as well. */
   #again = new Set<string>()
 
-  constructor(maxPending: number) {
+  constructor({ maxPending, maxBatch }: { maxPending: number; maxBatch: number }) {
     this.#maxPending = maxPending
+    this.#maxBatch = maxBatch
   }
 
   /** Distinct ids that are not known to be stored. */
-  get pending(): Set<string> {
-    return new Set([...this.#waiting, ...this.#batch])
+  get pendingIds(): number {
+    return this.#waiting.size + this.#batch.size - this.#again.size
   }
 
   /** Marks that are not known to be stored. */
   get pendingMarks(): number {
-    return this.#waiting.size + this.#batch.size + this.#again.size
+    return this.#waiting.size + this.#batch.size
   }
 
   mark(id: string, now: number): Outcome {
@@ -44,8 +46,8 @@ export class ModelTracker {
   /** A statement is sent; returns the ids that it must carry. */
   send(now: number): string[] {
     if (this.#batch.size === 0) {
-      this.#batch = this.#waiting
-      this.#waiting = new Set()
+      this.#batch = new Set([...this.#waiting].slice(0, this.#maxBatch))
+      for (const id of this.#batch) this.#waiting.delete(id)
     }
     this.#sentAt = now
     return [...this.#batch]
@@ -58,10 +60,9 @@ export class ModelTracker {
     this.#openUntil = this.#sentAt! + answer.remaining_ms
     if (now < this.#openUntil) {
       for (const id of this.#batch) this.#stored.add(id)
-      this.counts.deduplicated += this.#again.size
+      this.#takeBackAgain()
     } else {
       this.#stored.clear()
-      for (const id of this.#again) this.#waiting.add(id)
     }
     this.#again.clear()
     this.counts.stored += this.#batch.size
@@ -72,7 +73,7 @@ export class ModelTracker {
   fail(): void {
     this.forget()
     this.counts.failedAttempts++
-    this.counts.deduplicated += this.#again.size
+    this.#takeBackAgain()
     this.#again.clear()
     this.#sentAt = undefined
   }
@@ -85,13 +86,19 @@ export class ModelTracker {
   #mark(id: string): Outcome {
     if (this.#stored.has(id) || this.#waiting.has(id)) return 'deduplicated'
     if (this.#batch.has(id)) {
-      if (this.#sentAt === undefined || this.#again.has(id)) return 'deduplicated'
+      if (this.#sentAt === undefined) return 'deduplicated'
       this.#again.add(id)
+      this.#waiting.add(id)
       return 'pending'
     }
-    if (this.#waiting.size + this.#batch.size >= this.#maxPending) return 'dropped'
+    if (this.pendingIds >= this.#maxPending) return 'dropped'
     this.#waiting.add(id)
     return 'pending'
+  }
+
+  #takeBackAgain(): void {
+    for (const id of this.#again) this.#waiting.delete(id)
+    this.counts.deduplicated += this.#again.size
   }
 
   #lookAtClock(now: number): void {
