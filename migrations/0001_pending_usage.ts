@@ -7,26 +7,26 @@ import { type Kysely, sql } from 'kysely'
  *
  *     INSERT INTO pending_usage (workspace_id) VALUES ($1) ON CONFLICT DO NOTHING;
  *
- * The row is keyed by the end of the period (a fixed slice of time by this server's clock) in which the mark falls,
- * so a thousand marks of a workspace within a period are one row, whoever makes them. It is all a marker ever does.
+ * The row is keyed by the end of the period in which the mark falls. A period is a fixed slice of time by this server's
+ * clock, and usage_period() is its length (migration 0004). So a thousand marks of a workspace within a period are one
+ * row, whoever makes them. A marker does nothing else.
  *
- * Once a minute a job flushes: one statement deletes rows of periods that have closed, and sets last_used_at of their
- * workspaces to the newest of those ends. Marks go to the open period and the flush takes closed ones, so the two
- * never meet on a row, and neither waits for the other. A workspace that another transaction holds is left for the
- * next flush, and so are its rows.
+ * Once a minute a job flushes. One statement deletes rows of periods that have closed, and sets last_used_at of their
+ * workspaces to the newest of those ends. Marks go to the open period and the flush takes closed ones. So the two never
+ * meet on a row, and neither waits for the other. Where another transaction holds a workspace, the flush leaves it and
+ * its rows for the next flush.
  *
- * pending_usage is UNLOGGED: writing it costs next to no WAL, it survives a clean restart, and a crash of the server
- * empties it. What is lost then is the use of the last minute; workspaces and workspace_usage are ordinary tables. The
- * witness, a row that is lost at the same moment, tells that it happened.
+ * pending_usage is UNLOGGED. Writing it costs next to no WAL. A clean restart keeps it, and a crash of the server empties
+ * it. The use of the last minute is lost then, but nothing older: workspaces and workspace_usage are ordinary tables.
+ * The witness is a row that is lost at the same moment. Where it is missing, marks were lost.
  *
  * Use flows one way: mark, pending_usage, flush, workspaces and workspace_usage. Markers never read or delete, only
  * the flush deletes, and nothing else writes last_used_at.
  */
 
 export async function up(db: Kysely<never>): Promise<void> {
-  // Epoch arithmetic, for date_bin is missing from PostgreSQL 13. statement_timestamp() and not now(): in a long
-  // transaction now() names a period long closed, and its mark could be flushed before it was made. The length of a
-  // period is written here and nowhere else. Nothing in it depends on search_path.
+  // statement_timestamp() and not now(): in a long transaction now() names a period that closed long ago, and a mark in
+  // it could be flushed before it was made. Migration 0004 replaces this function.
   await sql`
     CREATE FUNCTION usage_period_end() RETURNS timestamptz
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -41,9 +41,9 @@ export async function up(db: Kysely<never>): Promise<void> {
       'End of the period that the running statement falls in; always in the future. The length of a period is defined here only.'
   `.execute(db)
 
-  // The period comes first in the key: rows that are inserted and rows that are deleted then sit on different index
-  // pages, and whole pages empty together. No foreign key: its check would lock and WAL-log the parent at every mark.
-  // No sequence: a sequence owned by an UNLOGGED table is UNLOGGED too, which pg_upgrade trips over.
+  // The period comes first in the key. So rows that are inserted and rows that are deleted sit on different index pages,
+  // and whole pages empty together. No foreign key: its check would lock and WAL-log the parent at every mark. No
+  // sequence: a sequence of an UNLOGGED table is UNLOGGED too, and pg_upgrade fails on that.
   await sql`
     CREATE UNLOGGED TABLE pending_usage (
       period_end timestamptz NOT NULL DEFAULT usage_period_end(),
@@ -64,7 +64,7 @@ export async function up(db: Kysely<never>): Promise<void> {
       'Marks that are not flushed yet: INSERT (workspace_id[, source]) … ON CONFLICT DO NOTHING, nothing else. UNLOGGED: emptied by a crash of the server.'
   `.execute(db)
 
-  // One row, UNLOGGED like the marks, so that it is gone when they are: what tells a worker that marks were lost.
+  // One row, UNLOGGED like the marks, so it is gone when they are. A worker that misses it knows that marks were lost.
   await sql`
     CREATE UNLOGGED TABLE pending_usage_witness (
       present boolean CONSTRAINT pending_usage_witness_pkey PRIMARY KEY DEFAULT true,
@@ -77,8 +77,8 @@ export async function up(db: Kysely<never>): Promise<void> {
       'One row. Where it is missing, pending_usage was emptied by a crash of the server or the promotion of a standby; the next flush says so and puts it back.'
   `.execute(db)
 
-  // A host's own table is adopted as it is. Ours leaves room on each page and has no index on last_used_at, so that
-  // setting it is a HOT update. The comment tells the way down that the table is ours.
+  // A host's own table is adopted as it is. Ours leaves room on each page and has no index on last_used_at, so setting
+  // it is a HOT update. By the table's comment the way down knows that the table is ours.
   await sql`
     DO $$
     BEGIN

@@ -1,8 +1,9 @@
 import { type Kysely, sql } from 'kysely'
 
-/** When each source last used each workspace: the flush's second answer. */
+/** A second table that the flush keeps: when each source last used each workspace. */
 export async function up(db: Kysely<never>): Promise<void> {
-  // The foreign key makes this statement wait for, and hold up, writers of a busy "workspaces": give up early instead.
+  // For the foreign key this statement waits for those who write "workspaces", and others then wait behind it. Where
+  // that table is busy, it is better to give up early.
   await sql`SET LOCAL lock_timeout = '5s'`.execute(db)
   await sql`
     CREATE TABLE workspace_usage (

@@ -1,21 +1,20 @@
 import { type Kysely, sql } from 'kysely'
 
 /*
- * The live reads: what was flushed and what is pending, in one snapshot. Whoever may read them needs no right
- * on the tables below them.
+ * The live reads: what was flushed and what is pending, in one snapshot. A role that may read the views needs no right on
+ * the tables below them.
  *
- * A lookup of one workspace stays cheap on millions of workspaces and whatever the planner believes of
- * pending_usage, whose statistics are mostly of another moment (emptied and filled every minute). Three
- * things see to it:
+ * A lookup of one workspace must stay cheap on millions of workspaces, whatever the planner believes of pending_usage.
+ * That table is emptied and filled every minute, so its statistics are mostly of another moment. Three things help:
  *
- * - The recursion walks the few distinct periods by the first column of the key: a loose index scan, which
- *   PostgreSQL has by itself since 18 only. ORDER BY … LIMIT 1 instead of min(), because min() reads the
- *   whole index if the table is believed to be empty.
- * - "= ANY (ARRAY …)" turns the periods into probes of (period_end, workspace_id); a join with them would be
- *   free to read every pending row.
- * - DISTINCT ON and GROUP BY start with workspace_id, so that a condition on the view's workspace_id passes
- *   through them to the indexes. Without one they are computed once and hashed: a read of everything is no
- *   loop over workspaces.
+ * - The recursion walks the few distinct periods by the first column of the key. This is a loose index scan, which
+ *   PostgreSQL does by itself since 18 only. ORDER BY … LIMIT 1 instead of min(): min() reads the whole index if the
+ *   planner believes that the table is empty.
+ * - "= ANY (ARRAY …)" looks up each period by (period_end, workspace_id). A join with the periods could read every
+ *   pending row instead.
+ * - DISTINCT ON and GROUP BY start with workspace_id. So a condition on the view's workspace_id passes through them to
+ *   the indexes. Without such a condition they are computed once and hashed, so reading everything is no loop over
+ *   workspaces.
  */
 const PENDING_PERIODS = sql`
   RECURSIVE period (period_end) AS (
@@ -30,10 +29,9 @@ const PENDING_PERIODS = sql`
   )`
 
 export async function up(db: Kysely<never>): Promise<void> {
-  // What was flushed is what workspaces says, even if it was not the flush that wrote it; workspace_usage
-  // only tells whose use that was. The grouped join is unique, so a query that does not ask for the source
-  // does not pay for it. An open period ends in the future, so its use is shown as of now. CASE, because
-  // least(NULL, now) is now.
+  // What was flushed is what "workspaces" says, even if somebody else wrote it there. workspace_usage only tells whose
+  // use that was. The grouped join is unique, so a query that does not ask for the source does not pay for it. An open
+  // period ends in the future, so its use is shown as of now. CASE, because least(NULL, now) is now.
   await sql`
     CREATE VIEW workspace_activity AS
     WITH ${PENDING_PERIODS}

@@ -12,8 +12,8 @@ interface WorkspacesColumns {
 }
 
 /**
- * Checks that an existing `workspaces`, found through `search_path`, has what the flush needs, so that a table that
- * doesn't is refused before anything is created. Does nothing if there is none.
+ * Checks that an existing `workspaces` has what the flush needs. A table that does not is refused before anything is
+ * created. The table is found through `search_path`. Does nothing if there is none.
  *
  * @throws {WorkspacesTableError} Naming the first thing that is wrong.
  */
@@ -43,7 +43,7 @@ export async function assertWorkspacesAdoptable(connection: Connection): Promise
   if (found.kind !== 'r' && found.kind !== 'p') {
     throw new WorkspacesTableError(null, 'is not a table', 'a table')
   }
-  // The foreign key of workspace_usage can refer to no other.
+  // The foreign key of workspace_usage can't refer to a table of another kind.
   if (found.persistence !== 'p') {
     throw new WorkspacesTableError(null, 'is UNLOGGED or temporary', 'a table that survives a crash')
   }

@@ -1,7 +1,7 @@
 import type { Generated } from 'kysely'
 
 /**
- * The tables of this package for a host that queries them with Kysely: `Kysely<HostTables & UsageSchema>`.
+ * The tables and views of this package, for a host that queries them with Kysely: `Kysely<HostTables & UsageSchema>`.
  * Times are `Date`s, as `pg` parses `timestamptz`.
  */
 export interface UsageSchema {
@@ -12,34 +12,34 @@ export interface UsageSchema {
   workspaces: WorkspacesTable
 }
 
-/** Marks that are not flushed yet. Insert `workspace_id` and perhaps `source`; everything else is the database's. */
+/** Marks that are not flushed yet. Insert `workspace_id`, and `source` if you like. The database fills in the rest. */
 export interface PendingUsageTable {
-  /** End of the period in which the mark fell, by the database's clock. */
+  /** End of the period in which the mark was stored, by the database's clock. */
   period_end: Generated<Date>
   workspace_id: string
-  /** Who says so; `application_name` of the connection if left out. */
+  /** Who says so. Default: the `application_name` of the connection. */
   source: Generated<string>
 }
 
-/** When each source last used each workspace. Written by the flush only. */
+/** When each source last used each workspace. Only the flush writes it. */
 export interface WorkspaceUsageTable {
   workspace_id: string
   source: string
   last_used_at: Date
 }
 
-/** One row per workspace, pending use included. */
+/** One row for each workspace, pending use included. */
 export interface WorkspaceActivityView {
   workspace_id: string
-  /** null: never used. Never in the future. */
+  /** null if the workspace was never used. Never in the future. */
   last_used_at: Date | null
-  /** The source of that last use; null if never used or not known. */
+  /** The source of that last use. null if the workspace was never used, or if the source is not known. */
   source: string | null
-  /** Whether that last use is still pending, so that `workspaces.last_used_at` does not show it yet. */
+  /** Whether that last use is still pending. `workspaces.last_used_at` does not show it then. */
   pending: boolean
 }
 
-/** One row per workspace and source, pending use included. */
+/** One row for each workspace and source, pending use included. */
 export interface WorkspaceActivityBySourceView {
   workspace_id: string
   source: string
@@ -49,9 +49,9 @@ export interface WorkspaceActivityBySourceView {
   pending: boolean
 }
 
-/** The least that a host's own table has; every other column is the host's. */
+/** The least that the table has. A host's own table may have any other columns. */
 export interface WorkspacesTable {
   id: Generated<string>
-  /** End of the last period in which the workspace was marked; null: never used. Written by the flush only. */
+  /** End of the last period in which the workspace was marked. null if it was never used. Only the flush writes it. */
   last_used_at: Date | null
 }

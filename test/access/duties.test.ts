@@ -186,6 +186,7 @@ async function dutiesOn(server: string, own: boolean): Promise<void> {
       'SELECT id FROM workspaces',
       `INSERT INTO pending_usage (workspace_id) VALUES ('${id}')`,
       'SELECT usage_period_end()',
+      'SELECT usage_period()',
       `UPDATE workspaces SET last_used_at = now()`,
       'CREATE TABLE public.mine ()',
       'SELECT FROM pgboss.job',

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { migrate, migrateDown } from '../../src/schema/migrate.ts'
 import { createEmptyDatabase, type TestDatabase } from '../support/database.ts'
-import { schemaDump } from '../support/schema-dump.ts'
+import { catalogObjects, schemaDump } from '../support/schema-dump.ts'
 
 suite("a host's own table workspaces", () => {
-  test('is adopted as it is, and stays when everything of ours is taken back', async () => {
+  test("a host's own workspaces is adopted as it is, and stays when all migrations are taken back", async () => {
     const { connectionString, pool } = await createEmptyDatabase()
     await pool.query(`
       CREATE TABLE workspaces (
@@ -33,7 +33,7 @@ suite("a host's own table workspaces", () => {
     assert.deepEqual(await rowsOf(pool), rows)
   })
 
-  test('may be empty, and look just like the one that migrate creates', async () => {
+  test("a host's own workspaces may be empty and look just like the one that migrate creates", async () => {
     const { connectionString, pool } = await createEmptyDatabase()
     await pool.query('CREATE TABLE workspaces (id uuid PRIMARY KEY, last_used_at timestamptz)')
     const table = await statementsOf(pool)
@@ -44,7 +44,7 @@ suite("a host's own table workspaces", () => {
 })
 
 suite('the table workspaces that migrate created', () => {
-  test('stays when everything else is taken back while it holds rows, and is adopted again', async () => {
+  test('our own workspaces stays while it holds rows when all migrations are taken back, and is adopted again', async () => {
     const { connectionString, pool } = await createEmptyDatabase()
     await migrate({ connectionString })
     const dump = await schemaDump(pool)
@@ -131,11 +131,11 @@ suite('a table workspaces that the flush could not use', () => {
   let database: Promise<TestDatabase> | undefined
 
   for (const { name, ddl, found, expected } of cases) {
-    test(`${name} is refused, and nothing is created`, async () => {
+    test(`a table workspaces ${name} is refused, and nothing is created`, async () => {
       database ??= createEmptyDatabase()
       const { connectionString, pool } = await database
       await pool.query(`DROP SCHEMA public CASCADE; CREATE SCHEMA public; ${ddl}`)
-      const before = await objectsIn(pool)
+      const before = await catalogObjects(pool)
 
       await assert.rejects(migrate({ connectionString }), {
         name: 'WorkspacesTableError',
@@ -144,7 +144,7 @@ suite('a table workspaces that the flush could not use', () => {
           'Nothing was created. Change the table, or migrate in a schema of its own ' +
           '(set search_path in the connection string).',
       })
-      assert.deepEqual(await objectsIn(pool), before)
+      assert.deepEqual(await catalogObjects(pool), before)
     })
   }
 })
@@ -157,20 +157,7 @@ async function statementsOf(pool: TestDatabase['pool']): Promise<string[]> {
   return (await schemaDump(pool)).split(/\n\n(?=\S)/).map(statement => statement.trim())
 }
 
-/** With their places, for a row that was written anew has another one. */
+/** With their places: a row that was written anew has another place. */
 async function rowsOf(pool: TestDatabase['pool']): Promise<unknown[]> {
   return (await pool.query('SELECT ctid, xmin, w.* FROM workspaces w ORDER BY ctid')).rows
-}
-
-/** Whatever there is, in whatever schema. */
-async function objectsIn(pool: TestDatabase['pool']): Promise<string[]> {
-  const { rows } = await pool.query(`
-    SELECT pg_describe_object(classid, objid, 0) AS object FROM (
-      SELECT 'pg_class'::regclass, oid FROM pg_class
-      UNION ALL SELECT 'pg_proc'::regclass, oid FROM pg_proc
-      UNION ALL SELECT 'pg_type'::regclass, oid FROM pg_type
-      UNION ALL SELECT 'pg_namespace'::regclass, oid FROM pg_namespace
-    ) objects (classid, objid)
-    WHERE objid >= 16384 ORDER BY object`)
-  return rows.map(({ object }) => object)
 }

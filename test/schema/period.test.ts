@@ -18,13 +18,13 @@ for (const major of [18, 15] as const) {
   suite(`the length of a period on PostgreSQL ${major}`, { skip: on === null && POSTGRES_15_MISSING }, () => {
     const database = () => createTestDatabase(major === 15 ? { on: on! } : {})
 
-    test('is part of the plan of a mark, which calls no function of ours when it runs', async () => {
+    test('the length of a period is part of the plan of a mark, which calls no function of ours when it runs', async () => {
       const { pool } = await database()
       assert.match(await planOf(pool, MARK), /Output: .*statement_timestamp\(\).*'00:00:30'::interval/)
       assert.doesNotMatch(await planOf(pool, MARK), /usage_period/)
     })
 
-    test('is the new one at the next execution of a mark that was prepared before the change', async () => {
+    test('a mark that was prepared before a change of the length uses the new one at its next execution', async () => {
       const db = await database()
       const marker = await db.connect()
       await marker.query(`PREPARE mark AS ${MARK}`)
@@ -43,7 +43,7 @@ for (const major of [18, 15] as const) {
       }
     })
 
-    test('divides time from the epoch on, exactly: each end lies ahead, by one length at most', async () => {
+    test('periods divide time from the epoch on, exactly: each end lies ahead, by one length at most', async () => {
       const { pool } = await database()
       for (const seconds of [0.1, 0.123, 7, 30, 3_600, 86_400]) {
         await setPeriodLength(pool, seconds)
@@ -67,7 +67,7 @@ for (const major of [18, 15] as const) {
       }
     })
 
-    test('is bound to the function itself, whatever search_path says and wherever the function moves', async () => {
+    test('the end of a period uses our usage_period() whatever search_path says, and wherever that moves', async () => {
       const db = await database()
       const { pool } = db
       await pool.query(`
@@ -99,7 +99,7 @@ for (const major of [18, 15] as const) {
 }
 
 suite('usagePeriod and setUsagePeriod', () => {
-  test('read and change the length: 30 s in a new database', async () => {
+  test('setUsagePeriod changes the length, and usagePeriod reads it: 30 seconds in a new database', async () => {
     const { pool } = await createTestDatabase()
     assert.equal(await usagePeriod(pool), 30)
     for (const seconds of [0.1, 0.125, 60, 3_600]) {
@@ -108,7 +108,7 @@ suite('usagePeriod and setUsagePeriod', () => {
     }
   })
 
-  test('leave the period of a mark that is stored as it is', async () => {
+  test('setUsagePeriod leaves the period of a mark that is stored as it is', async () => {
     const { pool } = await createTestDatabase()
     const id = crypto.randomUUID()
     await markUsage(pool, id)
@@ -120,7 +120,7 @@ suite('usagePeriod and setUsagePeriod', () => {
     assert.ok(rows.some(({ period_end }) => +period_end === +before[0].period_end))
   })
 
-  test('refuse a length that is no number of seconds from 0.1 to 3600 with at most 3 decimals', async () => {
+  test('setUsagePeriod refuses what is no number of seconds from 0.1 to 3600 with at most 3 decimals', async () => {
     const { pool } = await createTestDatabase()
     for (const seconds of [0, -1, 0.09, 3_600.1, 0.1234, Number.NaN, Infinity, '30', null, undefined]) {
       await assert.rejects(setUsagePeriod(pool, seconds as number), {
@@ -132,7 +132,7 @@ suite('usagePeriod and setUsagePeriod', () => {
     assert.equal(await usagePeriod(pool), 30)
   })
 
-  test('name the owner if another role wants to change the length', async () => {
+  test('setUsagePeriod names the owner if another role wants to change the length', async () => {
     const role = await createLoginRole(await testServer(), 'stranger')
     const database = await createTestDatabase()
     const pool = role.pool(database)
@@ -148,7 +148,7 @@ suite('usagePeriod and setUsagePeriod', () => {
     assert.equal(await usagePeriod(pool), 30)
   })
 
-  test('say that a database which has only the older migrations is not migrated', async () => {
+  test('usagePeriod and setUsagePeriod say that a database with the older migrations only is not migrated', async () => {
     const { pool, connectionString } = await createTestDatabase()
     await migrateDown({ connectionString })
     const missing = { name: 'NotMigratedError', missing: 'function usage_period() does not exist' }
@@ -158,7 +158,7 @@ suite('usagePeriod and setUsagePeriod', () => {
 })
 
 suite('the migration that makes the length one value', () => {
-  test('keeps pending marks and the default of their column, up and down', async () => {
+  test('the migration to one length keeps pending marks and the default of their column, up and down', async () => {
     const { pool, connectionString } = await createTestDatabase()
     await markUsage(pool, crypto.randomUUID())
     const before = await pendingUsage(pool)
@@ -168,7 +168,7 @@ suite('the migration that makes the length one value', () => {
     assert.deepEqual(await pendingUsage(pool), before)
   })
 
-  test('taken back restores the function that the first migration made', async () => {
+  test('the migration to one length, taken back, restores the function that the first migration made', async () => {
     const first = await createEmptyDatabase()
     await firstMigration(first.kysely as never)
     const { pool, connectionString } = await createTestDatabase()
@@ -177,7 +177,7 @@ suite('the migration that makes the length one value', () => {
     assert.deepEqual(await periodEndFunction(pool), await periodEndFunction(first.pool))
   })
 
-  test('lets whoever might mark before mark after it, and nobody else', async () => {
+  test('after the migration to one length the same roles may mark as before', async () => {
     const server = await testServer()
     const marker = await createLoginRole(server, 'marker')
     const stranger = await createLoginRole(server, 'stranger')

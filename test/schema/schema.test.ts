@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { suite, test } from 'node:test'
 import { Kysely, PostgresDialect } from 'kysely'
@@ -20,18 +20,17 @@ const MIGRATIONS = readdirSync(path.join(import.meta.dirname, '../../migrations'
   .map(file => path.basename(file, '.ts'))
   .sort()
 
-suite('the schema', () => {
-  test('is what schema.sql says', async () => {
+suite('the schema that migrate makes', () => {
+  test('migrate makes the schema that test/schema.sql says', async () => {
     const dump = await migratedSchema()
-    if (process.env.UPDATE_SCHEMA) writeFileSync(SCHEMA_FILE, dump)
     assertSameText(
       dump,
       readFileSync(SCHEMA_FILE, 'utf8'),
-      'If the migrations are right, rewrite schema.sql: UPDATE_SCHEMA=1 npx node test/run.ts test/schema',
+      'If the migrations are right, rewrite the file: npm run test:update-schema',
     )
   })
 
-  test('goes up, down migration by migration to nothing, and up again to the same', async () => {
+  test('the schema can be taken back migration by migration until nothing is left, and made again just the same', async () => {
     const { connectionString, pool } = await createEmptyDatabase()
     const { applied } = await migrate({ connectionString })
     const dump = await schemaDump(pool)
@@ -50,7 +49,7 @@ suite('the schema', () => {
     assert.equal(await schemaDump(pool), dump)
   })
 
-  test('is left alone by a second migrate, and so is the schedule that a worker has set', async () => {
+  test('a second migrate changes neither the schema nor the schedule that a worker has set', async () => {
     const { connectionString, pool } = await createTestDatabase()
     const dump = await schemaDump(pool)
     await pool.query(`UPDATE pgboss.schedule SET cron = '*/5 * * * *'`)
@@ -62,11 +61,11 @@ suite('the schema', () => {
     assert.equal(await schemaDump(pool), dump)
   })
 
-  test('is made once when two machines migrate at the same time', async () => {
+  test('the schema is made once when two machines migrate at the same time', async () => {
     const database = await createEmptyDatabase()
     const { connectionString, pool } = database
     const args = ['migrate', '--json', '--log-level', 'info', '--database-url', connectionString]
-    // Creates what a migration creates first, and so holds up one that has begun.
+    // Creates what a migration creates first. A migration that has begun waits for it.
     const obstacle = await database.connect()
     await obstacle.query('BEGIN; CREATE TABLE workspace_usage_migration ()')
 
@@ -89,7 +88,7 @@ suite('the schema', () => {
     assert.equal(await schemaDump(pool), await migratedSchema())
   })
 
-  test("keeps its account beside that of a host which migrates with Kysely's default tables", async () => {
+  test("the record of migrations stands beside that of a host which migrates with Kysely's default tables", async () => {
     const { connectionString, pool } = await createEmptyDatabase()
     const kysely = new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) })
     const migrateHost = async (...names: string[]) => {
@@ -110,7 +109,7 @@ suite('the schema', () => {
     assert.deepEqual((await migrate({ connectionString })).applied, [])
   })
 
-  test('lands in the schema that search_path in the connection string names, and works there', async () => {
+  test('migrate uses the schema that search_path in the connection string names, and marks and flushes work there', async () => {
     const database = await createEmptyDatabase()
     await database.pool.query('CREATE SCHEMA app')
     const url = new URL(database.connectionString)
@@ -137,7 +136,7 @@ suite('the schema', () => {
     }
   })
 
-  test('can be in two schemas of a database, each with its own record of migrations', async () => {
+  test('two schemas of a database can be migrated, each with its own record of migrations', async () => {
     const { pool, connectionString } = await createEmptyDatabase()
     await pool.query('CREATE SCHEMA app')
     await migrate({ connectionString })

@@ -7,7 +7,7 @@ import { uninstall } from '../../src/schema/uninstall.ts'
 import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE } from '../../src/worker/queue.ts'
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { createLoginRole } from '../support/roles.ts'
-import { schemaDump } from '../support/schema-dump.ts'
+import { catalogObjects, schemaDump } from '../support/schema-dump.ts'
 import { testServer } from '../support/test-server.ts'
 
 const OURS = [
@@ -20,9 +20,9 @@ const OURS = [
 const QUEUES = [`pg-boss queue ${FLUSH_QUEUE}`, `pg-boss queue ${FAILED_FLUSH_QUEUE}`]
 
 suite('uninstall', () => {
-  test('leaves the catalog as it was before migrate, and says what it dropped', async () => {
+  test('uninstall leaves the catalog as it was before migrate, and says what it dropped', async () => {
     const { connectionString, pool } = await createEmptyDatabase()
-    const before = await objectsIn(pool)
+    const before = await catalogObjects(pool)
     await migrate({ connectionString })
     await markUsage(pool, crypto.randomUUID())
     await pool.query('INSERT INTO pgboss.job (name) VALUES ($1)', [FLUSH_QUEUE])
@@ -30,18 +30,18 @@ suite('uninstall', () => {
     const result = await uninstall({ connectionString })
 
     assert.deepEqual(result, { dropped: [...OURS, ...QUEUES, 'schema pgboss'], left: [] })
-    assert.deepEqual(await objectsIn(pool), before)
+    assert.deepEqual(await catalogObjects(pool), before)
     assert.equal(await schemaDump(pool), '')
   })
 
-  test('does nothing the second time, and migrate then makes the same schema again', async () => {
+  test('a second uninstall does nothing, and migrate then makes the same schema again', async () => {
     const { connectionString, pool } = await createTestDatabase()
     const dump = await schemaDump(pool)
     await uninstall({ connectionString })
-    const objects = await objectsIn(pool)
+    const objects = await catalogObjects(pool)
 
     assert.deepEqual(await uninstall({ connectionString }), { dropped: [], left: [] })
-    assert.deepEqual(await objectsIn(pool), objects)
+    assert.deepEqual(await catalogObjects(pool), objects)
 
     const { applied } = await migrate({ connectionString })
     assert.ok(applied.length > 0)
@@ -49,12 +49,12 @@ suite('uninstall', () => {
     assert.ok((await uninstall({ connectionString })).dropped.includes('schema pgboss'))
   })
 
-  test("drops no workspaces of the host's, and touches none of its rows", async () => {
+  test("uninstall drops no workspaces of the host's, and touches none of its rows", async () => {
     const { connectionString, pool } = await createEmptyDatabase()
     await pool.query(`
       CREATE TABLE workspaces (id uuid PRIMARY KEY, name text, last_used_at timestamptz);
       INSERT INTO workspaces VALUES (gen_random_uuid(), 'mine', now())`)
-    const before = await objectsIn(pool)
+    const before = await catalogObjects(pool)
     const rows = await rowsOf(pool)
     await migrate({ connectionString })
 
@@ -63,11 +63,11 @@ suite('uninstall', () => {
     assert.deepEqual(left, [
       { object: 'table public.workspaces', reason: 'workspace-usage did not create it' },
     ])
-    assert.deepEqual(await objectsIn(pool), before)
+    assert.deepEqual(await catalogObjects(pool), before)
     assert.deepEqual(await rowsOf(pool), rows)
   })
 
-  test('leaves our own workspaces while it holds rows', async () => {
+  test('uninstall leaves our own workspaces while it holds rows', async () => {
     const { connectionString, pool } = await createTestDatabase()
     await pool.query('INSERT INTO workspaces DEFAULT VALUES')
     const rows = await rowsOf(pool)
@@ -76,9 +76,9 @@ suite('uninstall', () => {
     assert.deepEqual(await rowsOf(pool), rows)
   })
 
-  test('finishes what was begun by hand: newest migrations taken back, pg-boss dropped', async () => {
+  test('uninstall finishes what was begun by hand: newest migrations taken back, pg-boss dropped', async () => {
     const { connectionString, pool } = await createEmptyDatabase()
-    const before = await objectsIn(pool)
+    const before = await catalogObjects(pool)
     await migrate({ connectionString })
     await migrateDown({ connectionString })
     await migrateDown({ connectionString })
@@ -89,10 +89,10 @@ suite('uninstall', () => {
       OURS.filter(object => !/view|usage_period\(/.test(object)),
     )
     assert.deepEqual(left, [])
-    assert.deepEqual(await objectsIn(pool), before)
+    assert.deepEqual(await catalogObjects(pool), before)
   })
 
-  test('takes place in one schema only, if the package is in two of them', async () => {
+  test('uninstall takes place in one schema only, if the package is in two of them', async () => {
     const { connectionString, pool } = await createTestDatabase()
     await pool.query('CREATE SCHEMA app')
     const dump = await schemaDump(pool)
@@ -120,7 +120,7 @@ suite('uninstall', () => {
 })
 
 suite('uninstall beside a host that uses pg-boss itself', () => {
-  test('takes our queues, jobs and schedule, and leaves the rest of pg-boss as it is', async () => {
+  test("uninstall takes our queues, jobs and schedule, and leaves a host's queue in pg-boss as it is", async () => {
     const { connectionString, pool } = await createTestDatabase()
     const boss = new PgBoss({ connectionString, supervise: false, schedule: false })
     await boss.start()
@@ -151,7 +151,7 @@ suite('uninstall beside a host that uses pg-boss itself', () => {
     }
   })
 
-  test("leaves pg-boss's schema if a view of the host's reads it, and says which", async () => {
+  test("uninstall leaves pg-boss's schema if a view of the host's reads it, and says which", async () => {
     const { connectionString, pool } = await createTestDatabase()
     await pool.query('CREATE VIEW jobs AS SELECT id, name FROM pgboss.job')
     const { dropped, left } = await uninstall({ connectionString })
@@ -164,7 +164,7 @@ suite('uninstall beside a host that uses pg-boss itself', () => {
     assert.equal((await pool.query('SELECT FROM jobs')).rowCount, 0)
   })
 
-  test("leaves pg-boss's schema if a table of the host's is in it", async () => {
+  test("uninstall leaves pg-boss's schema if a table of the host's is in it", async () => {
     const { connectionString, pool } = await createTestDatabase()
     await pool.query('CREATE TABLE pgboss.archive (id uuid); INSERT INTO pgboss.archive VALUES (NULL)')
     const { left } = await uninstall({ connectionString })
@@ -174,36 +174,36 @@ suite('uninstall beside a host that uses pg-boss itself', () => {
   })
 })
 
-suite('uninstall is refused, with nothing changed,', () => {
-  test('for a role that is not the owner', async () => {
+suite('an uninstall that is refused', () => {
+  test('uninstall is refused for a role that is not the owner, and nothing changes', async () => {
     const role = await createLoginRole(await testServer(), 'stranger')
     const database = await createTestDatabase()
-    const objects = await objectsIn(database.pool)
+    const objects = await catalogObjects(database.pool)
     await assert.rejects(uninstall({ connectionString: role.connectionString(database) }), {
       name: 'SchemaChangeRefusedError',
       message:
         /^PostgreSQL refused the change: .*permission denied.*Nothing was changed\. Connect as the role that ran/,
     })
-    assert.deepEqual(await objectsIn(database.pool), objects)
+    assert.deepEqual(await catalogObjects(database.pool), objects)
   })
 
-  test("if a view of the host's reads what is ours", async () => {
+  test("uninstall is refused if a view of the host's reads what is ours, and nothing changes", async () => {
     const { connectionString, pool } = await createTestDatabase()
     await pool.query('CREATE VIEW mine AS SELECT workspace_id FROM workspace_activity')
-    const objects = await objectsIn(pool)
+    const objects = await catalogObjects(pool)
     await assert.rejects(uninstall({ connectionString }), {
       name: 'SchemaChangeRefusedError',
       message:
         /view mine depends on view workspace_activity\. Nothing was changed\. Drop what depends on it first\.$/,
     })
-    assert.deepEqual(await objectsIn(pool), objects)
+    assert.deepEqual(await catalogObjects(pool), objects)
     assert.equal((await pool.query('SELECT FROM pgboss.queue WHERE name = $1', [FLUSH_QUEUE])).rowCount, 1)
   })
 
-  test('while somebody holds a lock of a table for longer than 5 seconds', async () => {
+  test('uninstall gives up after 5 seconds while somebody holds a lock of a table, and nothing changes', async () => {
     const database = await createTestDatabase()
     const { connectionString, pool } = database
-    const objects = await objectsIn(pool)
+    const objects = await catalogObjects(pool)
     const reader = await database.connect()
     await reader.query('BEGIN; SELECT FROM pending_usage')
     await assert.rejects(uninstall({ connectionString }), {
@@ -211,10 +211,10 @@ suite('uninstall is refused, with nothing changed,', () => {
       message: /Nothing was changed\. Stop the workers and the services that mark, then repeat\.$/,
     })
     await reader.query('ROLLBACK')
-    assert.deepEqual(await objectsIn(pool), objects)
+    assert.deepEqual(await catalogObjects(pool), objects)
   })
 
-  test('when an option is misspelt', async () => {
+  test('uninstall and migrate refuse an option that is misspelt', async () => {
     const options = { connectionstring: 'postgres://nowhere/' } as unknown as { connectionString: string }
     for (const run of [uninstall, migrate]) {
       await assert.rejects(run(options), {
@@ -229,20 +229,6 @@ async function rowsOf(pool: TestDatabase['pool']): Promise<unknown[]> {
   return (await pool.query('SELECT ctid, xmin, w.* FROM workspaces w ORDER BY ctid')).rows
 }
 
-/** Whatever there is, in whatever schema. */
-async function objectsIn(pool: TestDatabase['pool']): Promise<string[]> {
-  const { rows } = await pool.query(`
-    SELECT pg_describe_object(classid, objid, 0) AS object FROM (
-      SELECT 'pg_class'::regclass, oid FROM pg_class WHERE relnamespace <> 'pg_toast'::regnamespace
-      UNION ALL SELECT 'pg_proc'::regclass, oid FROM pg_proc
-      UNION ALL SELECT 'pg_type'::regclass, oid FROM pg_type
-      UNION ALL SELECT 'pg_namespace'::regclass, oid FROM pg_namespace
-    ) objects (classid, objid)
-    WHERE objid >= 16384 AND pg_describe_object(classid, objid, 0) !~ 'pg_toast'
-    ORDER BY object`)
-  return rows.map(({ object }) => object)
-}
-
 async function jobObjects(pool: TestDatabase['pool']): Promise<string[]> {
-  return (await objectsIn(pool)).filter(object => object.includes('pgboss'))
+  return (await catalogObjects(pool)).filter(object => object.includes('pgboss'))
 }

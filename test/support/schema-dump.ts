@@ -1,12 +1,13 @@
 import type { Queryable } from '../../src/database/connection.ts'
 
 /**
- * What is in a schema, as statements that create it again: tables with columns, defaults, constraints,
- * persistence and storage parameters, indexes, functions, views and comments. The two tables in which Kysely
- * keeps account are left out, for their shape is Kysely's; so are owners and privileges. Read from the
- * catalogs, because pg_dump has to be as new as the server and is not everywhere.
- * @returns the same text on PostgreSQL 14 to 18 (but for a view of one table alone, whose columns are printed
- *   with the table's name before 16); '' if the schema is empty
+ * What is in a schema, as statements that create it again: tables with columns, defaults, constraints, persistence and
+ * storage parameters, indexes, functions, views and comments. Owners and privileges are left out, and so are the two
+ * tables in which Kysely records migrations. It is read from the catalogs, because pg_dump must be as new as the server
+ * and is not everywhere.
+ *
+ * @returns The same text on PostgreSQL 14 to 18, with one exception: before 16, a view of one table alone is printed with
+ *   the table's name before each column. '' if the schema is empty.
  */
 export async function schemaDump(db: Queryable, schema = 'public'): Promise<string> {
   const { rows } = await db.query(
@@ -20,6 +21,19 @@ export async function schemaDump(db: Queryable, schema = 'public'): Promise<stri
   return (rows as { statement: string }[])
     .map(({ statement }) => `${statement.replace(prefix, '').trim()}\n`)
     .join('\n')
+}
+
+/** Everything in a database that PostgreSQL did not bring with it, in whatever schema, as PostgreSQL describes it. */
+export async function catalogObjects(db: Queryable): Promise<string[]> {
+  const { rows } = await db.query(`
+    SELECT pg_describe_object(classid, objid, 0) AS object FROM (
+      SELECT 'pg_class'::regclass, oid FROM pg_class WHERE relnamespace <> 'pg_toast'::regnamespace
+      UNION ALL SELECT 'pg_proc'::regclass, oid FROM pg_proc
+      UNION ALL SELECT 'pg_type'::regclass, oid FROM pg_type
+      UNION ALL SELECT 'pg_namespace'::regclass, oid FROM pg_namespace
+    ) objects (classid, objid)
+    WHERE objid >= 16384 ORDER BY object`)
+  return (rows as { object: string }[]).map(({ object }) => object)
 }
 
 const RELATION = `
@@ -76,7 +90,7 @@ const PARTS = [
      WHERE pronamespace = $1::regnamespace
    ) comments`,
 
-  // So that what this file knows nothing about is a difference all the same.
+  // What this file does not know is a difference all the same.
   `SELECT 7, what, 0, '-- and ' || what FROM (
      SELECT pg_describe_object('pg_class'::regclass, oid, 0) AS what
      FROM relation WHERE relkind NOT IN ('r', 'p', 'i', 'I', 'v')

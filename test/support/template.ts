@@ -3,10 +3,10 @@ import pg from 'pg'
 import { migrate } from '../../src/schema/migrate.ts'
 import { RUN_VARIABLE } from './settings.ts'
 
-/** Names this run of the tests, on a server that others may use at the same time. */
+/** The name of this run of the tests. Others may use the same server at the same time. */
 export const RUN = process.env[RUN_VARIABLE] ?? randomBytes(5).toString('hex')
 
-/** The run's migrated database that others are cloned from. Of this run only, so it can't be a stale one. */
+/** The migrated database that others are cloned from. It belongs to this run only, so it can't be a stale one. */
 export const TEMPLATE = `usage_${RUN}_template`
 
 /** Creates the template, which `dropDatabasesOfRun` drops. */
@@ -15,7 +15,7 @@ export async function createTemplate(server: string): Promise<void> {
   await migrate({ connectionString: urlOf(server, TEMPLATE) })
 }
 
-/** Creates a database that is named like no other, and returns its name. */
+/** Creates a database with a name that no other has, and returns the name. */
 export async function createDatabase(server: string, purpose: string, template: string): Promise<string> {
   const random = randomBytes(3).toString('hex')
   const name = `usage_${RUN}_${purpose.replaceAll(/\W+/g, '_').slice(0, 36)}_${random}`
