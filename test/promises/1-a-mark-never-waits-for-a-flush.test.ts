@@ -25,20 +25,20 @@ beforeEach(async () => {
 
 test('a mark of a workspace that an open transaction has flushed is stored at once', async () => {
   const [id] = await createWorkspaces(pool, 1)
-  await storeClosedMarks(pool, [id!])
+  await storeClosedMarks(pool, [id!], { source: 'ssh' })
   await using flusher = await openTransaction(database)
   assert.equal((await flush(flusher.client)).flushed, 1)
-  const { stored } = await markUsage(pool, id!)
+  const { stored } = await markUsage(pool, id!, { source: 'ssh' })
   assert.equal(stored, 1)
 })
 
 test('a repeated mark returns at once while an open transaction has flushed all that is due', async () => {
   const [id] = await createWorkspaces(pool, 1)
-  await storeClosedMarks(pool, [id!])
-  await markUsage(pool, id!)
+  await storeClosedMarks(pool, [id!], { source: 'ssh' })
+  await markUsage(pool, id!, { source: 'ssh' })
   await using flusher = await openTransaction(database)
   assert.equal((await flush(flusher.client)).flushed, 1)
-  const { stored } = await markUsage(pool, id!)
+  const { stored } = await markUsage(pool, id!, { source: 'ssh' })
   assert.equal(stored, 0)
 })
 
