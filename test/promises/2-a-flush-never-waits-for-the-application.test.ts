@@ -41,7 +41,7 @@ test('a flush holds the marks of a workspace that another transaction has locked
   assert.deepEqual(await lastUsedAt(pool, [locked]), [periodEnd])
 })
 
-test('marks that are held do not keep a drain from the marks behind them', async () => {
+test('marks that are held do not keep a drain from the marks behind them', { timeout: 30_000 }, async () => {
   const ids = await createWorkspaces(pool, 40)
   await storeClosedMarks(pool, ids, { agoMs: 60_000 })
   const held = ids.slice(0, 25)
