@@ -1,6 +1,6 @@
 /**
- * pg-boss's clock, by its shape: with pg-boss's own type in a signature, whoever compiles against this package would
- * compile pg-boss's types as well, which need `@types/node`, `@types/pg` and `skipLibCheck`.
+ * pg-boss's clock, by its shape. With pg-boss's own type in a signature, whoever compiles against this package would
+ * have to compile pg-boss's types as well, which need `@types/node`, `@types/pg` and `skipLibCheck`.
  */
 export interface Clock {
   /** Milliseconds since 1970. */

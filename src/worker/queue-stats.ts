@@ -4,10 +4,9 @@ import { type Connection, execute } from '../database/connection.ts'
 import { JOB_SCHEMA } from './queue.ts'
 
 /**
- * Whether the role of a connection may keep pg-boss's history of queue sizes. pg-boss has a partition for
- * each day of it, which it creates and drops in the pass that also expires and deletes jobs: a role without
- * the right to do so that is told to keep the history would fail in every such pass from the third day on,
- * and expire nothing.
+ * Whether the role of a connection may keep pg-boss's history of queue sizes. pg-boss creates and drops a partition for
+ * each day, in the pass that also expires and deletes jobs. A role without the right to do so must not keep the history:
+ * from the third day on, every such pass would fail, and nothing would expire.
  *
  * False as well where pg-boss is not installed.
  */

@@ -7,15 +7,15 @@ import type { FlushResult } from '../flush/flush.ts'
 /** The queue whose jobs flush; what the pg-boss dashboard shows. */
 export const FLUSH_QUEUE = 'workspace-usage-flush'
 
-/** Where a flush job goes that has failed for good; a job there is a reason to look, not to retry. */
+/** Where a flush job goes that has failed for good. A job there is a reason to look, not to retry. */
 export const FAILED_FLUSH_QUEUE = 'workspace-usage-flush-failed'
 
 /** The schema that pg-boss is installed in. */
 export const JOB_SCHEMA = 'pgboss'
 
-/** What a finished job shows in the dashboard and in {@link lastFlush}: the counts, and whether the batch was full. */
+/** What a finished job shows in the dashboard and in {@link lastFlush}: the counts, and whether its batch was full. */
 export interface FlushJobOutput extends Omit<FlushResult, 'resume'> {
-  /** True if `pending_usage` was emptied since the flush before: unflushed marks of then are lost. Else absent. */
+  /** True if the flush found `pending_usage` emptied: marks that were not flushed by then are lost. Absent otherwise. */
   emptied?: boolean
 }
 
@@ -25,8 +25,8 @@ export interface LastFlush extends FlushJobOutput {
 }
 
 /**
- * Reads the last flush that a worker completed from pg-boss, which keeps finished jobs for an hour; null if there is
- * none. A flush run by hand is not a job and does not show here.
+ * The last flush that a worker completed. Null if there is none: pg-boss keeps finished jobs for an hour. A flush by
+ * hand is no job and does not show here.
  *
  * @throws {NotMigratedError} If pg-boss is not installed.
  */
@@ -40,17 +40,16 @@ export async function lastFlush(connection: Connection): Promise<LastFlush | nul
   return row ? { completedAt: row.completed_on, ...row.output } : null
 }
 
-/** A table of pg-boss, and what its jobs do to it beside reading. */
+/** A table of pg-boss, and what a worker does to it beside reading. */
 export interface JobTable {
   name: string
   writes: readonly string[]
 }
 
 /**
- * Where jobs write less than everything. The rows of "bam" are commands that an upgrade of pg-boss runs as
- * the owner of its tables: whoever may write them may do all that the owner may. ("queue" has a column that
- * ends up in such commands too, and every worker that starts inserts there. So a worker is less than the
- * owner, but not a stranger.)
+ * Tables that a worker writes less than fully. The rows of "bam" are commands, which an upgrade of pg-boss runs as the
+ * owner of its tables: whoever may write them may do all that the owner may. ("queue" has a column that ends up in such
+ * commands too, and every worker that starts must insert there. So a worker is less than the owner, but is trusted.)
  */
 const WRITES: Record<string, readonly string[]> = {
   bam: [],
@@ -61,8 +60,7 @@ const WRITES: Record<string, readonly string[]> = {
 const ALL_WRITES = ['INSERT', 'UPDATE', 'DELETE']
 
 /**
- * The tables of pg-boss, without the daily partitions of its statistics, which are written through
- * their parent.
+ * The tables of pg-boss. The daily partitions of its statistics are left out: they are written through their parent.
  *
  * @throws {NotMigratedError} If pg-boss is not installed.
  */

@@ -24,3 +24,12 @@ export async function flushedByJobs(db: Queryable): Promise<number> {
     .filter(({ state }) => state === 'completed')
     .reduce((sum, { output }) => sum + (output?.flushed ?? 0), 0)
 }
+
+/** Ends the wait of every flush job that is queued for later, be it the next one or a retry. */
+export async function startWaitingJobs(db: Queryable): Promise<void> {
+  await db.query(
+    `UPDATE pgboss.job SET start_after = now()
+    WHERE name = $1 AND state IN ('created', 'retry') AND start_after > now()`,
+    [FLUSH_QUEUE],
+  )
+}

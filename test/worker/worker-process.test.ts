@@ -21,7 +21,7 @@ const startWorker = (...args: string[]) =>
     env: { DATABASE_URL: database.connectionString },
   })
 
-test('a worker killed in mid-flush loses nothing, and another one does not wait for its job to expire', async () => {
+test('a worker that is killed in the middle of a flush loses no mark, and another one does not wait for its job to expire', async () => {
   const ids = await createWorkspaces(pool, 100)
   const periodEnd = await storeClosedMarks(pool, ids)
   const gate = await closeFlushGate(database)
@@ -46,7 +46,7 @@ test('a worker killed in mid-flush loses nothing, and another one does not wait 
   assert.deepEqual(await other.exited, { code: 0, signal: null })
 })
 
-test('SIGTERM in mid-flush: the flush commits, and the process ends with 0', async () => {
+test('SIGTERM in the middle of a flush lets it commit, and the process of the worker ends with 0', async () => {
   const [id] = await createWorkspaces(pool, 1)
   const periodEnd = await storeClosedMarks(pool, [id!])
   const gate = await closeFlushGate(database)
@@ -62,7 +62,7 @@ test('SIGTERM in mid-flush: the flush commits, and the process ends with 0', asy
   assert.equal(worker.lines(/worker stopped/).length, 1)
 })
 
-test('a second signal ends at once, and the marks are still pending', async () => {
+test('a second signal ends the process of a worker at once, and the marks of its flush are still pending', async () => {
   const [id] = await createWorkspaces(pool, 1)
   await storeClosedMarks(pool, [id!])
   const gate = await closeFlushGate(database)

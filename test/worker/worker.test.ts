@@ -6,7 +6,7 @@ import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE, lastFlush } from '../../src/worker/que
 import { startFlushWorker } from '../../src/worker/worker.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { closeFlushGate } from '../support/flush-gate.ts'
-import { flushedByJobs, flushJobs } from '../support/jobs.ts'
+import { flushedByJobs, flushJobs, startWaitingJobs } from '../support/jobs.ts'
 import { collectLog } from '../support/log-lines.ts'
 import { until } from '../support/poll.ts'
 import { createWorkspaces, lastUsedAt, pendingCount, storeClosedMarks } from '../support/seed.ts'
@@ -19,7 +19,7 @@ beforeEach(async () => {
   await pool.query('DELETE FROM pgboss.job WHERE name = ANY ($1)', [[FLUSH_QUEUE, FAILED_FLUSH_QUEUE]])
 })
 
-test('a backlog of three and a half batches drains as a chain of four jobs', async () => {
+test('a worker drains a backlog of three and a half batches as a chain of four jobs', async () => {
   const ids = await createWorkspaces(pool, 350)
   const periodEnd = await storeClosedMarks(pool, ids)
   const log = collectLog()
@@ -60,7 +60,7 @@ test('a backlog of three and a half batches drains as a chain of four jobs', asy
   assert.ok(last?.completedAt instanceof Date)
 })
 
-test('below a minute, each flush sends the next one', async () => {
+test('with an interval below a minute, each flush job sends the next one', async () => {
   const log = collectLog()
   await using _worker = await startFlushWorker({
     database: database.connectionString,
@@ -75,7 +75,7 @@ test('below a minute, each flush sends the next one', async () => {
   assert.ok(log.lines.every(({ level }) => level === 'debug' || level === 'info'))
 })
 
-test('on whole minutes the cron of pg-boss sends them, also for minutes that were missed', async () => {
+test('with an interval of whole minutes, the cron of pg-boss sends the flush jobs, also for minutes that were missed', async () => {
   const clock = new TestClock()
   const log = collectLog()
   await using _worker = await startFlushWorker({
@@ -85,7 +85,7 @@ test('on whole minutes the cron of pg-boss sends them, also for minutes that wer
     clock,
   })
   const flushes = () => log.lines.filter(({ message }) => /flush|updated/.test(message)).length
-  // The clock settles pg-boss's statements, not handlers: an advance in small steps lets those run.
+  // The clock does not wait for handlers: they run between small steps.
   const advance = async (seconds: number, reached: () => boolean) => {
     await until('the clock has brought it about', async () => {
       await clock.tick(seconds * 1_000)
@@ -125,7 +125,7 @@ test('two workers and drains by hand consume every mark exactly once', async () 
   assert.equal(Number(rows[0].deadlocks), 0)
 })
 
-test('a flush commits with the completion of its job or not at all, and is told only then', async () => {
+test('a flush commits together with the completion of its job or not at all, and is told only when it has', async () => {
   const [id] = await createWorkspaces(pool, 1)
   await storeClosedMarks(pool, [id!])
   const gate = await closeFlushGate(database)
@@ -136,7 +136,7 @@ test('a flush commits with the completion of its job or not at all, and is told 
     flushIntervalSeconds: 3_600,
   })
   await gate.untilReached()
-  // Somebody takes the job away while its flush runs, so that it can't be completed.
+  // Somebody takes the job away while its flush runs. It can't be completed then.
   await pool.query(`UPDATE pgboss.job SET state = 'cancelled' WHERE name = $1 AND state = 'active'`, [
     FLUSH_QUEUE,
   ])
@@ -147,7 +147,7 @@ test('a flush commits with the completion of its job or not at all, and is told 
   assert.deepEqual(log.find('updated workspaces last_used_at'), [])
 })
 
-test("a worker on the caller's own pool leaves it open, and stopping twice is stopping once", async () => {
+test("a worker on the caller's own pool leaves it open, and stopping the worker twice is stopping it once", async () => {
   const log = collectLog()
   const worker = await startFlushWorker({ database: pool, logger: log.logger })
   const stops = [worker.stop(), worker.stop()]
@@ -156,11 +156,11 @@ test("a worker on the caller's own pool leaves it open, and stopping twice is st
   assert.equal((await pool.query('SELECT 1 AS one')).rows[0].one, 1)
 })
 
-test('failures are told as one warning, then errors, then that it works again; and go to the dead letters', async () => {
+test('failed flushes are told as one warning, then as errors, then that flushing works again, and go to the dead letters', async () => {
   const log = collectLog()
   const [id] = await createWorkspaces(pool, 1)
   await storeClosedMarks(pool, [id!])
-  // A retry is what pg-boss is trusted with; without any, the dead letter comes at once.
+  // Retries are pg-boss's own. Without any, the dead letter comes at once.
   await pool.query('UPDATE pgboss.queue SET retry_limit = 0 WHERE name = $1', [FLUSH_QUEUE])
   await pool.query('ALTER TABLE workspace_usage RENAME TO workspace_usage_elsewhere')
   await using _worker = await startFlushWorker({
@@ -169,7 +169,10 @@ test('failures are told as one warning, then errors, then that it works again; a
     flushIntervalSeconds: 1,
   })
   const failures = () => log.lines.filter(({ level }) => level === 'warn' || level === 'error')
-  await until('two flushes failed', () => failures().length >= 2)
+  await until('two flushes have failed', async () => {
+    await startWaitingJobs(pool)
+    return failures().length >= 2
+  })
   assert.deepEqual(
     failures()
       .slice(0, 2)
@@ -189,6 +192,9 @@ test('failures are told as one warning, then errors, then that it works again; a
   })
 
   await pool.query('ALTER TABLE workspace_usage_elsewhere RENAME TO workspace_usage')
-  await until('the mark is flushed', async () => (await pendingCount(pool)) === 0)
+  await until('the mark is flushed', async () => {
+    await startWaitingJobs(pool)
+    return (await pendingCount(pool)) === 0
+  })
   await until('that is told', () => log.find('flush works again').length === 1)
 })
