@@ -5,37 +5,50 @@ import { getRequestListener } from '@hono/node-server'
 import { createDashboardHandler } from '@pg-boss/dashboard/handler'
 import { FLUSH_QUEUE } from '../../src/worker/queue.ts'
 
+const COUNTS = ['flushed', 'workspaces', 'updated', 'unknown', 'held'].map(count => `&col=output.${count}`)
+const FINISHED_FLUSHES = `/queues/${FLUSH_QUEUE}?state=completed&col=id&col=completedOn${COUNTS.join('')}`
+
 /** A dashboard that is being served. */
 export interface Dashboard extends AsyncDisposable {
-  /** The page that lists the finished flushes with their counts. */
+  /** Leads to the page that lists the finished flushes with their counts. */
   readonly url: string
-  close(): Promise<void>
 }
-
-/** The job's own page can't be opened: this dashboard was built with an older pg-boss, whose schema it asks for. */
-const FINISHED_FLUSHES =
-  'state=completed&col=completed_on&col=output.flushed&col=output.workspaces&col=output.updated' +
-  '&col=output.unknown&col=output.held'
 
 /**
  * Serves the pg-boss dashboard of a database over HTTP, on 127.0.0.1 only: it has no authentication here, and whoever
  * reaches it can run and delete jobs.
+ * @param server what `listen` returned; default: on a free port. It ends with the dashboard.
+ */
+export async function startDashboard(connectionString: string, server = listen()): Promise<Dashboard> {
+  const listening = await server
+  const handler = createDashboardHandler({ databases: [{ url: connectionString }] })
+  // A short address of our own, because the page's does not fit into a line of a terminal.
+  const redirect = new Response(null, { status: 302, headers: { location: FINISHED_FLUSHES } })
+  const answer = (request: Request) =>
+    new URL(request.url).pathname === '/flushes' ? redirect.clone() : handler(request)
+  listening.on('request', getRequestListener(answer))
+  return {
+    url: `http://127.0.0.1:${(listening.address() as AddressInfo).port}/flushes`,
+    async [Symbol.asyncDispose]() {
+      listening.closeAllConnections()
+      listening.close()
+      await handler.close()
+    },
+  }
+}
+
+/**
+ * Takes a port of 127.0.0.1 for a dashboard to come.
  * @param port default: a free one
  */
-export async function startDashboard(connectionString: string, port = 0): Promise<Dashboard> {
-  const handler = createDashboardHandler({ databases: [{ url: connectionString }] })
-  const server = createServer(getRequestListener(handler))
-  server.listen(port, '127.0.0.1')
-  await once(server, 'listening')
-  const close = async () => {
-    server.closeAllConnections()
-    server.close()
-    await handler.close()
-  }
-  const { port: listening } = server.address() as AddressInfo
-  return {
-    url: `http://127.0.0.1:${listening}/queues/${FLUSH_QUEUE}?${FINISHED_FLUSHES}`,
-    close,
-    [Symbol.asyncDispose]: close,
-  }
+export async function listen(port = 0) {
+  const server = createServer().listen(port, '127.0.0.1')
+  await once(server, 'listening').catch(({ code, message }: NodeJS.ErrnoException) => {
+    const reason = code === 'EADDRINUSE' ? 'another program listens there' : message
+    throw new Error(
+      `port ${port} of 127.0.0.1 can't be had for the dashboard: ${reason}. ` +
+        'Give another --dashboard-port, or leave it out to have a free one.',
+    )
+  })
+  return server
 }

@@ -3,7 +3,7 @@ import type { Logger } from '../../src/logger.ts'
 import { UsageTracker } from '../../src/mark/tracker.ts'
 
 /** Workspaces that the demo makes up. */
-const WORKSPACES = 200
+const WORKSPACES = 1_000
 
 /** Marks a second, spread at random over workspaces of which few are used a lot and most hardly ever. */
 const MARKS_PER_SECOND = 500
@@ -11,14 +11,14 @@ const MARKS_PER_SECOND = 500
 const SOURCES = ['ssh', 'vscode', 'port-forward']
 
 /** Use that is made up, for a database to look at. */
-export interface DemoUse {
+export interface DemoUse extends AsyncDisposable {
+  /** The workspace that is marked most. */
+  readonly busiest: string
   /** Calls of `mark` so far, and rows that they became. */
   counts(): { marked: number; stored: number }
-  /** Stops marking, and stores what was marked. */
-  stop(): Promise<void>
 }
 
-/** Creates workspaces if there are none, and marks them at random, as three services would. */
+/** Creates workspaces if there are none, and marks them at random, as three services would, until disposed. */
 export async function startDemoUse(pool: ConnectionPool, logger: Logger): Promise<DemoUse> {
   await pool.query(
     `INSERT INTO workspaces SELECT FROM generate_series(1, $1) WHERE NOT EXISTS (SELECT FROM workspaces)`,
@@ -29,20 +29,16 @@ export async function startDemoUse(pool: ConnectionPool, logger: Logger): Promis
   const trackers = SOURCES.map(source => new UsageTracker(pool, { source, logger }))
   const timer = setInterval(() => {
     for (let i = 0; i < MARKS_PER_SECOND / 10; i++) {
-      const id = ids[Math.floor(Math.random() ** 4 * ids.length)]!
+      const id = ids[Math.floor(Math.random() ** 6 * ids.length)]!
       trackers[Math.floor(Math.random() * trackers.length)]!.mark(id)
     }
   }, 100)
+  const total = (count: 'marked' | 'stored') =>
+    trackers.reduce((sum, tracker) => sum + tracker.stats()[count], 0)
   return {
-    counts: () =>
-      trackers.reduce(
-        (sum, tracker) => {
-          const { marked, stored } = tracker.stats()
-          return { marked: sum.marked + marked, stored: sum.stored + stored }
-        },
-        { marked: 0, stored: 0 },
-      ),
-    stop: async () => {
+    busiest: ids[0]!,
+    counts: () => ({ marked: total('marked'), stored: total('stored') }),
+    [Symbol.asyncDispose]: async () => {
       clearInterval(timer)
       await Promise.all(trackers.map(tracker => tracker.close()))
     },

@@ -12,7 +12,7 @@ import { setPeriodLength } from '../../support/period.ts'
 import { until } from '../../support/poll.ts'
 import { createWorkspaces, pendingCount } from '../../support/seed.ts'
 
-test('the dashboard shows the queue, and what each finished flush did', async () => {
+test('the dashboard lists finished flushes with time and counts, shows the job of one, and deletes it', async () => {
   const { pool, connectionString } = await createTestDatabase()
   await setPeriodLength(pool, 0.1)
   const ids = await createWorkspaces(pool, 1_234)
@@ -41,7 +41,22 @@ test('the dashboard shows the queue, and what each finished flush did', async ()
     / workspace-usage-flush .* short policy .* dead letter → workspace-usage-flush-failed /,
   )
 
-  assert.ok((await page(dashboard.url)).includes(' 1345 1234 1234 111 0 '))
+  const list = await page(dashboard.url)
+  assert.ok(list.includes(' 1345 1234 1234 111 0 '))
+  assert.match(list, new RegExp(` ${job!.id} [^—]*\\b\\d{1,2}:\\d{2}\\b[^—]* 1345 1234 1234 111 0 `))
+
+  const address = `/queues/workspace-usage-flush/jobs/${job!.id}`
+  assert.match(await page(address), / completed .*&quot;flushed&quot;: 1345,/)
+  const isThere = async () => (await flushJobs(pool)).some(({ id }) => id === job!.id)
+  assert.equal(await isThere(), true)
+  const response = await fetch(new URL(address, dashboard.url), {
+    method: 'POST',
+    // As a browser sends it, so that the dashboard's check of the origin is passed, too.
+    headers: { origin: new URL(dashboard.url).origin },
+    body: new URLSearchParams({ intent: 'delete' }),
+  })
+  assert.equal(response.status, 200, await response.text())
+  assert.equal(await isThere(), false)
 })
 
 function textOf(html: string): string {
