@@ -18,14 +18,17 @@ export interface DemoArguments {
 export function demoArguments(): DemoArguments {
   // This is how compose and CI pass on a variable that is not set.
   if (process.env.DATABASE_URL === '') delete process.env.DATABASE_URL
-  const database = new Option('--database-url <url>', 'your database; default: a new one, gone afterwards')
+  const database = new Option(
+    '-d, --database-url <url>',
+    'your database; default: a new one, gone afterwards',
+  )
   return new Command('npm start --')
     .description('All of workspace-usage on live data, until Ctrl-C.')
     .addOption(database.env('DATABASE_URL'))
     .option('--demo', 'make up use, on your database too', false)
     .addOption(number('--dashboard-port <port>', '0: any free one', integerWithin(0, 65_535), 0))
     .addOption(number('--period <seconds>', 'of a new database', PERIOD_SECONDS, 5).conflicts('databaseUrl'))
-    .addOption(number('--flush-interval <seconds>', 'between flushes', integerWithin(1, 59), 5))
+    .addOption(number('--flush-interval <seconds>', 'between flushes', integerWithin(1, 59, 'seconds'), 5))
     .showHelpAfterError('(npm start -- --help tells what is allowed)')
     .configureOutput({ writeErr: text => process.stderr.write(withoutPasswords(text)) })
     .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))

@@ -29,7 +29,10 @@ async function run(told: DemoArguments): Promise<void> {
   const ended = endOfDemo()
   const own = told.databaseUrl === undefined
   await using cleanUp = new AsyncDisposableStack()
-  const port = cleanUp.adopt(await listen(told.dashboardPort), server => void server.close())
+  const port = cleanUp.adopt(await listen(told.dashboardPort), server => {
+    server.closeAllConnections()
+    server.close()
+  })
   if (own) say('starting PostgreSQL …')
   const database = told.databaseUrl ?? cleanUp.use(await startEmbeddedPostgres()).connectionString
   const pool = createPool(database, { applicationName: 'workspace-usage demo', max: 5 })
