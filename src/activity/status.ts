@@ -1,6 +1,6 @@
-import { sql } from 'kysely'
-import { compile } from '../database/compile.ts'
-import { type Connection, execute } from '../database/connection.ts'
+import { type Connection, execute, type Statement } from '../database/connection.ts'
+
+// Written out: a health check would spend most of its time on loading Kysely.
 
 /** What is pending, and for how long. */
 export interface PendingStatus {
@@ -19,13 +19,15 @@ export interface PendingStatus {
  * @throws {StandbyError} On a standby.
  */
 export async function pendingStatus(connection: Connection): Promise<PendingStatus> {
-  const statement = sql<{ open: string; closed: string; lag: string }>`
-    SELECT
+  const statement: Statement<{ open: string; closed: string; lag: string }> = {
+    sql: `SELECT
       count(*) FILTER (WHERE period_end > statement_timestamp()) AS open,
       count(*) FILTER (WHERE period_end <= statement_timestamp()) AS closed,
       greatest(0, coalesce(extract(epoch FROM statement_timestamp() - min(period_end)), 0))::text AS lag
-    FROM pending_usage`
-  const { rows } = await execute(connection, compile(statement))
+    FROM pending_usage`,
+    parameters: [],
+  }
+  const { rows } = await execute(connection, statement)
   const { open, closed, lag } = rows[0]!
   return { open: Number(open), closed: Number(closed), lagSeconds: Number(lag) }
 }
@@ -36,8 +38,10 @@ export async function pendingStatus(connection: Connection): Promise<PendingStat
  * @throws {NotMigratedError} If there is no `usage_period_end()`.
  */
 export async function openPeriodRemaining(connection: Connection): Promise<number> {
-  const statement = sql<{ remaining: string }>`
-    SELECT (extract(epoch FROM usage_period_end() - statement_timestamp()) * 1000)::text AS remaining`
-  const { rows } = await execute(connection, compile(statement))
+  const statement: Statement<{ remaining: string }> = {
+    sql: 'SELECT (extract(epoch FROM usage_period_end() - statement_timestamp()) * 1000)::text AS remaining',
+    parameters: [],
+  }
+  const { rows } = await execute(connection, statement)
   return Number(rows[0]!.remaining)
 }
