@@ -24,10 +24,11 @@ const failures = {
   'whose connection is cut in the middle': 'SELECT pg_terminate_backend($1)',
 }
 for (const [failure, bringAbout] of Object.entries(failures)) {
-  test(`a flush ${failure} changes nothing, and the next flush consumes its marks`, async () => {
+  test(`a flush ${failure} changes nothing, and the next flush consumes its marks`, async t => {
     const ids = await createWorkspaces(pool, 20)
     const periodEnd = await storeClosedMarks(pool, ids)
     const gate = await closeFlushGate(database)
+    t.after(() => gate.open())
     const flusher = await database.connect()
     const failed = assert.rejects(flush(flusher))
     await gate.untilReached()
