@@ -10,6 +10,7 @@ import { markUsage } from '../src/mark/mark.ts'
 import { UsageTracker } from '../src/mark/tracker.ts'
 import { checkOptions, integerWithin, numberWithin, oneOf } from '../src/options.ts'
 import { migrate, migrateDown } from '../src/schema/migrate.ts'
+import { uninstall } from '../src/schema/uninstall.ts'
 import { startFlushWorker } from '../src/worker/worker.ts'
 import { collectLog } from './support/log-lines.ts'
 
@@ -31,6 +32,7 @@ const FUNCTIONS: Record<string, [call: (options: never) => unknown, option: stri
   revokePrivileges: [options => revokePrivileges(nowhere, options), 'workers'],
   startFlushWorker: [options => startFlushWorker(options), 'flushIntervalSeconds'],
   migrate: [options => migrate(options), 'connectionString'],
+  uninstall: [options => uninstall(options), 'logger'],
   migrateDown: [options => migrateDown(options), 'connectionString'],
 }
 
@@ -66,13 +68,13 @@ for (const [name, [call, option]] of Object.entries(FUNCTIONS)) {
 
 test('an option that resembles none is refused with the list of those that exist', () => {
   const rules = { batchSize: integerWithin(1, 5), sources: oneOf(true, false) }
-  assert.throws(() => checkOptions({ unrelated: 1 } as never, rules), {
+  assert.throws(() => checkOptions<object>({ unrelated: 1 }, rules), {
     name: 'UnknownOptionError',
     message: 'no such option: "unrelated". Leave it out. Allowed: batchSize, sources.',
   })
   // What every object has is no option.
   assert.throws(() => checkOptions(JSON.parse('{"__proto__": 1}'), rules), UnknownOptionError)
-  assert.throws(() => checkOptions({ constructor: 1 } as never, rules), UnknownOptionError)
+  assert.throws(() => checkOptions<object>({ constructor: 1 }, rules), UnknownOptionError)
 })
 
 test('an option that is undefined counts as left out', () => {
