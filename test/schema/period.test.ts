@@ -3,7 +3,7 @@ import { suite, test } from 'node:test'
 import { up as firstMigration } from '../../migrations/0001_pending_usage.ts'
 import { markUsage } from '../../src/mark/mark.ts'
 import { migrate, migrateDown } from '../../src/schema/migrate.ts'
-import { setUsagePeriod, usagePeriod } from '../../src/schema/period.ts'
+import { DEFAULT_PERIOD_SECONDS, setUsagePeriod, usagePeriod } from '../../src/schema/period.ts'
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { setPeriodLength } from '../support/period.ts'
 import { POSTGRES_15_MISSING, testServer15 } from '../support/postgres-15.ts'
@@ -105,6 +105,7 @@ suite('usagePeriod and setUsagePeriod', () => {
   test('setUsagePeriod changes the length, and usagePeriod reads it: 30 seconds in a new database', async () => {
     const { pool } = await createTestDatabase()
     assert.equal(await usagePeriod(pool), 30)
+    assert.equal(DEFAULT_PERIOD_SECONDS, 30)
     for (const seconds of [0.1, 0.125, 60, 3_600]) {
       await setUsagePeriod(pool, seconds)
       assert.equal(await usagePeriod(pool), seconds)
