@@ -18,6 +18,7 @@ import {
   markUsage,
   migrate,
   pendingStatus,
+  setUsagePeriod,
   startFlushWorker,
   type UsageSchema,
   UsageTracker,
@@ -39,10 +40,7 @@ const logger: Logger = { debug: log, info: log, warn: log, error: log }
 const { applied, queue } = await migrate({ connectionString, logger })
 
 const pool = new pg.Pool({ connectionString, max: 5 })
-await pool.query(`
-  CREATE OR REPLACE FUNCTION usage_period_end() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT to_timestamp((floor(extract(epoch FROM statement_timestamp()) / 0.1) + 1) * 0.1)
-  $$`)
+await setUsagePeriod(pool, 0.1)
 const db = new Kysely<HostTables & UsageSchema>({ dialect: new PostgresDialect({ pool }) })
 await db
   .insertInto('workspaces')
