@@ -12,13 +12,15 @@ const SOAK = path.join('test', 'soak', path.sep)
  */
 const LONGEST = [
   'package.test',
-  'demo.test',
-  'cli',
-  'embedded-postgres',
-  'worker',
+  'docs',
   'tracker',
-  'schema',
+  'demo.test',
+  'embedded-postgres',
+  'uninstall',
+  'worker',
   'promises',
+  'access',
+  'cli',
 ]
 
 /**
