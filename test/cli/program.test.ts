@@ -167,7 +167,7 @@ test('two variables that exclude each other are told by name', async () => {
   )
 })
 
-test('only main.ts and the check of Node touch the process', () => {
+test('nothing but main.ts touches the process', () => {
   const root = path.join(import.meta.dirname, '../../src/cli')
   const files = globSync('**/*.ts', { cwd: root }).filter(file => file !== 'main.ts')
   assert.ok(files.length > 20)

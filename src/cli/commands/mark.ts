@@ -35,8 +35,8 @@ export const markCommand: Command<Options> = {
     ),
     jsonOption(),
   ],
-  notes:
-    'Ended by SIGINT or SIGTERM, it finishes the batch in hand and tells how many workspaces it has marked.',
+  notes: `SIGINT or SIGTERM lets it finish the batch in hand. Then it tells how many
+workspaces it has marked.`,
   run: async (terminal, { source, json, ...database }, ids: string[]) =>
     await withPool(database, async pool => {
       const total: Total = { marked: 0, stored: 0, invalid: 0 }

@@ -10,11 +10,13 @@ interface Options extends DatabaseOptions, JsonOptions {}
 export const periodCommand: Command<Options> = {
   options: () => [databaseOption(), jsonOption()],
   parseArgument: numberAllowedBy(PERIOD_SECONDS),
-  notes: `A period is how exact last_used_at is: it becomes the end of the last period with a mark.
-A longer period makes it coarser, and a mark waits longer for its flush. It also means
-fewer marks to store and to flush.
-A change counts for the next mark. Marks that are stored keep the end of their period.
-Services need no restart: a tracker notices when the period that it knows has ended.`,
+  notes: `The length of a period is how exact last_used_at is: it becomes the end of the
+last period with a mark. A longer period makes it coarser, a mark waits longer
+for its flush, and there are fewer marks to store.
+
+The next mark falls in a period of the new length. Marks that are stored keep
+the end of their period. Services need no restart: a tracker notices when the
+period that it knows has ended.`,
   run: async (terminal, { json, ...database }, seconds?: number) =>
     await withPool(database, async pool => {
       const before = await usagePeriod(pool)

@@ -27,7 +27,8 @@ export const workerCommand: Command<Options> = {
     sourcesOption(),
     logLevelOption('info'),
   ],
-  notes: 'The first SIGINT or SIGTERM finishes the flush in hand and ends with 0. A second one ends at once.',
+  notes: `The first SIGINT or SIGTERM finishes the flush in hand and ends with 0.
+A second one ends at once.`,
   run: async (terminal, { databaseUrl, flushInterval, flushTimeout, batchSize, sources, logLevel }) => {
     const logger = createLogger(logLevel, terminal.stdout)
     const signalled = terminal.signal()

@@ -6,12 +6,12 @@ import {
   WorkspaceUsageError,
 } from '../../errors.ts'
 
-/** Wrong usage that only the command itself can tell. Its text ends in no full stop. */
+/** Wrong usage that only the command itself can tell. */
 export class UsageError extends Error {
   override readonly name = 'UsageError'
 }
 
-/** Where to read what is allowed; stands below the text of wrong usage. */
+/** Where to read what is allowed. Stands below the text of wrong usage. */
 export const HELP_HINT = '(--help tells what is allowed)'
 
 /** What a failed command prints and ends with. */
@@ -59,7 +59,7 @@ export function describeFailure(error: unknown): Failure {
   }
 }
 
-/** Node reports a name with several addresses as an AggregateError with an empty message. */
+/** Node reports a host name with several addresses as an AggregateError, whose message is empty. */
 function describeUnreachable(error: Error): string | undefined {
   const cause = error instanceof AggregateError ? error.errors[0] : error
   const { code, address, port, hostname } = cause as NodeJS.ErrnoException & {
