@@ -1,7 +1,6 @@
 import { basename } from 'node:path'
 import { Kysely, PostgresDialect } from 'kysely'
 import pg from 'pg'
-import { migrate } from '../../src/schema/migrate.ts'
 import type { UsageSchema } from '../../src/schema/tables.ts'
 import { atEnd } from './at-end.ts'
 import { RUN_VARIABLE, SERVER_15_VARIABLE } from './settings.ts'
@@ -10,6 +9,7 @@ import {
   createTemplate,
   dropDatabase,
   dropDatabasesOfRun,
+  migrateDatabase,
   TEMPLATE,
   urlOf,
 } from './template.ts'
@@ -25,7 +25,7 @@ export async function createTestDatabase({ on }: { on?: string } = {}): Promise<
   if (on !== undefined && on === process.env[SERVER_15_VARIABLE]) return create(on, TEMPLATE)
   if (on !== undefined) {
     const database = await createEmptyDatabase({ on })
-    await migrate({ connectionString: database.connectionString })
+    await migrateDatabase(database.connectionString)
     return database
   }
   const server = await testServer()

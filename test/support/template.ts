@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
-import { migrate } from '../../src/schema/migrate.ts'
 import { RUN_VARIABLE } from './settings.ts'
 
 /** The name of this run of the tests. Others may use the same server at the same time. */
@@ -12,7 +11,14 @@ export const TEMPLATE = `usage_${RUN}_template`
 /** Creates the template, which `dropDatabasesOfRun` drops. */
 export async function createTemplate(server: string): Promise<void> {
   await administer(server, `CREATE DATABASE ${pg.escapeIdentifier(TEMPLATE)} TEMPLATE template0`)
-  await migrate({ connectionString: urlOf(server, TEMPLATE) })
+  await migrateDatabase(urlOf(server, TEMPLATE))
+}
+
+/** Migrates a database. */
+export async function migrateDatabase(connectionString: string): Promise<void> {
+  // Loaded with its pg-boss only now: most test files clone a database, and migrate none.
+  const { migrate } = await import('../../src/schema/migrate.ts')
+  await migrate({ connectionString })
 }
 
 /** Creates a database with a name that no other has, and returns the name. */
