@@ -45,7 +45,10 @@ export async function runCommand(
 
 /** Starts a command in this process that runs until it is told to stop, or until its standard input ends. */
 export function startCommand(args: string[], options: CommandOptions = {}): RunningCommand {
-  return new RunningCommand(args, options)
+  const command = new RunningCommand(args, options)
+  // One that a failed test left running would keep this process alive.
+  atEnd(() => command.end())
+  return command
 }
 
 /** A command that runs in this process. Its output is collected as it comes. */
@@ -74,6 +77,12 @@ export class RunningCommand extends EventEmitter implements Streams {
   async prints(pattern: RegExp, { timeoutMs = 10_000 } = {}): Promise<void> {
     const all = () => this.#printed.stdout + this.#printed.stderr
     await until(`${this.#name} prints ${pattern}`, all, { accept: text => pattern.test(text), timeoutMs })
+  }
+
+  /** Tells it to end, if it still runs. */
+  end(): void {
+    this.stdin.destroy()
+    this.emit('SIGTERM', 'SIGTERM')
   }
 
   #collector(output: 'stdout' | 'stderr'): Writable {
