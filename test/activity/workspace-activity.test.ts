@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { beforeEach, test } from 'node:test'
 import { flush } from '../../src/flush/flush.ts'
+import { activityOf } from '../support/activity.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { createWorkspaces, storeClosedMarks } from '../support/seed.ts'
 
@@ -13,7 +14,7 @@ beforeEach(async () => {
 
 test('workspace_activity shows a workspace that was never used with neither a time nor a source', async () => {
   const [id] = await createWorkspaces(pool, 1)
-  assert.deepEqual(await activity(id!), { last_used_at: null, source: null, pending: false })
+  assert.deepEqual(await activityOf(pool, id!), { last_used_at: null, source: null, pending: false })
 })
 
 test('workspace_activity shows the newest of several pending uses, and of two in one period the source that is first by name', async () => {
@@ -24,9 +25,9 @@ test('workspace_activity shows the newest of several pending uses, and of two in
     `INSERT INTO pending_usage
     SELECT period_end, workspace_id, 'jetbrains' FROM pending_usage WHERE source = 'ssh'`,
   )
-  assert.deepEqual(await activity(id!), { last_used_at: newest, source: 'jetbrains', pending: true })
+  assert.deepEqual(await activityOf(pool, id!), { last_used_at: newest, source: 'jetbrains', pending: true })
   await flush(pool)
-  assert.deepEqual(await activity(id!), { last_used_at: newest, source: 'jetbrains', pending: false })
+  assert.deepEqual(await activityOf(pool, id!), { last_used_at: newest, source: 'jetbrains', pending: false })
 })
 
 test('workspace_activity does not show a pending use that is as old as what was flushed, or older', async () => {
@@ -39,7 +40,7 @@ test('workspace_activity does not show a pending use that is as old as what was 
     [ids[1]],
   )
   for (const id of ids) {
-    assert.deepEqual(await activity(id), { last_used_at: flushed, source: 'ssh', pending: false })
+    assert.deepEqual(await activityOf(pool, id), { last_used_at: flushed, source: 'ssh', pending: false })
   }
 })
 
@@ -53,8 +54,8 @@ test('workspace_activity shows no source if something else wrote last_used_at, o
   )
   const newer = await storeClosedMarks(pool, [ids[1]!], { agoMs: 30_000, source: 'ssh' })
   await flush(pool, { sources: false })
-  assert.deepEqual(await activity(ids[0]!), { ...rows[0], source: null, pending: false })
-  assert.deepEqual(await activity(ids[1]!), { last_used_at: newer, source: null, pending: false })
+  assert.deepEqual(await activityOf(pool, ids[0]!), { ...rows[0], source: null, pending: false })
+  assert.deepEqual(await activityOf(pool, ids[1]!), { last_used_at: newer, source: null, pending: false })
 })
 
 test('workspace_activity holds each workspace once, and no id that is only marked', async () => {
@@ -75,13 +76,3 @@ test('workspace_activity holds each workspace once, and no id that is only marke
     { workspace_id: ids[2], source: null, pending: false },
   ])
 })
-
-async function activity(id: string): Promise<unknown> {
-  const { rows } = await pool.query(
-    `SELECT date_trunc('milliseconds', last_used_at) AS last_used_at, source, pending
-    FROM workspace_activity WHERE workspace_id = $1`,
-    [id],
-  )
-  assert.equal(rows.length, 1)
-  return rows[0]
-}

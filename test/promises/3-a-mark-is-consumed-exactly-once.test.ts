@@ -7,16 +7,22 @@ import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
 import { drain } from '../../src/flush/drain.ts'
 import { flush } from '../../src/flush/flush.ts'
+import { FLUSH_QUEUE } from '../../src/worker/queue.ts'
+import { startFlushWorker } from '../../src/worker/worker.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { closeFlushGate } from '../support/flush-gate.ts'
+import { flushedByJobs, flushJobs } from '../support/jobs.ts'
+import { collectLog } from '../support/log-lines.ts'
 import { until } from '../support/poll.ts'
 import { createWorkspaces, lastUsedAt, pendingCount, storeClosedMarks } from '../support/seed.ts'
+import { startWorkerProcess } from '../support/worker-process.ts'
 
 const database = await createTestDatabase()
 const { pool } = database
 
 beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
+  await pool.query('DELETE FROM pgboss.job WHERE name = $1', [FLUSH_QUEUE])
 })
 
 const failures = {
@@ -62,4 +68,76 @@ test('drains at the same time consume every mark once', async () => {
     `${flushed}`,
   )
   assert.equal(await pendingCount(pool), 0)
+})
+
+test('two workers and drains by hand consume every mark exactly once', async () => {
+  const ids = await createWorkspaces(pool, 2_000)
+  const sources = ['ssh', 'vscode', 'jetbrains', 'port-forward']
+  for (const source of sources) await storeClosedMarks(pool, ids, { source })
+  const total = ids.length * sources.length
+  const log = collectLog()
+  const options = { database: pool, logger: log.logger, flushIntervalSeconds: 1, batchSize: 150 }
+  let byHand = 0
+  {
+    await using _one = await startFlushWorker(options)
+    await using _two = await startFlushWorker(options)
+    while ((await pendingCount(pool)) > 0) byHand += (await drain(pool, { batchSize: 100 })).flushed
+  }
+  assert.equal(byHand + (await flushedByJobs(pool)), total)
+  assert.ok((await lastUsedAt(pool, ids)).every(used => used !== null))
+  assert.deepEqual(
+    log.lines.filter(({ level }) => level === 'warn' || level === 'error'),
+    [],
+  )
+  const { rows } = await pool.query(
+    'SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()',
+  )
+  assert.equal(Number(rows[0].deadlocks), 0)
+})
+
+test('a flush commits together with the completion of its job or not at all, and is told only when it has', async () => {
+  const [id] = await createWorkspaces(pool, 1)
+  await storeClosedMarks(pool, [id!])
+  const gate = await closeFlushGate(database)
+  const log = collectLog()
+  await using _worker = await startFlushWorker({
+    database: database.connectionString,
+    logger: log.logger,
+    flushIntervalSeconds: 3_600,
+  })
+  await gate.untilReached()
+  // Somebody takes the job away while its flush runs. It can't be completed then.
+  await pool.query(`UPDATE pgboss.job SET state = 'cancelled' WHERE name = $1 AND state = 'active'`, [
+    FLUSH_QUEUE,
+  ])
+  await gate.open()
+  await until('the failure is told', () => log.lines.some(({ level }) => level === 'warn'))
+  assert.equal(await pendingCount(pool), 1)
+  assert.deepEqual(await lastUsedAt(pool, [id!]), [null])
+  assert.deepEqual(log.find('updated workspaces last_used_at'), [])
+})
+
+test('a worker that is killed in the middle of a flush loses no mark, and another one does not wait for its job to expire', async () => {
+  const ids = await createWorkspaces(pool, 100)
+  const periodEnd = await storeClosedMarks(pool, ids)
+  const gate = await closeFlushGate(database)
+  const killed = startWorkerProcess(database)
+  await gate.untilReached()
+  killed.kill('SIGKILL')
+  await killed.exited
+  assert.equal(await pendingCount(pool), 100)
+
+  const other = startWorkerProcess(database)
+  await other.line(/worker started/)
+  await gate.open()
+  await until('the marks are flushed', async () => (await pendingCount(pool)) === 0)
+  assert.deepEqual(await lastUsedAt(pool, ids), Array(100).fill(periodEnd))
+  const jobs = await flushJobs(pool)
+  assert.deepEqual(
+    jobs.filter(({ state }) => state === 'active').map(({ id }) => id),
+    [jobs[0]!.id],
+    'the job of the killed worker still counts as active',
+  )
+  other.kill('SIGTERM')
+  assert.deepEqual(await other.exited, { code: 0, signal: null })
 })

@@ -8,6 +8,7 @@ import { explainUsage } from '../../src/activity/explain.ts'
 import { idleWorkspaces } from '../../src/activity/idle.ts'
 import { flush } from '../../src/flush/flush.ts'
 import { markUsage } from '../../src/mark/mark.ts'
+import { activityOf } from '../support/activity.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { setPeriodLength } from '../support/period.ts'
 import { createWorkspaces, storeClosedMarks } from '../support/seed.ts'
@@ -55,20 +56,10 @@ test('workspace_activity shows the same use as pending before and during its flu
   const [id] = await createWorkspaces(pool, 1)
   const closed = await storeClosedMarks(pool, [id!], { source: 'ssh' })
   const pending = { last_used_at: closed, source: 'ssh', pending: true }
-  assert.deepEqual(await activity(id!), pending)
+  assert.deepEqual(await activityOf(pool, id!), pending)
   await using flusher = await openTransaction(database)
   assert.equal((await flush(flusher.client)).updated, 1)
-  assert.deepEqual(await activity(id!), pending)
+  assert.deepEqual(await activityOf(pool, id!), pending)
   await flusher.client.query('COMMIT')
-  assert.deepEqual(await activity(id!), { ...pending, pending: false })
+  assert.deepEqual(await activityOf(pool, id!), { ...pending, pending: false })
 })
-
-async function activity(id: string): Promise<unknown> {
-  const { rows } = await pool.query(
-    `SELECT date_trunc('milliseconds', last_used_at) AS last_used_at, source, pending
-    FROM workspace_activity WHERE workspace_id = $1`,
-    [id],
-  )
-  assert.equal(rows.length, 1)
-  return rows[0]
-}

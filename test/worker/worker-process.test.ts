@@ -4,9 +4,8 @@ import { FLUSH_QUEUE } from '../../src/worker/queue.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { closeFlushGate } from '../support/flush-gate.ts'
 import { flushJobs } from '../support/jobs.ts'
-import { until } from '../support/poll.ts'
-import { startProgram } from '../support/process.ts'
 import { createWorkspaces, lastUsedAt, pendingCount, storeClosedMarks } from '../support/seed.ts'
+import { startWorkerProcess } from '../support/worker-process.ts'
 
 const database = await createTestDatabase()
 const { pool } = database
@@ -16,41 +15,11 @@ beforeEach(async () => {
   await pool.query('DELETE FROM pgboss.job WHERE name = $1', [FLUSH_QUEUE])
 })
 
-const startWorker = (...args: string[]) =>
-  startProgram('src/cli/main.ts', ['worker', '--flush-interval', '1', ...args], {
-    env: { DATABASE_URL: database.connectionString },
-  })
-
-test('a worker that is killed in the middle of a flush loses no mark, and another one does not wait for its job to expire', async () => {
-  const ids = await createWorkspaces(pool, 100)
-  const periodEnd = await storeClosedMarks(pool, ids)
-  const gate = await closeFlushGate(database)
-  const killed = startWorker()
-  await gate.untilReached()
-  killed.kill('SIGKILL')
-  await killed.exited
-  assert.equal(await pendingCount(pool), 100)
-
-  const other = startWorker()
-  await other.line(/worker started/)
-  await gate.open()
-  await until('the marks are flushed', async () => (await pendingCount(pool)) === 0)
-  assert.deepEqual(await lastUsedAt(pool, ids), Array(100).fill(periodEnd))
-  const jobs = await flushJobs(pool)
-  assert.deepEqual(
-    jobs.filter(({ state }) => state === 'active').map(({ id }) => id),
-    [jobs[0]!.id],
-    'the job of the killed worker still counts as active',
-  )
-  other.kill('SIGTERM')
-  assert.deepEqual(await other.exited, { code: 0, signal: null })
-})
-
 test('SIGTERM in the middle of a flush lets it commit, and the process of the worker ends with 0', async () => {
   const [id] = await createWorkspaces(pool, 1)
   const periodEnd = await storeClosedMarks(pool, [id!])
   const gate = await closeFlushGate(database)
-  const worker = startWorker()
+  const worker = startWorkerProcess(database)
   await gate.untilReached()
   worker.kill('SIGTERM')
   await worker.line(/stopping: finishing the flush in hand/)
@@ -66,7 +35,7 @@ test('a second signal ends the process of a worker at once, and the marks of its
   const [id] = await createWorkspaces(pool, 1)
   await storeClosedMarks(pool, [id!])
   const gate = await closeFlushGate(database)
-  const worker = startWorker()
+  const worker = startWorkerProcess(database)
   await gate.untilReached()
   worker.kill('SIGINT')
   await worker.line(/stopping/)

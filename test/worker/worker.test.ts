@@ -1,11 +1,9 @@
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
 import { TestClock } from 'pg-boss'
-import { drain } from '../../src/flush/drain.ts'
 import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE, lastFlush } from '../../src/worker/queue.ts'
 import { startFlushWorker } from '../../src/worker/worker.ts'
 import { createTestDatabase } from '../support/database.ts'
-import { closeFlushGate } from '../support/flush-gate.ts'
 import { flushedByJobs, flushJobs, startWaitingJobs } from '../support/jobs.ts'
 import { collectLog } from '../support/log-lines.ts'
 import { until } from '../support/poll.ts'
@@ -98,53 +96,6 @@ test('with an interval of whole minutes, the cron of pg-boss sends the flush job
   const [id] = await createWorkspaces(pool, 1)
   await storeClosedMarks(pool, [id!])
   await advance(5, () => log.find('updated workspaces last_used_at').length === 1)
-})
-
-test('two workers and drains by hand consume every mark exactly once', async () => {
-  const ids = await createWorkspaces(pool, 2_000)
-  const sources = ['ssh', 'vscode', 'jetbrains', 'port-forward']
-  for (const source of sources) await storeClosedMarks(pool, ids, { source })
-  const total = ids.length * sources.length
-  const log = collectLog()
-  const options = { database: pool, logger: log.logger, flushIntervalSeconds: 1, batchSize: 150 }
-  let byHand = 0
-  {
-    await using _one = await startFlushWorker(options)
-    await using _two = await startFlushWorker(options)
-    while ((await pendingCount(pool)) > 0) byHand += (await drain(pool, { batchSize: 100 })).flushed
-  }
-  assert.equal(byHand + (await flushedByJobs(pool)), total)
-  assert.ok((await lastUsedAt(pool, ids)).every(used => used !== null))
-  assert.deepEqual(
-    log.lines.filter(({ level }) => level === 'warn' || level === 'error'),
-    [],
-  )
-  const { rows } = await pool.query(
-    'SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()',
-  )
-  assert.equal(Number(rows[0].deadlocks), 0)
-})
-
-test('a flush commits together with the completion of its job or not at all, and is told only when it has', async () => {
-  const [id] = await createWorkspaces(pool, 1)
-  await storeClosedMarks(pool, [id!])
-  const gate = await closeFlushGate(database)
-  const log = collectLog()
-  await using _worker = await startFlushWorker({
-    database: database.connectionString,
-    logger: log.logger,
-    flushIntervalSeconds: 3_600,
-  })
-  await gate.untilReached()
-  // Somebody takes the job away while its flush runs. It can't be completed then.
-  await pool.query(`UPDATE pgboss.job SET state = 'cancelled' WHERE name = $1 AND state = 'active'`, [
-    FLUSH_QUEUE,
-  ])
-  await gate.open()
-  await until('the failure is told', () => log.lines.some(({ level }) => level === 'warn'))
-  assert.equal(await pendingCount(pool), 1)
-  assert.deepEqual(await lastUsedAt(pool, [id!]), [null])
-  assert.deepEqual(log.find('updated workspaces last_used_at'), [])
 })
 
 test("a worker on the caller's own pool leaves it open, and stopping the worker twice is stopping it once", async () => {
