@@ -11,7 +11,7 @@ import { type Connection, execute } from '../database/connection.ts'
  * @throws {NotMigratedError} If the table of the witness is missing.
  * @throws {StandbyError} On a standby, or in a read-only session.
  */
-export async function pendingUsageWasEmptied(connection: Connection): Promise<boolean> {
+export async function restoreWitness(connection: Connection): Promise<boolean> {
   const { affected } = await execute(
     connection,
     compile(sql`INSERT INTO pending_usage_witness DEFAULT VALUES ON CONFLICT DO NOTHING`),

@@ -3,7 +3,7 @@ import type { Db, Job, PgBoss } from 'pg-boss'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { type FlushPosition, flush } from '../flush/flush.ts'
-import { pendingUsageWasEmptied } from '../flush/witness.ts'
+import { restoreWitness } from '../flush/witness.ts'
 import { flushInterval } from './flush-interval.ts'
 import type { FinishedFlush } from './flush-log.ts'
 import { JobTransaction } from './job-transaction.ts'
@@ -69,7 +69,7 @@ async function runFlush(
 ): Promise<FinishedFlush> {
   const started = performance.now()
   await limitStatements(connection, flushTimeoutSeconds)
-  const emptied = await pendingUsageWasEmptied(connection)
+  const emptied = await restoreWitness(connection)
   const result = await flush(connection, { batchSize, sources, resume })
   return { result, emptied, durationMs: performance.now() - started }
 }

@@ -6,7 +6,7 @@ import { grantPrivileges } from '../../src/access/grant.ts'
 import { explainUsage } from '../../src/activity/explain.ts'
 import { idleWorkspaces } from '../../src/activity/idle.ts'
 import { flush } from '../../src/flush/flush.ts'
-import { pendingUsageWasEmptied } from '../../src/flush/witness.ts'
+import { restoreWitness } from '../../src/flush/witness.ts'
 import { markUsage } from '../../src/mark/mark.ts'
 import { FLUSH_QUEUE, lastFlush } from '../../src/worker/queue.ts'
 import { mayKeepQueueStats } from '../../src/worker/queue-stats.ts'
@@ -73,9 +73,9 @@ async function dutiesOn(server: string, own: boolean): Promise<void> {
     // A second time, so that the row of the source is updated, not inserted.
     await storeClosedMarks(pool, [id!], { source: 'ssh', agoMs: 1 })
     assert.equal((await flush(db)).updated, 1)
-    assert.equal(await pendingUsageWasEmptied(db), false)
+    assert.equal(await restoreWitness(db), false)
     await pool.query('TRUNCATE pending_usage_witness')
-    assert.equal(await pendingUsageWasEmptied(db), true)
+    assert.equal(await restoreWitness(db), true)
   })
 
   test('a worker runs: starts, flushes in a job, stops, with nothing to complain of', async () => {

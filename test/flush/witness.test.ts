@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
-import { pendingUsageWasEmptied } from '../../src/flush/witness.ts'
+import { restoreWitness } from '../../src/flush/witness.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { untilBlocked } from '../support/locks.ts'
 import { openTransaction } from '../support/transaction.ts'
@@ -9,16 +9,16 @@ const database = await createTestDatabase()
 const { pool } = database
 
 beforeEach(async () => {
-  assert.equal(await pendingUsageWasEmptied(pool), false)
+  assert.equal(await restoreWitness(pool), false)
   // What a crash does to it.
   await pool.query('TRUNCATE pending_usage_witness')
 })
 
 test('the witness tells one of two who ask at the same time that pending_usage was emptied', async () => {
   await using first = await openTransaction(database)
-  assert.equal(await pendingUsageWasEmptied(first.client), true)
+  assert.equal(await restoreWitness(first.client), true)
   const second = await database.connect()
-  const asking = pendingUsageWasEmptied(second)
+  const asking = restoreWitness(second)
   assert.deepEqual(await untilBlocked(pool, second.processID), [first.client.processID])
   await first.client.query('COMMIT')
   assert.equal(await asking, false)
@@ -26,7 +26,7 @@ test('the witness tells one of two who ask at the same time that pending_usage w
 
 test('the witness tells again that pending_usage was emptied if the transaction of the first who asked was rolled back', async () => {
   await using first = await openTransaction(database)
-  assert.equal(await pendingUsageWasEmptied(first.client), true)
+  assert.equal(await restoreWitness(first.client), true)
   await first.client.query('ROLLBACK')
-  assert.equal(await pendingUsageWasEmptied(pool), true)
+  assert.equal(await restoreWitness(pool), true)
 })

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import pg from 'pg'
 import { flush } from '../../src/flush/flush.ts'
-import { pendingUsageWasEmptied } from '../../src/flush/witness.ts'
+import { restoreWitness } from '../../src/flush/witness.ts'
 import { startFlushWorker } from '../../src/worker/worker.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { flushJobs } from '../support/jobs.ts'
@@ -59,7 +59,7 @@ test('a standby that is promoted has lost what was pending and no more, and its 
   const [flushed, pending] = await createWorkspaces(pool, 2)
   const usedAt = await storeClosedMarks(pool, [flushed!])
   await flush(pool)
-  assert.equal(await pendingUsageWasEmptied(pool), false)
+  assert.equal(await restoreWitness(pool), false)
   await storeClosedMarks(pool, [pending!])
 
   const standby = await startStandby(server)
@@ -70,10 +70,7 @@ test('a standby that is promoted has lost what was pending and no more, and its 
     assert.equal(await pendingCount(pool), 1)
     assert.equal(await pendingCount(promoted), 0)
     assert.deepEqual(await lastUsedAt(promoted, [flushed!, pending!]), [usedAt, null])
-    assert.deepEqual(
-      [await pendingUsageWasEmptied(promoted), await pendingUsageWasEmptied(promoted)],
-      [true, false],
-    )
+    assert.deepEqual([await restoreWitness(promoted), await restoreWitness(promoted)], [true, false])
   } finally {
     await promoted.end()
   }
