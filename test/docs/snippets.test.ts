@@ -49,7 +49,7 @@ test('the pages hold programs, SQL and lines of a shell', () => {
 })
 
 test('the programs have no type errors', async () => {
-  const compiler = path.join(ROOT, 'node_modules/typescript/bin/tsc')
+  const compiler = path.join(ROOT, 'node_modules/typescript-7/bin/tsc')
   const { code, stdout } = await runProgram(compiler, ['--project', consumer], { timeoutMs: 60_000 })
   assert.equal(code, 0, stdout)
 })

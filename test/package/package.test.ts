@@ -173,7 +173,7 @@ function isBuilt(file: string): boolean {
 
 /** What the compiler says of the consumer's project; without errors, its JavaScript is there afterwards. */
 async function typeErrors(project: string): Promise<string[]> {
-  const compiler = join(ROOT, 'node_modules/typescript/bin/tsc')
+  const compiler = join(ROOT, 'node_modules/typescript-7/bin/tsc')
   try {
     await command(process.execPath, [compiler, '--pretty', 'false', '--project', project], { cwd: consumer })
     return []
