@@ -45,8 +45,8 @@ process.once('SIGINT', () => {
 
 const tests = run({
   files,
-  // Most of a test's time is waiting for a server or a program, so one file more than there are cores.
-  concurrency: availableParallelism() + 1,
+  // Most of a test's time is waiting for a server or a program, so two files more than there are cores.
+  concurrency: availableParallelism() + 2,
   // For a file that never ends, because it left something open.
   timeout: 120_000,
   signal: interruption.signal,
