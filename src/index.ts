@@ -35,14 +35,19 @@ export {
   MAX_BATCH_SIZE,
 } from './flush/flush.ts'
 export type { Logger } from './logger.ts'
-export { insertPendingUsage, type MarkOptions, type MarkResult, markUsage } from './mark/mark.ts'
+// From the entry of its own, which the build makes one file: what both entries export must be the same.
 export {
   type CloseOptions,
   type CloseResult,
+  canonicalWorkspaceId,
+  insertPendingUsage,
+  type MarkOptions,
+  type MarkResult,
+  markUsage,
   UsageTracker,
   type UsageTrackerOptions,
   type UsageTrackerStats,
-} from './mark/tracker.ts'
+} from './mark/index.ts'
 export { type MigrateOptions, type MigrateResult, migrate, migrateDown } from './schema/migrate.ts'
 export { DEFAULT_PERIOD_SECONDS, setUsagePeriod, usagePeriod } from './schema/period.ts'
 export type {
@@ -65,4 +70,3 @@ export {
 } from './worker/queue.ts'
 export { type FlushWorker, startFlushWorker } from './worker/worker.ts'
 export type { FlushWorkerOptions } from './worker/worker-options.ts'
-export { canonicalWorkspaceId } from './workspace-id.ts'
