@@ -1,3 +1,5 @@
+import { withoutPasswords } from './without-passwords.ts'
+
 /** The base of every error of this package. One `instanceof` tells them from the database's own. */
 export abstract class WorkspaceUsageError extends Error {
   override get name(): string {
@@ -7,7 +9,7 @@ export abstract class WorkspaceUsageError extends Error {
 
 /** A workspace id that is not a UUID. The call in which it was passed stored nothing. */
 export class InvalidWorkspaceIdError extends WorkspaceUsageError {
-  /** What was passed, as it was passed. */
+  /** What was passed, but for the password of a URL. */
   readonly value: unknown
 
   constructor(value: unknown) {
@@ -15,12 +17,13 @@ export class InvalidWorkspaceIdError extends WorkspaceUsageError {
       `not a UUID: ${quote(value)}. A workspace id has the form 00000000-0000-0000-0000-000000000000, ` +
         'in upper or lower case; pass the value of workspaces.id.',
     )
-    this.value = value
+    this.value = shown(value)
   }
 }
 
 /** A source that `pending_usage` would refuse. */
 export class InvalidSourceError extends WorkspaceUsageError {
+  /** What was passed, but for the password of a URL. */
   readonly value: unknown
 
   constructor(value: unknown) {
@@ -28,7 +31,7 @@ export class InvalidSourceError extends WorkspaceUsageError {
       `not a source: ${quote(value)}. A source is a text of 1 to 63 characters without NUL, and one of few ` +
         '(such as "ssh" or "vscode"): shorten it, or leave it out to use application_name.',
     )
-    this.value = value
+    this.value = shown(value)
   }
 }
 
@@ -36,6 +39,7 @@ export class InvalidSourceError extends WorkspaceUsageError {
 export class InvalidOptionError extends WorkspaceUsageError {
   /** The option's name, as in the options object. */
   readonly option: string
+  /** What was passed, but for the password of a URL. */
   readonly value: unknown
   /** What would have been accepted, in words. */
   readonly allowed: string
@@ -43,7 +47,7 @@ export class InvalidOptionError extends WorkspaceUsageError {
   constructor(option: string, value: unknown, allowed: string) {
     super(`${option} is ${quote(value)}; allowed: ${allowed}.`)
     this.option = option
-    this.value = value
+    this.value = shown(value)
     this.allowed = allowed
   }
 }
@@ -230,7 +234,13 @@ function shellWord(text: string): string {
   return /^[\w.-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`
 }
 
+/** Loggers print the fields of an error, so they must hold no password either. */
+function shown(value: unknown): unknown {
+  return typeof value === 'string' ? withoutPasswords(value) : value
+}
+
 function quote(value: unknown): string {
   if (typeof value !== 'string') return String(value)
-  return JSON.stringify(value.length > 100 ? `${value.slice(0, 100)}…` : value)
+  const text = withoutPasswords(value)
+  return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text)
 }

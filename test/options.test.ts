@@ -1,16 +1,22 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { inspect } from 'node:util'
+import { privilegeStatements } from '../src/access/duties.ts'
 import { grantPrivileges, revokePrivileges } from '../src/access/grant.ts'
+import { explainUsage } from '../src/activity/explain.ts'
 import { idleWorkspaces } from '../src/activity/idle.ts'
+import { openPeriodRemaining, pendingStatus } from '../src/activity/status.ts'
 import { createPool } from '../src/database/pool.ts'
-import { InvalidOptionError, UnknownOptionError } from '../src/errors.ts'
+import { InvalidOptionError, UnknownOptionError, WorkspaceUsageError } from '../src/errors.ts'
 import { drain } from '../src/flush/drain.ts'
 import { flush } from '../src/flush/flush.ts'
 import { markUsage } from '../src/mark/mark.ts'
 import { UsageTracker } from '../src/mark/tracker.ts'
 import { checkOptions, integerWithin, numberWithin, oneOf } from '../src/options.ts'
 import { migrate, migrateDown } from '../src/schema/migrate.ts'
+import { setUsagePeriod, usagePeriod } from '../src/schema/period.ts'
 import { uninstall } from '../src/schema/uninstall.ts'
+import { lastFlush } from '../src/worker/queue.ts'
 import { startFlushWorker } from '../src/worker/worker.ts'
 import { collectLog } from './support/log-lines.ts'
 
@@ -93,4 +99,60 @@ test('a range takes its ends and nothing beyond, and says its unit', () => {
   for (const value of [0.09, 25.1, Number.NaN, Number.POSITIVE_INFINITY, '3'])
     assert.ok(!number.accepts(value))
   assert.throws(() => checkOptions({ timeout: 0 }, { timeout: number }), InvalidOptionError)
+})
+
+/** Each public function that takes a connection, with all else that it needs. */
+const CONNECTED: Record<string, (connection: never) => unknown> = {
+  markUsage: connection => markUsage(connection, ID),
+  flush: connection => flush(connection),
+  drain: connection => drain(connection),
+  idleWorkspaces: connection => idleWorkspaces(connection, { idleForSeconds: 1 }).next(),
+  explainUsage: connection => explainUsage(connection, ID),
+  pendingStatus: connection => pendingStatus(connection),
+  openPeriodRemaining: connection => openPeriodRemaining(connection),
+  lastFlush: connection => lastFlush(connection),
+  usagePeriod: connection => usagePeriod(connection),
+  setUsagePeriod: connection => setUsagePeriod(connection, 1),
+  privilegeStatements: connection => privilegeStatements(connection, 'grant', { markers: ['somebody'] }),
+}
+
+for (const [name, call] of Object.entries(CONNECTED)) {
+  test(`${name} says what a connection is if it gets something else`, async () => {
+    for (const [connection, quoted] of [
+      [undefined, 'undefined'],
+      [null, 'null'],
+      [NOWHERE, `"${NOWHERE}"`],
+      [{}, '[object Object]'],
+    ]) {
+      await assert.rejects(async () => call(connection as never), {
+        name: 'InvalidOptionError',
+        message: `connection is ${quoted}; allowed: a pg Pool or Client, PGlite, or a Kysely instance.`,
+      })
+    }
+  })
+}
+
+test('grantPrivileges says what a pool is if it gets something else', async () => {
+  await assert.rejects(grantPrivileges(undefined as never, {}), {
+    name: 'InvalidOptionError',
+    message: 'pool is undefined; allowed: a pg Pool.',
+  })
+})
+
+test('an error shows no password of a connection string that stands in the wrong place', async () => {
+  const url = 'postgres://somebody:secret@127.0.0.1/x'
+  for (const call of [
+    () => flush(url as never),
+    () => markUsage(nowhere, url),
+    () => markUsage(nowhere, ID, { source: `${url}${'x'.repeat(63)}` }),
+    async () => new UsageTracker(url as never),
+    async () => checkOptions<object>({ a: url }, { a: integerWithin(1, 5) } as never),
+  ]) {
+    await assert.rejects(call, (error: Error) => {
+      assert.ok(error instanceof WorkspaceUsageError)
+      assert.ok(error.message.includes('somebody:***@'), error.message)
+      assert.ok(!inspect(error).includes('secret'), inspect(error))
+      return true
+    })
+  }
 })

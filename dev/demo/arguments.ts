@@ -1,8 +1,8 @@
 import { Command, Option } from 'commander'
 import { numberAllowedBy } from '../../src/cli/options/parsers.ts'
-import { withoutPasswords } from '../../src/cli/output/without-passwords.ts'
 import { type Allowed, integerWithin } from '../../src/options.ts'
 import { PERIOD_SECONDS } from '../../src/schema/period.ts'
+import { withoutPasswords } from '../../src/without-passwords.ts'
 
 /** What `npm start` was told; times in seconds. */
 export interface DemoArguments {

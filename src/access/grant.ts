@@ -1,7 +1,7 @@
-import type { ConnectionPool, PooledClient } from '../database/pool.ts'
+import { A_POOL, type ConnectionPool, type PooledClient } from '../database/pool.ts'
 import { sqlState } from '../database/sql-state.ts'
 import { GrantRefusedError } from '../errors.ts'
-import { checkOptions } from '../options.ts'
+import { checkOption, checkOptions } from '../options.ts'
 import { DUTY_RULES, privilegeStatements, type RoleDuties } from './duties.ts'
 
 /** Warnings, and no errors, with which PostgreSQL grants or revokes less than it was told to. */
@@ -13,7 +13,7 @@ const SKIPPED = ['01006', '01007']
  * @param pool Of the owner of the tables, or a superuser.
  * @returns The statements that ran, in order.
  * @throws {UnknownOptionError} If there is no such duty; nothing is sent then.
- * @throws {InvalidOptionError} If a duty is no list of role names; nothing is sent then.
+ * @throws {InvalidOptionError} If `pool` is no pool, or a duty is no list of role names; nothing is sent then.
  * @throws {UnknownRoleError} If a role does not exist.
  * @throws {NotMigratedError} If the database is not migrated.
  * @throws {GrantRefusedError} If the pool's role may not do one of the statements.
@@ -35,6 +35,7 @@ async function apply(
   action: 'grant' | 'revoke',
   duties: RoleDuties,
 ): Promise<string[]> {
+  checkOption('pool', pool, A_POOL)
   checkOptions(duties, DUTY_RULES)
   const client = (await pool.connect()) as NoticingClient
   const skipped: Notice[] = []

@@ -1,6 +1,6 @@
 import { constants } from 'node:os'
 import type { Readable, Writable } from 'node:stream'
-import { withoutPasswords } from './output/without-passwords.ts'
+import { withoutPasswords } from '../without-passwords.ts'
 
 /** What a command ends with: 0 success, 1 failure, 2 wrong usage, 128 and the number of the signal that ended it. */
 export type ExitCode = number

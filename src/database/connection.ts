@@ -1,6 +1,6 @@
 import type { CompiledQuery, QueryExecutorProvider } from 'kysely'
 import { NotMigratedError, StandbyError, WorkspaceUsageError } from '../errors.ts'
-import { whatever } from '../options.ts'
+import { checkOption, whatever } from '../options.ts'
 import { sqlState } from './sql-state.ts'
 
 /** What `pg`'s Pool and Client, PGlite and a pooled client inside a transaction have in common. */
@@ -48,6 +48,7 @@ export interface StatementResult<Row> {
  * Runs a statement as one round trip. Every statement of this package goes through here, so that an error means the
  * same wherever it comes from.
  *
+ * @throws {InvalidOptionError} If it is no connection.
  * @throws {NotMigratedError} If a table, function, column or schema is missing.
  * @throws {StandbyError} On a standby, or in a read-only session.
  * @throws The driver's own error for everything else.
@@ -56,6 +57,7 @@ export async function execute<Row>(
   connection: Connection,
   statement: Statement<Row>,
 ): Promise<StatementResult<Row>> {
+  checkOption('connection', connection, A_CONNECTION)
   try {
     return await send(connection, statement)
   } catch (error) {

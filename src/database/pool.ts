@@ -1,6 +1,7 @@
 import pg from 'pg'
 import { InvalidOptionError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
+import { hasMethods } from '../options.ts'
 
 /** What this package needs of a `pg` Pool. Its own types, so that ours don't depend on `@types/pg`. */
 export interface ConnectionPool {
@@ -10,13 +11,16 @@ export interface ConnectionPool {
   removeListener(event: 'error', listener: (error: Error) => void): unknown
 }
 
-/** What is needed of a client that such a pool hands out. */
+/** What this package needs of a client that such a pool hands out. */
 export interface PooledClient {
   query(text: string, values?: unknown[]): Promise<{ rows: unknown[]; rowCount: number | null }>
   on(event: 'error', listener: (error: Error) => void): unknown
   removeListener(event: 'error', listener: (error: Error) => void): unknown
   release(error?: Error | boolean): void
 }
+
+/** The rule of an argument that is a {@link ConnectionPool}. */
+export const A_POOL = hasMethods('a pg Pool', ['query', 'connect', 'on', 'removeListener'])
 
 /** A pool of our own making, to be ended by us. */
 export interface OwnedPool extends ConnectionPool {

@@ -1,4 +1,4 @@
-import type { ConnectionPool } from '../database/pool.ts'
+import { A_POOL, type ConnectionPool } from '../database/pool.ts'
 import { DEFAULT_BATCH_SIZE, FLUSH_OPTIONS } from '../flush/flush.ts'
 import type { Logger } from '../logger.ts'
 import {
@@ -40,8 +40,6 @@ export interface FlushWorkerOptions {
   /** pg-boss's clock, for tests: its `TestClock`. Default: the system's. */
   clock?: Clock
 }
-
-const A_POOL = hasMethods('a pg Pool', ['query', 'connect', 'on', 'removeListener'])
 
 /** What the options of {@link startFlushWorker} may be. */
 export const WORKER_OPTIONS: OptionRules<FlushWorkerOptions> = {
