@@ -6,13 +6,15 @@ import { checkOptions, type OptionRules, whatever } from '../options.ts'
 import { JOB_SCHEMA, type JobTable, jobTables } from '../worker/queue.ts'
 import { type UsageLayout, usageLayout } from './layout.ts'
 
-/** Which roles do what, by their names as in `pg_roles`. A role may have several duties. */
+/** Which roles have which duty. Names are spelled as in `pg_roles`. A role may have several duties. */
 export interface RoleDuties {
-  /** They mark: they insert a workspace and a source. They read nothing, and choose no period. */
+  /** They mark: they insert a workspace and a source. They can read nothing, and can't choose the period. */
   markers?: readonly string[]
-  /** They run workers, and flush by hand: what a flush and pg-boss's jobs need, and no DDL. */
+  /**
+   * They run workers, or flush by hand. They may do what a flush and pg-boss's jobs need, and create nothing.
+   */
   workers?: readonly string[]
-  /** They read last use, pending usage included, through the views. They read no table. */
+  /** They read the last use through the views, pending usage included. They can't read the tables. */
   readers?: readonly string[]
 }
 
@@ -25,14 +27,14 @@ const ROLES = whatever(
 export const DUTY_RULES: OptionRules<RoleDuties> = { markers: ROLES, workers: ROLES, readers: ROLES }
 
 /**
- * The statements that give roles the least that their duties need, or take it back. Each can be repeated. Repeat them
- * after an upgrade of pg-boss, which may bring new tables.
+ * Returns the statements that give each role what its duties need and no more, or that take it back. Each statement can
+ * be repeated. Repeat them after an upgrade of pg-boss, because it may add tables.
  *
- * `revoke` takes what `grant` gives, even if somebody else gave it too. It leaves USAGE of the schemas that this
- * package's tables are in: by itself that opens nothing, and the role may need it for the host's own tables.
+ * `revoke` takes back what `grant` gives, even if somebody else granted the same. It leaves USAGE of the schemas that
+ * hold this package's tables. That privilege alone opens nothing, and the role may need it for the host's own tables.
  *
  * @throws {UnknownOptionError} If there is no such duty; nothing is sent then.
- * @throws {InvalidOptionError} If a duty is no list of role names; nothing is sent then.
+ * @throws {InvalidOptionError} If a duty is not a list of role names; nothing is sent then.
  * @throws {UnknownRoleError} If a role does not exist.
  * @throws {NotMigratedError} If the database is not migrated.
  */
@@ -60,13 +62,15 @@ export async function privilegeStatements(
 }
 
 interface Privilege {
-  /** As it stands between GRANT and TO. */
+  /** The text between GRANT and TO. */
   what: RawBuilder<unknown>
-  /** Set if it is USAGE of a schema of this package's tables: the name of that schema. */
+  /** The name of the schema, if this is USAGE of a schema that holds this package's tables. */
   usageOf?: string
 }
 
-/** USAGE that the role has already is not granted again: the owner of the tables need not own their schema. */
+/**
+ * Leaves out USAGE that the role already has. The owner of the tables may not own their schema, and could not grant it.
+ */
 function grants(role: string, privileges: Privilege[], usable: Set<string>): RawBuilder<unknown>[] {
   const missing = privileges.filter(({ usageOf }) => usageOf === undefined || !usable.has(usageOf))
   return missing.map(({ what }) => sql`GRANT ${what} TO ${sql.id(role)}`)
@@ -81,7 +85,7 @@ function markerPrivileges({ pending_usage: schema }: UsageLayout): Privilege[] {
   return [
     usage(schema),
     { what: sql`INSERT (workspace_id, source) ON ${sql.id(schema, 'pending_usage')}` },
-    // The default of period_end calls both as the marker. PUBLIC may do so, unless the host has revoked it.
+    // The default of period_end calls both functions as the marker. The host may have revoked EXECUTE from PUBLIC.
     ...['usage_period_end', 'usage_period'].map(name => ({
       what: sql`EXECUTE ON FUNCTION ${sql.id(schema, name)}()`,
     })),
@@ -95,7 +99,7 @@ function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privilege[] 
   const jobSchema = sql.id(JOB_SCHEMA)
   return [
     ...[...new Set([layout.pending_usage, layout.workspace_usage, layout.workspaces])].map(usage),
-    // FOR UPDATE asks for UPDATE of some column.
+    // SELECT … FOR UPDATE needs UPDATE on at least one column.
     { what: sql`SELECT, DELETE, UPDATE (source) ON ${pending}` },
     { what: sql`INSERT ON ${sql.id(layout.pending_usage_witness, 'pending_usage_witness')}` },
     { what: sql`SELECT (id, last_used_at), UPDATE (last_used_at) ON ${workspaces}` },
@@ -133,7 +137,7 @@ async function assertRolesExist(connection: Connection, roles: string[]): Promis
   if (unknown.length > 0) throw new UnknownRoleError(unknown)
 }
 
-/** The schemas that each role has USAGE of, in whatever way it came by it. */
+/** The schemas that each role may use, also through PUBLIC or another role. */
 async function usableSchemas(connection: Connection, roles: string[]): Promise<Map<string, Set<string>>> {
   const { rows } = await execute(
     connection,

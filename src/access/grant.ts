@@ -4,13 +4,13 @@ import { GrantRefusedError } from '../errors.ts'
 import { checkOption, checkOptions } from '../options.ts'
 import { DUTY_RULES, privilegeStatements, type RoleDuties } from './duties.ts'
 
-/** Warnings, and no errors, with which PostgreSQL grants or revokes less than it was told to. */
+/** PostgreSQL only warns with these codes when it grants or revokes less than it was told to. */
 const SKIPPED = ['01006', '01007']
 
 /**
- * Gives roles the least that their duties need; all of it, or nothing. Can be repeated.
+ * Gives each role what its duties need, and no more. If one statement fails, nothing is granted. It can be repeated.
  *
- * @param pool Of the owner of the tables, or a superuser.
+ * @param pool Its role owns the tables, or is a superuser.
  * @returns The statements that ran, in order.
  * @throws {UnknownOptionError} If there is no such duty; nothing is sent then.
  * @throws {InvalidOptionError} If `pool` is no pool, or a duty is no list of role names; nothing is sent then.
@@ -23,8 +23,9 @@ export async function grantPrivileges(pool: ConnectionPool, duties: RoleDuties):
 }
 
 /**
- * Takes back what {@link grantPrivileges} gives, even if somebody else gave it too. USAGE of the schemas of this
- * package's tables stays. All of it, or nothing; can be repeated. Parameter, result and errors are the same.
+ * Takes back what {@link grantPrivileges} gives, even if somebody else granted the same. USAGE of the schemas that hold
+ * this package's tables stays. If one statement fails, nothing is revoked. It can be repeated. Parameters, result and
+ * errors are those of {@link grantPrivileges}.
  */
 export async function revokePrivileges(pool: ConnectionPool, duties: RoleDuties): Promise<string[]> {
   return await apply(pool, 'revoke', duties)
@@ -64,12 +65,12 @@ async function apply(
     throw error
   } finally {
     client.removeListener('notice', onNotice)
-    // After an error the connection is dropped, which rolls back.
+    // After an error the connection is dropped. That rolls back.
     client.release(failure)
   }
 }
 
-/** A warning, as a `pg` client tells it; no `Error`. */
+/** A warning as a `pg` client reports it. It is not an `Error`. */
 interface Notice {
   code?: string | undefined
 }

@@ -3,7 +3,7 @@ import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { NotMigratedError } from '../errors.ts'
 
-/** The schema of each object of this package, found through `search_path`. */
+/** The schema of each object of this package, as `search_path` finds it. */
 export type UsageLayout = Record<(typeof OBJECTS)[number], string>
 
 const OBJECTS = [

@@ -5,12 +5,11 @@ import { sqlState } from '../database/sql-state.ts'
 import { type Duty, InsufficientPrivilegeError } from '../errors.ts'
 
 /**
- * Says what to grant, if PostgreSQL refused a statement for want of a privilege (SQLSTATE 42501): the command that
- * gives a role what its duty needs. Where a trigger of the host's was refused, PostgreSQL's own message and the place
- * in the trigger tell what is missing beside that. Any other error is returned as it is, and so is this one if the
- * role can't be asked for.
+ * Adds the remedy to an error that says that a privilege is missing (SQLSTATE 42501): the command that gives the role
+ * what its duty needs. A trigger of the host may be what was refused. The error then also tells the place in the
+ * trigger. Any other error is returned as it is. So is this one if the name of the role can't be read.
  *
- * @param connection Of the same role, and not in the transaction that failed.
+ * @param connection Has the same role. It must not be in the transaction that failed.
  */
 export async function explainPrivilegeError(
   connection: Connection,

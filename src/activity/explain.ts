@@ -3,31 +3,31 @@ import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { canonicalWorkspaceId } from '../workspace-id.ts'
 
-/** What keeps a workspace alive, as of one moment. */
+/** What keeps a workspace alive, at one moment. */
 export interface UsageExplanation {
   /** The id that was asked for, in lower case. */
   workspaceId: string
   /**
-   * Whether `workspaces` has it. If not, it may have sources all the same: somebody marks it, and those marks are
-   * pending.
+   * Whether the workspace is in `workspaces`. If it is not, `sources` may still list pending marks of it.
    */
   exists: boolean
-  /** Last use by anybody, pending use included; null: never used. */
+  /** The last use by any source, pending usage included. Null if the workspace was never used. */
   lastUsedAt: Date | null
   /**
-   * Last use by each source on record, newest first. Empty if the workspace was never used, or if flushes leave
-   * sources out. `lastUsedAt` may be newer than all of them: where sources are left out, or where something else
-   * wrote `workspaces.last_used_at`.
+   * The last use by each source that is on record, newest first. Empty if the workspace was never used.
+   *
+   * A use may lack its source: if flushes keep no sources, or if something else wrote `workspaces.last_used_at`. The
+   * list may then be empty as well, or older than `lastUsedAt`.
    */
   sources: SourceUsage[]
-  /** The database's clock when it answered. Count ages from here, and not from the clock of this machine. */
+  /** The time of the answer by the database's clock. Count ages from here. The clock of this machine may differ. */
   asOf: Date
 }
 
-/** Last use of a workspace by one source. */
+/** The last use of a workspace by one source. */
 export interface SourceUsage {
   source: string
-  /** Never in the future: usage in the open period is shown as of {@link UsageExplanation.asOf}. */
+  /** Never in the future: for usage in the open period it is {@link UsageExplanation.asOf}. */
   lastUsedAt: Date
   /** Whether that usage is not flushed yet. */
   pending: boolean
@@ -35,7 +35,7 @@ export interface SourceUsage {
 
 interface ExplanationRow {
   known: boolean
-  /** `pg` returns a number for '-infinity'. Some hosts write that for a workspace that was never used. */
+  /** `pg` returns a number for '-infinity'. Some hosts store that for a workspace that was never used. */
   last_used_at: Date | number | null
   source: string | null
   source_used_at: Date | null
@@ -44,10 +44,10 @@ interface ExplanationRow {
 }
 
 /**
- * Tells which sources used a workspace and when, flushed and pending usage taken together. It is one statement: a flush
- * that runs meanwhile is seen as a whole or not at all.
+ * Tells which sources used a workspace, and when. Pending usage counts. It is one statement, so it sees a flush that
+ * runs at the same time as a whole or not at all.
  *
- * @param connection Where it runs; the role needs what `workspace-usage grant --reader` gives.
+ * @param connection Where the statement runs. The role needs what `workspace-usage grant --reader` gives.
  * @throws {InvalidWorkspaceIdError} If the id is not a UUID; nothing is sent then.
  * @throws {NotMigratedError} If the views do not exist.
  * @throws {StandbyError} On a standby.

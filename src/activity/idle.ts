@@ -10,25 +10,25 @@ import {
   YES_OR_NO,
 } from '../options.ts'
 
-/** Rows of a page by default. It takes about 10 MB; a million idle workspaces take ten reads of the table. */
+/** The default number of rows of a page. A page takes about 10 MB. A million idle workspaces are ten pages. */
 export const DEFAULT_IDLE_PAGE_SIZE = 100_000
 
 const MAX_IDLE_SECONDS = 100 * 366 * 86_400
 
 /** Options of {@link idleWorkspaces}. */
 export interface IdleOptions {
-  /** Not used for at least this many seconds, by the database's clock: 1 to 3,162,240,000 (a century). */
+  /** List what was not used for at least this many seconds, by the database's clock: 1 to 3,162,240,000 (a century). */
   idleForSeconds: number
   /**
-   * Whether to list workspaces that were never used, behind all others. Default true. Nothing here knows when a
-   * workspace was created: one that was never used may be a month old, or a second.
+   * Whether to list workspaces that were never used, after all others. Default true. This package does not know when a
+   * workspace was created. One that was never used may be a month old, or a second.
    */
   neverUsed?: boolean
-  /** Workspaces to list at most: an integer from 1. Default: all. */
+  /** The most workspaces to list: an integer from 1. Default: all. */
   limit?: number
   /**
-   * Rows in memory at once: an integer from 1 to 1,000,000. Each page reads all workspaces once, so smaller pages
-   * cost time. Default {@link DEFAULT_IDLE_PAGE_SIZE}.
+   * The rows of a page, which are in memory together: an integer from 1 to 1,000,000. Each page reads all workspaces
+   * once, so smaller pages take more time. Default {@link DEFAULT_IDLE_PAGE_SIZE}.
    */
   pageSize?: number
 }
@@ -48,22 +48,23 @@ export const IDLE_OPTIONS: OptionRules<IdleOptions> = {
 /** A workspace that was idle when its page was read. */
 export interface IdleWorkspace {
   workspaceId: string
-  /** Last use; null: never used. */
+  /** The last use. Null if the workspace was never used. */
   lastUsedAt: Date | null
-  /** Seconds from the last use to the start of the listing, by the database's clock; null: never used. */
+  /** Seconds from the last use to the start of the listing, by the database's clock. Null if it was never used. */
   idleSeconds: number | null
 }
 
 /**
- * Lists workspaces that were not used for a time, pending usage counted. The one idle for longest comes first, those
- * never used come last, and none comes twice.
+ * Lists workspaces that were not used for a time. Pending usage counts as use. The workspace that was idle for longest
+ * comes first. Workspaces that were never used come last. No workspace comes twice.
  *
- * It streams. It holds one page of rows, and between two pages it holds neither a connection nor a snapshot: the caller
- * may take hours and holds up no VACUUM. Each page sees the usage up to its own moment. A listed workspace may be in use
- * again when the caller gets to it: before you stop or delete it, look again under its row lock
- * (`examples/stop-idle-workspaces.ts`).
+ * The list is streamed. One page of rows is in memory. Between two pages there is no open connection and no snapshot,
+ * so a caller that takes hours does not hold up VACUUM. Each page sees the usage up to its own moment.
  *
- * @param connection Where each page is read; the role needs what `workspace-usage grant --reader` gives.
+ * A listed workspace may be in use again when the caller gets to it. Before you stop or delete it, look again while you
+ * hold its row lock (`examples/stop-idle-workspaces.ts`).
+ *
+ * @param connection Where each page is read. The role needs what `workspace-usage grant --reader` gives.
  * @throws {InvalidOptionError} At once, if an option is out of its range; nothing is sent then.
  * @throws {UnknownOptionError} At once, if there is no such option; nothing is sent then.
  * @throws {NotMigratedError} While iterating, if the view does not exist.
@@ -101,9 +102,12 @@ async function* listIdle(
   }
 }
 
-/** A page in one value. As 100,000 rows it takes ten times the memory, and longer to parse than to find. */
+/**
+ * A page as one value. As 100,000 rows it would take ten times the memory, and parsing would take longer than the
+ * query.
+ */
 interface PageRow {
-  /** A line for each workspace: the id, and {@link isoTime} of its last use if there is one. Null if none is left. */
+  /** One line per workspace: its id, then {@link isoTime} of its last use if it was used. Null if none is left. */
   page: string | null
 }
 
@@ -111,7 +115,7 @@ const UUID_LENGTH = 36
 
 function idleWorkspace(line: string, startMs: number): IdleWorkspace {
   const workspaceId = line.slice(0, UUID_LENGTH)
-  // Not a number: never used, which some hosts write as '-infinity'.
+  // Not a number means never used. Some hosts store '-infinity' for that.
   const usedMs = Date.parse(line.slice(UUID_LENGTH))
   return Number.isNaN(usedMs)
     ? { workspaceId, lastUsedAt: null, idleSeconds: null }
@@ -146,7 +150,10 @@ function neverUsedPage(_cutoff: unknown, last: string | null, size: number): Raw
     ) idle`
 }
 
-/** ISO 8601 in UTC to the microsecond, whatever the session's DateStyle. The next page goes on behind this value. */
+/**
+ * ISO 8601 in UTC, to the microsecond, because the next page starts after this very value. DateStyle does not change
+ * it.
+ */
 function isoTime(time: RawBuilder<unknown>): RawBuilder<string> {
   return sql`coalesce(to_char(${time} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), ${time}::text)`
 }

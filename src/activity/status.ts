@@ -1,12 +1,12 @@
 import { type Connection, execute, type Statement } from '../database/connection.ts'
 
-// Written out: a health check would spend most of its time on loading Kysely.
+// These statements are plain text. A health check would otherwise spend most of its time on loading Kysely.
 
 /** What is pending, and for how long. */
 export interface PendingStatus {
-  /** Marks of the open period: not to be flushed yet. */
+  /** Marks of the open period. They can't be flushed yet. */
   open: number
-  /** Marks of closed periods: waiting for the next flush. */
+  /** Marks of closed periods. They wait for the next flush. */
   closed: number
   /** Seconds since the oldest closed period ended; 0 if there is none. The one number to alert on. */
   lagSeconds: number
@@ -33,7 +33,8 @@ export async function pendingStatus(connection: Connection): Promise<PendingStat
 }
 
 /**
- * How long the open period still lasts, in milliseconds: at most its length, and more than 0.
+ * Tells how long the open period still lasts, in milliseconds. The result is more than 0, and at most the period's
+ * length.
  *
  * @throws {NotMigratedError} If there is no `usage_period_end()`.
  */

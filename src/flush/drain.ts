@@ -4,13 +4,13 @@ import { FLUSH_OPTIONS, type FlushOptions, type FlushPosition, type FlushResult,
 
 /** Options of {@link drain}. */
 export interface DrainOptions extends Omit<FlushOptions, 'resume'> {
-  /** Told of each flush as it ends, for progress. */
+  /** Called after each flush, so that a caller can show progress. */
   onFlush?: (result: FlushResult) => void
 }
 
-/** What a drain did: the sums of its flushes. A workspace that two of them met counts in both. */
+/** What a drain did: the sums of its flushes. A workspace counts once for each flush that has marks of it. */
 export interface DrainResult extends Omit<FlushResult, 'full' | 'resume'> {
-  /** Flushes run, at least one. */
+  /** The number of flushes, at least one. */
   flushes: number
 }
 
@@ -22,8 +22,8 @@ const DRAIN_OPTIONS: OptionRules<DrainOptions> = {
 }
 
 /**
- * Flushes until nothing is due but marks that are held. Each flush is a transaction of its own. If the connection is in a
- * transaction already, that holds every flushed workspace until it ends: better call this outside one.
+ * Flushes until only held marks are left in closed periods. Each flush is a transaction of its own. Call it outside a
+ * transaction. Inside one, every flushed workspace stays locked until that transaction ends.
  *
  * @throws {InvalidOptionError} If an option is out of its range; nothing is sent then.
  * @throws {UnknownOptionError} If there is no such option; nothing is sent then.

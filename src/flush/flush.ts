@@ -5,8 +5,8 @@ import { type FlushPosition, type FlushRow, flushStatement } from './statement.t
 export type { FlushPosition } from './statement.ts'
 
 /**
- * Marks per flush by default. A workspace that is flushed stays locked until the transaction ends, and an application's
- * own UPDATE of it waits as long: with this batch about 50 ms on two cores.
+ * The default number of marks per flush. A flushed workspace stays locked until the transaction ends. An UPDATE of it
+ * by the application waits for that, up to about 50 ms with this batch on two cores.
  */
 export const DEFAULT_BATCH_SIZE = 1_500
 
@@ -16,16 +16,19 @@ export const MAX_BATCH_SIZE = 100_000
 /** Options of {@link flush}. */
 export interface FlushOptions {
   /**
-   * Marks to take at most: an integer from 1 to {@link MAX_BATCH_SIZE}. Default {@link DEFAULT_BATCH_SIZE}. Larger
-   * batches cost less per mark and lock their workspaces for longer.
+   * The most marks to take: an integer from 1 to {@link MAX_BATCH_SIZE}. Default {@link DEFAULT_BATCH_SIZE}. A larger
+   * batch costs less per mark, but locks its workspaces for longer.
    */
   batchSize?: number
   /**
-   * Whether to keep `workspace_usage`, the last use by source. Default true. False makes a flush cheaper; then only
-   * the marks that are still pending tell who used a workspace.
+   * Whether to write `workspace_usage`, the last use by source. Default true. False makes a flush cheaper. Then only
+   * pending marks tell which source used a workspace.
    */
   sources?: boolean
-  /** Takes only marks behind this one in flush order: {@link FlushResult.resume} of the batch before. Default null. */
+  /**
+   * Takes only marks that follow this one in flush order. Pass {@link FlushResult.resume} of the batch before. Default
+   * null.
+   */
   resume?: FlushPosition | null
 }
 
@@ -41,32 +44,32 @@ function isPosition(value: unknown): boolean {
   return [periodEnd, workspaceId, source].every(part => typeof part === 'string')
 }
 
-/** What one flush did, in counts. `flushed + held` is what it found due, at most `batchSize`. */
+/** The counts of one flush. `flushed + held` is the number of marks that it took, at most `batchSize`. */
 export interface FlushResult {
-  /** Marks consumed: deleted from `pending_usage`. */
+  /** Marks that it consumed. They are deleted from `pending_usage`. */
   flushed: number
-  /** Distinct workspaces among the marks consumed. Those that do not exist do not count. */
+  /** Distinct workspaces of the consumed marks. Workspaces that do not exist do not count. */
   workspaces: number
   /** Rows of `workspaces` whose `last_used_at` moved forward. */
   updated: number
-  /** Marks consumed whose workspace does not exist (deleted, or never created). */
+  /** Consumed marks of workspaces that do not exist: they were deleted, or never created. */
   unknown: number
-  /** Marks left pending because another transaction holds their workspace; the next flush takes them. */
+  /** Marks that stay pending because another transaction holds their workspace. The next flush tries them again. */
   held: number
-  /** Whether the batch was full, so that more may be due. */
+  /** Whether the batch was full. More marks of closed periods may be left then. */
   full: boolean
   /**
-   * Where the next flush of a drain goes on; null if it may start from the top. It may not if marks were held: those
-   * come first in flush order, and a batch full of them would find nothing else.
+   * Where the next flush of a drain goes on. Null if it may start from the beginning. After held marks it must not:
+   * they come first in flush order, and could fill the next batch again.
    */
   resume: FlushPosition | null
 }
 
 /**
- * Moves up to `batchSize` marks of closed periods into `workspaces` and `workspace_usage`: one statement, which never
- * waits for another transaction. Run by itself it is its own transaction; inside one, it commits with that.
+ * Moves up to `batchSize` marks of closed periods into `workspaces` and `workspace_usage`. It is one statement, and
+ * never waits for another transaction. Inside a transaction of the caller it commits with that transaction.
  *
- * @param connection Where the statement runs; the role needs what `workspace-usage grant --worker` gives.
+ * @param connection Where the statement runs. The role needs what `workspace-usage grant --worker` gives.
  * @throws {InvalidOptionError} If an option is out of its range; nothing is sent then.
  * @throws {UnknownOptionError} If there is no such option; nothing is sent then.
  * @throws {NotMigratedError} If a table of this package is missing.

@@ -2,7 +2,7 @@ import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import type { Statement } from '../database/connection.ts'
 
-/** What the flush returns: one row. */
+/** The one row that the flush returns. */
 export interface FlushRow {
   flushed: number
   workspaces: number
@@ -14,7 +14,7 @@ export interface FlushRow {
   last_source: string | null
 }
 
-/** A mark's place in flush order (newest period first); plain values, so that a job can carry it. */
+/** The place of a mark in flush order, newest period first. All values are strings, so that a job can carry it. */
 export interface FlushPosition {
   /** `period_end` in ISO 8601, UTC, to the microsecond (a `Date` would lose three digits). */
   periodEnd: string
@@ -23,15 +23,16 @@ export interface FlushPosition {
 }
 
 /**
- * The flush: one statement, which locks what is due, consumes what it may, and sets `last_used_at`.
+ * The flush in one statement. It locks the marks that are due, consumes all but the held ones, and sets
+ * `last_used_at`. A mark is due when its period is closed.
  *
- * It never joins two sets of rows. What the planner believes about `pending_usage` is of another moment, for the table
- * is emptied and filled every minute. Once the planner believes it almost empty, it joins by nested loops, which took
- * seconds for 5,000 rows. So one set becomes a sorted array, and `width_bucket` finds a value in it by binary search.
+ * The statement joins no two sets of rows. `pending_usage` is emptied and filled every minute, so the planner's
+ * statistics are mostly out of date. If they say that the table is almost empty, the planner chooses nested loops, and
+ * those took seconds for 5,000 rows. So one set becomes a sorted array, and `width_bucket` searches it.
  *
- * @param batchSize Marks to take at most.
- * @param sources Whether to keep `workspace_usage`.
- * @param resume Takes only marks behind this one.
+ * @param batchSize The most marks to take.
+ * @param sources Whether to write `workspace_usage`.
+ * @param resume Takes only marks that follow this one in flush order.
  */
 export function flushStatement(
   batchSize: number,
@@ -49,7 +50,7 @@ export function flushStatement(
 const HELD = sql`(SELECT ids FROM held)`
 const UNKNOWN = sql`(SELECT ids FROM unknown)`
 
-/** Whether `workspace_id` is in a sorted array. In an empty one, the bucket is 0, and what is there is null. */
+/** Whether `workspace_id` is in a sorted array. In an empty array the bucket is 0, and the element there is null. */
 function isAmong(ids: RawBuilder<unknown>): RawBuilder<boolean> {
   return sql`(workspace_id IS NOT DISTINCT FROM ${ids}[width_bucket(workspace_id, ${ids})])`
 }
@@ -61,9 +62,9 @@ function take(batchSize: number, resume: FlushPosition | null): RawBuilder<unkno
       : sql`AND (period_end, workspace_id, source)
           < (${resume.periodEnd}::timestamptz, ${resume.workspaceId}::uuid, ${resume.source}::text)`
   return sql`
-    -- Newest period first: after an outage the first batch sets the final value, and the later ones only delete. The
-    -- order is the primary key read backwards, so LIMIT stops the scan. Rows that another flush has locked are its to
-    -- consume, and are skipped.
+    -- The newest period comes first. So after an outage the first batch that has a workspace sets its final value, and
+    -- later batches only delete marks of it. This order is that of the primary key, read backwards, so LIMIT stops the
+    -- scan. Another flush consumes the rows that it has locked, so they are skipped here.
     due AS MATERIALIZED (
       SELECT ctid AS place, period_end, workspace_id, source
       FROM pending_usage
@@ -72,8 +73,8 @@ function take(batchSize: number, resume: FlushPosition | null): RawBuilder<unkno
       LIMIT ${batchSize}
       FOR UPDATE SKIP LOCKED
     ),
-    -- Without this lock, two writers of many workspaces that go in different orders deadlock. With SKIP LOCKED neither
-    -- waits. "= ANY (array)" makes the planner descend the index once with a sorted array, instead of scanning all
+    -- Two writers that update the same workspaces in different orders can deadlock. With SKIP LOCKED the flush waits
+    -- for nobody. "= ANY (array)" makes the planner search the index for a sorted array, instead of scanning all
     -- workspaces.
     locked AS MATERIALIZED (
       SELECT id FROM workspaces
@@ -86,25 +87,25 @@ const classify = sql`
     missing AS MATERIALIZED (
       SELECT ARRAY (SELECT workspace_id FROM due EXCEPT SELECT id FROM locked) AS ids
     ),
-    -- Due, not locked by us, and there: another transaction holds it.
+    -- These workspaces exist, but we could not lock them: another transaction holds them.
     held AS MATERIALIZED (
       SELECT ARRAY (
         SELECT id FROM workspaces WHERE id = ANY ((SELECT ids FROM missing)::uuid[]) ORDER BY id
       ) AS ids
     ),
-    -- Not there at all: deleted, or never created. Its marks are consumed.
+    -- These workspaces do not exist: they were deleted, or never created. Their marks are consumed.
     unknown AS MATERIALIZED (
       SELECT ARRAY (SELECT unnest(ids) FROM missing EXCEPT SELECT unnest(ids) FROM held ORDER BY 1) AS ids
     )`
 
 const consume = sql`
-    -- Pending rows are never updated, so the place that the locking scan returned is still theirs.
+    -- Pending rows are never updated, so a row is still at the ctid that the locking scan returned.
     consumed AS (
       DELETE FROM pending_usage
       WHERE ctid = ANY (ARRAY (SELECT place FROM due WHERE NOT ${isAmong(HELD)}))
       RETURNING workspace_id, source, period_end
     ),
-    -- Two arrays side by side: the workspaces, sorted, and when each was used last.
+    -- Two arrays with matching places: the workspaces, sorted, and the last use of each.
     latest AS MATERIALIZED (
       SELECT array_agg(workspace_id ORDER BY workspace_id) AS ids, array_agg(used_at ORDER BY workspace_id) AS used_at
       FROM (
@@ -118,8 +119,8 @@ const consume = sql`
 const usedAt = sql`(SELECT used_at FROM latest)[width_bucket(id, (SELECT ids FROM latest))]`
 
 const update = sql`
-    -- By id and not by ctid. A workspace that changed between this statement's snapshot and its lock has moved. By id
-    -- PostgreSQL follows it to its newest version; by ctid the mark would be lost.
+    -- The rows are found by id, not by ctid. A workspace that was updated between this statement's snapshot and its
+    -- lock has a new ctid. PostgreSQL finds its newest version by id. By ctid the mark would be lost.
     updated AS (
       UPDATE workspaces SET last_used_at = ${usedAt}
       WHERE id = ANY ((SELECT ids FROM latest)::uuid[])
@@ -128,8 +129,8 @@ const update = sql`
     )`
 
 const updateSources = sql`
-    -- The workspace's row is locked, so nobody can delete it under the foreign key's check, and no other flush touches
-    -- its sources.
+    -- We hold the lock of the workspace. So nobody deletes it before the foreign key is checked, and no other flush
+    -- writes its sources.
     by_source AS (
       INSERT INTO workspace_usage AS u (workspace_id, source, last_used_at)
       SELECT workspace_id, source, max(period_end)
@@ -141,7 +142,7 @@ const updateSources = sql`
     )`
 
 const count = sql`
-    -- Where the next batch of a drain may have to go on.
+    -- The last mark of this batch. The next batch of a drain may have to go on from here.
     last AS (
       SELECT period_end, workspace_id, source FROM due ORDER BY period_end, workspace_id, source LIMIT 1
     ),

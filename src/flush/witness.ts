@@ -3,10 +3,12 @@ import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 
 /**
- * Puts the witness back, and tells whether it was missing: then `pending_usage` was emptied since the last call, by a
- * crash of the server or the promotion of a standby. A crash empties all UNLOGGED tables together, so the witness, a row
- * that is always there, is gone when the marks are. In a transaction it is put back with that, so that exactly one of all
- * who ask is told.
+ * Puts the witness back if it is missing, and tells whether it was.
+ *
+ * The witness is one row in an UNLOGGED table. A crash of the server or the promotion of a standby empties all UNLOGGED
+ * tables together. So if the witness is missing, `pending_usage` was emptied since the last call.
+ *
+ * Inside a transaction the witness is back when that commits. Of several callers only one gets true.
  *
  * @throws {NotMigratedError} If the table of the witness is missing.
  * @throws {StandbyError} On a standby, or in a read-only session.

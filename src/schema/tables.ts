@@ -12,12 +12,12 @@ export interface UsageSchema {
   workspaces: WorkspacesTable
 }
 
-/** Marks that are not flushed yet. Insert `workspace_id`, and `source` if you like. The database fills in the rest. */
+/** Marks that are not flushed yet. Insert `workspace_id`, and a `source` if you like. The database sets the rest. */
 export interface PendingUsageTable {
   /** End of the period in which the mark was stored, by the database's clock. */
   period_end: Generated<Date>
   workspace_id: string
-  /** Who says so. Default: the `application_name` of the connection. */
+  /** Who says so. Default: the connection's `application_name`, or `unknown` where that is empty. */
   source: Generated<string>
 }
 
@@ -28,18 +28,18 @@ export interface WorkspaceUsageTable {
   last_used_at: Date
 }
 
-/** One row for each workspace, pending use included. */
+/** One row per workspace. Pending usage is included. */
 export interface WorkspaceActivityView {
   workspace_id: string
-  /** null if the workspace was never used. Never in the future. */
+  /** Null if the workspace was never used. Never in the future. */
   last_used_at: Date | null
-  /** The source of that last use. null if the workspace was never used, or if the source is not known. */
+  /** The source of that last use. Null if the workspace was never used, or if the source is not known. */
   source: string | null
   /** Whether that last use is still pending. `workspaces.last_used_at` does not show it then. */
   pending: boolean
 }
 
-/** One row for each workspace and source, pending use included. */
+/** One row per workspace and source. Pending usage is included. */
 export interface WorkspaceActivityBySourceView {
   workspace_id: string
   source: string
@@ -49,9 +49,9 @@ export interface WorkspaceActivityBySourceView {
   pending: boolean
 }
 
-/** The least that the table has. A host's own table may have any other columns. */
+/** The columns that this package needs. A host's own table may have more. */
 export interface WorkspacesTable {
   id: Generated<string>
-  /** End of the last period in which the workspace was marked. null if it was never used. Only the flush writes it. */
+  /** End of the last period in which the workspace was marked. Null if it was never used. Only the flush writes it. */
   last_used_at: Date | null
 }
