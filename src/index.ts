@@ -35,7 +35,8 @@ export {
   MAX_BATCH_SIZE,
 } from './flush/flush.ts'
 export type { Logger } from './logger.ts'
-// From the entry of its own, which the build makes one file: what both entries export must be the same.
+// These come from the entry for markers. The build bundles that into one file, and both entries must export the same
+// classes.
 export {
   type CloseOptions,
   type CloseResult,

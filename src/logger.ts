@@ -1,4 +1,4 @@
-/** The part of pino's logger that is used here; a pino instance, or a child of one, fits. */
+/** The part of pino's logger that is used here. A pino instance or a child of one fits. */
 export interface Logger {
   debug(fields: object, message: string): void
   info(fields: object, message: string): void

@@ -2,12 +2,13 @@ import { closestMatch } from 'leven'
 import { InvalidOptionError, UnknownOptionError } from './errors.ts'
 
 /*
- * What an option may be, written once: functions check their options object by it, and the command line its flags.
+ * The rules of all options. Functions check their options object by them. The command line checks its flags by the same
+ * rules, so its errors use the same words.
  */
 
 /** What an option may be. */
 export interface Allowed {
-  /** In words, with the unit: ends the sentence "Allowed: …". */
+  /** The rule in words, with the unit. They follow "Allowed: " in an error. */
   readonly words: string
   accepts(value: unknown): boolean
 }
@@ -33,14 +34,14 @@ export function oneOf(...values: readonly (string | boolean)[]): Allowed {
   return { words: values.join(', '), accepts: value => values.some(allowed => allowed === value) }
 }
 
-/** What `accepts` takes; its type promises the words. */
+/** A rule of its own: any words, any check. */
 export function whatever(words: string, accepts: (value: unknown) => boolean): Allowed {
   return { words, accepts }
 }
 
 export const YES_OR_NO = oneOf(true, false)
 
-/** Somebody to tell: has the methods of `Logger`. */
+/** An object with the methods of `Logger`. */
 export const A_LOGGER = hasMethods('a pino logger, or an object with its methods debug, info, warn, error', [
   'debug',
   'info',
@@ -55,10 +56,10 @@ export function hasMethods(words: string, methods: readonly string[]): Allowed {
 }
 
 /**
- * Checks the options of a function. One that is undefined counts as left out.
+ * Checks the options of a function. An option that is undefined counts as left out.
  *
- * @throws {UnknownOptionError} If there is no rule for one of them; it names the nearest.
- * @throws {InvalidOptionError} If one of them is not what its rule allows, or they are no object.
+ * @throws {UnknownOptionError} If there is no rule for an option. The error names the nearest option.
+ * @throws {InvalidOptionError} If an option is not what its rule allows, or if `options` is not an object.
  */
 export function checkOptions<Options extends object>(options: Options, rules: OptionRules<Options>): void {
   if (typeof options !== 'object' || options === null) {

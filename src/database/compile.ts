@@ -8,7 +8,7 @@ import {
 } from 'kysely'
 import type { Statement } from './connection.ts'
 
-/** A Kysely that only compiles. */
+/** It only compiles. It has no connection. */
 const compiler = new Kysely<never>({
   dialect: {
     createAdapter: () => new PostgresAdapter(),
@@ -19,8 +19,8 @@ const compiler = new Kysely<never>({
 })
 
 /**
- * Turns what was written with Kysely's `sql` into text and values, to run on whatever connection the caller has, which
- * need not be Kysely's. Identifiers are quoted and values are parameters.
+ * Turns a statement of Kysely's `sql` into text and values, so that it can run on any `Connection`. Identifiers
+ * are quoted and values are parameters.
  */
 export function compile<Row>(statement: RawBuilder<Row>): Statement<Row> {
   return statement.compile(compiler)

@@ -1,7 +1,8 @@
 import { WorkspaceUsageError } from '../errors.ts'
 
 /**
- * The SQLSTATE of an error that PostgreSQL raised, also where an error of ours explains it; undefined for any other.
+ * Returns the SQLSTATE of an error that PostgreSQL raised, or of the cause of an error of ours. Undefined for any
+ * other.
  */
 export function sqlState(error: unknown): string | undefined {
   const raised = error instanceof WorkspaceUsageError ? error.cause : error

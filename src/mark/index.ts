@@ -1,8 +1,8 @@
 /**
- * workspace-usage/mark: all that a service needs which only marks.
+ * workspace-usage/mark: the entry for a service that only marks.
  *
- * {@link UsageTracker} for services, {@link markUsage} for one-off calls and transactions. The main entry exports the
- * same classes and functions, beside much else. This one loads no pg-boss, Kysely, pino or command line.
+ * {@link UsageTracker} is for services, {@link markUsage} for one-off calls and transactions. The main entry exports
+ * the same classes and functions, and more. This entry loads no pg-boss, Kysely, pino or command line.
  */
 
 export type { Connection, KyselyExecutor, Queryable, Statement } from '../database/connection.ts'

@@ -3,9 +3,10 @@
  *
  * - `idle`: all marks are stored. The next mark starts sending.
  * - `sending`: a statement is under way, and others follow until no mark waits.
- * - `pausing`: the last statement failed, and is sent again after a pause.
- * - `closing`: `close` was called. Further marks are ignored. Those made before are sent, with short pauses.
- * - `closed`: all is stored, or the timeout has passed. Nothing is sent any more.
+ * - `pausing`: the last statement failed. It is sent again after a pause.
+ * - `closing`: `close` was called. New marks are ignored. Earlier ones are still sent, with short pauses after
+ *   failures.
+ * - `closed`: all marks are stored, or the timeout has passed. Nothing is sent any more.
  */
 export type Mode = 'idle' | 'sending' | 'pausing' | 'closing' | 'closed'
 
@@ -19,8 +20,8 @@ const NEXT: Record<Mode, readonly Mode[]> = {
 }
 
 /**
- * The mode after `mode` if something asks for `wanted`. A mode that may not follow is ignored: a tracker that is
- * closing goes on closing, whatever becomes of its statements.
+ * Returns `wanted` if it may follow `mode`, otherwise `mode`. So a tracker that is closing stays so, whether its
+ * statements succeed or fail.
  */
 export function modeAfter(mode: Mode, wanted: Mode): Mode {
   return NEXT[mode].includes(wanted) ? wanted : mode

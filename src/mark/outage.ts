@@ -12,18 +12,17 @@ const PASSING = [
   '53', // too many connections, out of memory, disk full
   '57', // shutting down, starting up, cancelled, statement timeout, idle session timeout
   '55P03', // lock timeout
-  '25006', // read-only: a standby, which may be the primary of before a failover
+  '25006', // read-only: a standby, perhaps the old primary after a failover
   '25P03', // idle-in-transaction timeout
-  '3D000', // the database is not there yet
-  '42P01', // nor is the table
-  '42883', // nor the function
+  '3D000', // the database does not exist yet
+  '42P01', // the table does not exist yet
+  '42883', // the function does not exist yet
 ]
 
 /**
- * Whether an error of a statement says that the database is away or busy. The same statement is then likely to succeed
- * soon. An error without SQLSTATE counts as well: it comes from the network, the driver or its pool, and their
- * timeouts and broken connections have no code of their own. What is left is a refusal (a missing privilege, a wrong
- * type, a check of a trigger), which somebody has to mend.
+ * Whether the error of a statement is an outage: the database is away or busy, and the same statement may succeed soon.
+ * An error without SQLSTATE is an outage too, because timeouts and broken connections of a driver or pool have none.
+ * Any other error is a refusal: a missing privilege, a wrong type, a check in a trigger. Somebody has to repair that.
  */
 export function isOutage(error: unknown): boolean {
   // A system error's code, such as EPIPE, may look like a SQLSTATE.
@@ -32,7 +31,7 @@ export function isOutage(error: unknown): boolean {
   return state === undefined || PASSING.some(code => state.startsWith(code))
 }
 
-/** The failures of a tracker's statements: how long to pause after each, and what is logged of them. */
+/** Counts the failures of a tracker's statements, logs them, and decides how long to pause after each. */
 export class Outage {
   /** Statements that failed since the tracker was made. */
   failedAttempts = 0
@@ -46,10 +45,10 @@ export class Outage {
   }
 
   /**
-   * Learns that a statement failed.
+   * Takes note that a statement failed.
    *
    * @param pending Distinct ids that are not stored.
-   * @param closing Whether the tracker is closing, so that it must try again soon.
+   * @param closing Whether the tracker is closing. It must try again soon then.
    */
   learn(error: unknown, pending: number, closing: boolean): void {
     this.failedAttempts++
@@ -67,14 +66,14 @@ export class Outage {
   /**
    * Milliseconds from the last failure to the next attempt.
    *
-   * @param closing As for {@link Outage.learn}. The tracker may have begun to close since.
+   * @param closing Whether the tracker is closing now. It may have begun after the failure.
    */
   pauseMs(closing: boolean): number {
     return Math.min(this.#pauseMs, longestPause(closing))
   }
 
   /**
-   * Ends the outage, if there is one: a statement succeeded.
+   * Takes note that a statement succeeded. Ends the outage, if there is one.
    *
    * @param carriedOver Distinct ids that the outage kept waiting.
    * @param dropped Marks lost since the tracker was made.
@@ -93,7 +92,10 @@ function longestPause(closing: boolean): number {
   return closing ? LONGEST_PAUSE_WHEN_CLOSING_MS : LONGEST_PAUSE_MS
 }
 
-/** Milliseconds from the shortest pause to a ceiling that doubles with each attempt, so that replicas spread. */
+/**
+ * A random pause in milliseconds. Its upper limit doubles with each attempt. It is random so that replicas do not all
+ * try again at the same moment.
+ */
 function jitteredPause(attempt: number, longest: number): number {
   const ceiling = Math.min(longest, SHORTEST_PAUSE_MS * 2 ** attempt)
   return SHORTEST_PAUSE_MS + Math.random() * (ceiling - SHORTEST_PAUSE_MS)

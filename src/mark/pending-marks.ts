@@ -4,31 +4,31 @@ const MAX_BATCH = 5_000
 const NOTHING: ReadonlySet<string> = new Set()
 
 interface Drain {
-  /** The number of the batch that ends the wait, counted from the first batch of the tracker. */
+  /** The wait ends when the batch of this number is stored. The first batch of a tracker has number 1. */
   last: number
   resolve(): void
   reject(error: Error): void
 }
 
 /**
- * The marks that the database does not have yet: the ids that wait, and the batch of the statement under way.
+ * The marks that are not stored yet: the ids that wait, and the batch of the statement under way.
  *
- * An id of the batch may wait once more. It was marked while the statement was under way, and the period may have
- * ended in between. The answer to the statement decides whether that mark needs a statement of its own.
+ * An id of the batch may also be among those that wait. It was marked again while the statement was under way, and the
+ * period may have ended in between. The answer to the statement tells whether this mark needs another statement.
  */
 export class PendingMarks {
   /** Marks that a statement has stored. */
   stored = 0
-  /** Marks that needed no statement of their own, because that of an earlier mark carries their id as well. */
+  /** Marks that needed no statement, because the statement of an earlier mark covers them. */
   repeats = 0
 
-  /** Distinct ids at most, the batch included. */
+  /** The most distinct ids, the batch included. */
   readonly maxPending: number
-  /** First come, first sent. */
+  /** The ids that wait, in the order in which they came. */
   #waiting = new Set<string>()
   /** The ids of the statement under way, or of the failed one that is sent again. */
   #batch: ReadonlySet<string> = NOTHING
-  /** Whether the batch has left. The time of its statement may then be earlier than a mark made now. */
+  /** Whether the batch was sent and is not answered. A mark made now may be later than the time of its statement. */
   #underWay = false
   /** The number of ids that wait and are in the batch as well. */
   #overlap = 0
@@ -40,7 +40,7 @@ export class PendingMarks {
     this.maxPending = maxPending
   }
 
-  /** Marks that are not stored. An id of the batch that waits once more counts twice. */
+  /** Marks that are not stored. An id that waits and is in the batch as well counts twice. */
   get marks(): number {
     return this.#waiting.size + this.#batch.size
   }
@@ -50,19 +50,19 @@ export class PendingMarks {
     return this.#waiting.size + this.#batch.size - this.#overlap
   }
 
-  /** Whether ids wait that are in no batch yet. */
+  /** Whether any id waits for a batch. */
   get areWaiting(): boolean {
     return this.#waiting.size > 0
   }
 
-  /** Answers a mark that is made now, if a statement that has not left yet carries its id: returns true then. */
+  /** Returns true if a statement that is not sent yet carries the id. A mark made now needs nothing more then. */
   answer(id: string): boolean {
     const answered = this.#waiting.has(id) || (!this.#underWay && this.#batch.has(id))
     if (answered) this.repeats++
     return answered
   }
 
-  /** Adds an id. Returns false, and adds nothing, if `maxPending` others are there already. */
+  /** Adds an id. Returns false, and adds nothing, if `maxPending` other ids are here already. */
   add(id: string): boolean {
     const again = this.#batch.has(id)
     if (!again && this.ids >= this.maxPending) return false
@@ -71,7 +71,7 @@ export class PendingMarks {
     return true
   }
 
-  /** Makes a batch of the ids that have waited longest. There must be no other batch. */
+  /** Makes a batch of the ids that have waited for longest. The last batch must be settled. */
   takeBatch(): void {
     if (this.#waiting.size <= MAX_BATCH) {
       this.#batch = this.#waiting
@@ -87,18 +87,18 @@ export class PendingMarks {
     this.#batch = batch
   }
 
-  /** The batch leaves. Returns its ids. */
+  /** Takes note that the batch is sent now. Returns its ids. */
   sendBatch(): ReadonlySet<string> {
     this.#underWay = true
     return this.#batch
   }
 
-  /** The statement was answered, or it failed: the batch is under way no longer. */
+  /** Takes note that the statement was answered or has failed. */
   returnBatch(): void {
     this.#underWay = false
   }
 
-  /** The batch is stored. */
+  /** Takes note that the batch is stored. */
   settleBatch(): void {
     this.stored += this.#batch.size
     this.#batch = NOTHING
@@ -107,7 +107,7 @@ export class PendingMarks {
     if (this.#drains.length > 0) this.#settleDrains(({ last }) => last <= this.#batchesStored)
   }
 
-  /** Takes back the waiting ids that are in the batch as well: the batch covers these marks, or it is sent again. */
+  /** Removes the waiting ids that are in the batch as well. The batch covers their marks, or is sent again for them. */
   absorbRepeats(): void {
     if (this.#overlap === 0) return
     this.repeats += this.#overlap
@@ -117,18 +117,18 @@ export class PendingMarks {
 
   /** Resolves when all that is pending now is stored. */
   drain(): Promise<void> {
-    // One less, if the ids that wait turn out to need no statement of their own.
+    // It may be one batch too many, because repeats may be absorbed. Then a later batch or `resolveDrains` ends the wait.
     const batches = Math.ceil(this.#waiting.size / MAX_BATCH) + (this.#batch.size > 0 ? 1 : 0)
     const last = this.#batchesStored + batches
     return new Promise((resolve, reject) => this.#drains.push({ last, resolve, reject }))
   }
 
-  /** Nothing is pending any more. */
+  /** Ends all drains, because no mark is pending any more. */
   resolveDrains(): void {
     this.#settleDrains(() => true)
   }
 
-  /** Nothing more is sent. */
+  /** Fails all drains, because nothing more is sent. */
   rejectDrains(error: Error): void {
     for (const drain of this.#drains.splice(0)) drain.reject(error)
   }

@@ -1,14 +1,14 @@
 import { InvalidSourceError } from '../errors.ts'
 import { whatever } from '../options.ts'
 
-/** The most characters of a source: as many as `application_name` can hold, and as `pending_usage` accepts. */
+/** The most characters of a source. `application_name` can hold no more, and `pending_usage` accepts no more. */
 export const MAX_SOURCE_LENGTH = 63
 
 /** The rule of the option `source`. It accepts everything, because {@link assertSource} has an error of its own. */
 export const A_SOURCE = whatever('a source', () => true)
 
 /**
- * Checks a source before it is sent, so that the caller reads what is wrong with it, and not a constraint's name.
+ * Checks a source before it is sent. The error tells what is wrong with it. PostgreSQL would only name a constraint.
  *
  * @param value 1 to 63 characters, counted as PostgreSQL counts them (code points), without NUL.
  * @throws {InvalidSourceError} For anything else.

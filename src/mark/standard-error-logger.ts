@@ -4,8 +4,8 @@ import type { Logger } from '../logger.ts'
 const LEVELS = { info: 30, warn: 40, error: 50 }
 
 /**
- * Writes lines of JSON in pino's form to standard error, so that no loss is silent where a program passes no logger. A
- * service that only marks need not load pino for that. Like pino by default, it leaves out debug lines.
+ * Writes lines of JSON in pino's form to standard error. So no loss is silent if a program passes no logger, and a
+ * service that only marks need not load pino. Debug lines are left out, as pino does by default.
  */
 export const standardErrorLogger: Logger = {
   debug() {},
@@ -17,7 +17,7 @@ export const standardErrorLogger: Logger = {
 function write(level: number, fields: object, message: string): void {
   const { err, ...others } = fields as { err?: unknown }
   const error = err === undefined ? {} : { err: describe(err) }
-  // Unlike a write of ours, this ignores a closed pipe, which must not end a program that marks.
+  // console.error ignores a closed pipe. process.stderr.write does not, and a program that marks must not end by it.
   console.error(
     JSON.stringify({ level, time: Date.now(), name: 'workspace-usage', ...others, ...error, msg: message }),
   )

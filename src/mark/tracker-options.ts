@@ -15,8 +15,8 @@ export interface UsageTrackerOptions {
    */
   maxPending?: number
   /**
-   * Told of outages, recoveries and losses. It has pino's interface. Default: lines of JSON in pino's form on standard
-   * error, so that no loss is silent and standard output stays the program's own.
+   * Logs outages, recoveries and losses. A pino logger fits. Default: lines of JSON in pino's form on standard error,
+   * so that no loss is silent and standard output stays the program's own.
    */
   logger?: Logger
 }
@@ -25,11 +25,11 @@ export interface UsageTrackerOptions {
 export interface UsageTrackerStats {
   /** Calls of `mark` with a well-formed id, before `close`. */
   marked: number
-  /** Of them, answered from memory: the id was stored in the open period, or was about to be sent. */
+  /** Of them, answered from memory. The id was already stored in the open period, or was about to be sent. */
   deduplicated: number
   /** Of them, stored by a statement of this tracker. */
   stored: number
-  /** Of them, not known to be stored yet: waiting, under way, or to be tried again. */
+  /** Of them, not known to be stored yet: they wait, are under way, or are tried again. */
   pending: number
   /** Of them, lost because `maxPending` ids were waiting. */
   dropped: number

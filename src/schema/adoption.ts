@@ -12,10 +12,10 @@ interface WorkspacesColumns {
 }
 
 /**
- * Checks that an existing `workspaces` has what the flush needs. A table that does not is refused before anything is
- * created. The table is found through `search_path`. Does nothing if there is none.
+ * Checks that an existing `workspaces` has what the flush needs. This happens before anything is created. The table is
+ * the one that `search_path` finds. Does nothing if there is none.
  *
- * @throws {WorkspacesTableError} Naming the first thing that is wrong.
+ * @throws {WorkspacesTableError} If something is wrong. It names the first such thing.
  */
 export async function assertWorkspacesAdoptable(connection: Connection): Promise<void> {
   const { rows } = await execute(
@@ -43,7 +43,7 @@ export async function assertWorkspacesAdoptable(connection: Connection): Promise
   if (found.kind !== 'r' && found.kind !== 'p') {
     throw new WorkspacesTableError(null, 'is not a table', 'a table')
   }
-  // The foreign key of workspace_usage can't refer to a table of another kind.
+  // The foreign key of workspace_usage can't refer to an UNLOGGED or temporary table.
   if (found.persistence !== 'p') {
     throw new WorkspacesTableError(null, 'is UNLOGGED or temporary', 'a table that survives a crash')
   }

@@ -4,30 +4,30 @@ import { StandbyError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { A_LOGGER, checkOptions, type OptionRules, whatever } from '../options.ts'
 
-/** Taken for the whole of a run, Kysely's part and pg-boss's. Any other number would do as well. */
+/** The key of the advisory lock that is held during a whole run, pg-boss's part included. The number is arbitrary. */
 const MIGRATION_LOCK = '7023470895112047'
 
 /** Options of `migrate`, `migrateDown` and `uninstall`. */
 export interface MigrateOptions {
   /**
-   * A URL of the database, of a role that may create tables and a schema there. `search_path` says in which schema the
-   * tables are.
+   * The URL of the database. Its role must have the right to create tables and a schema. The tables are in the schema
+   * that `search_path` names.
    */
   connectionString: string
-  /** Told of each step. Default: nobody. */
+  /** Logs each step. Default: no log. */
   logger?: Logger
 }
 
 /** What the options of `migrate`, `migrateDown` and `uninstall` may be. */
 export const MIGRATE_OPTIONS: OptionRules<MigrateOptions> = {
-  // `createPool` checks it: an error of this rule would show the value, which may hold a password.
+  // `createPool` checks it, because an error of this rule would show the value. That may hold a password.
   connectionString: whatever('a URL such as postgres://user@host:5432/database', () => true),
   logger: A_LOGGER,
 }
 
 /**
- * Runs alone: whoever else migrates this database waits. The lock is a transaction's and not a session's, so it works
- * through a pooler.
+ * Runs something while no other migration of this database runs. Others wait. The lock belongs to a transaction, not to
+ * a session, so it works through a pooler.
  *
  * @throws {UnknownOptionError} If there is no such option.
  * @throws {InvalidOptionError} If an option is not what it may be.
@@ -44,7 +44,7 @@ export async function exclusively<Result>(
     return await underLock(pool, logger, () => run(pool, logger))
   } catch (error) {
     const explained = explainDatabaseError(error)
-    // "Not migrated" would be no news here.
+    // "Not migrated" would not help somebody who is migrating.
     throw explained instanceof StandbyError ? explained : error
   } finally {
     await pool.end()
@@ -69,7 +69,7 @@ async function underLock<Result>(
     await client.query('COMMIT')
     return result
   } finally {
-    // Ends the transaction as well, if something threw before it did.
+    // The connection is closed, so the transaction ends even after an error.
     client.release(true)
   }
 }

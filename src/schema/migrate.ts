@@ -7,14 +7,14 @@ export type { MigrateOptions } from './exclusive.ts'
 
 /** What {@link migrate} did. */
 export interface MigrateResult {
-  /** Migrations that ran just now, in order; empty if the schema was up to date. */
+  /** The migrations that this call ran, in order. Empty if the schema was up to date. */
   applied: string[]
   queue: QueueInstallation
 }
 
 /**
  * Brings the database up to date: this package's tables, pg-boss's schema, the queues and the schedule. It can be
- * repeated, and several machines can run it at once: the later ones wait, and then find everything done.
+ * repeated. Several machines can run it at once: the later ones wait, and then find everything done.
  *
  * @throws {UnknownOptionError} If there is no such option.
  * @throws {InvalidOptionError} If the connection string is no URL, or `search_path` names no schema that exists.
@@ -33,8 +33,8 @@ export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
 }
 
 /**
- * Takes back the newest migration, and with it what that one created. A `workspaces` that the host made or that holds
- * rows stays, and so does pg-boss's schema. Stop the workers first. `uninstall` takes back everything.
+ * Takes back the newest migration and drops what it created. A `workspaces` that the host created stays, and so does
+ * one that holds rows. pg-boss's schema stays as well. Stop the workers first. `uninstall` takes back everything.
  *
  * @returns The migration that was taken back, or null if there was none left.
  * @throws {UnknownOptionError} If there is no such option.

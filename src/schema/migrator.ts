@@ -8,7 +8,7 @@ import { type Connection, execute } from '../database/connection.ts'
 import type { ConnectionPool } from '../database/pool.ts'
 import { InvalidOptionError } from '../errors.ts'
 
-/** Where Kysely keeps which migrations have run. A host's own `kysely_migration` would be taken for ours. */
+/** Where Kysely records which migrations have run. Its default name may be in use by the host's own migrations. */
 export const RECORD_TABLE = 'workspace_usage_migration'
 
 /** Kysely creates it beside the record. */
@@ -22,8 +22,9 @@ export function migrationDatabase(pool: ConnectionPool): Kysely<unknown> {
 }
 
 /**
- * Kysely's own lock is a session's, which a pooler may hand to somebody else, and its release hides the error of a
- * migration that failed in a transaction of the caller's. {@link file://./exclusive.ts} locks instead.
+ * Switches off Kysely's own lock. That lock belongs to a session, and a pooler may give the session to somebody else.
+ * If a migration fails inside the caller's transaction, its release hides the error. {@link file://./exclusive.ts}
+ * locks instead.
  */
 class LocklessDialect extends PostgresDialect {
   override createAdapter(): PostgresAdapter {
@@ -73,7 +74,7 @@ async function migratorOn(db: Kysely<unknown>): Promise<Migrator> {
     }),
     migrationTableName: RECORD_TABLE,
     migrationLockTableName: RECORD_LOCK_TABLE,
-    // Without it Kysely takes a record in any schema for this one's, also where `search_path` does not lead.
+    // Otherwise Kysely would use a record of any schema, also of one that is not in `search_path`.
     migrationTableSchema: (await recordSchema(db)) ?? (await currentSchema(db)),
   })
 }

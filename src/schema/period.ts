@@ -5,7 +5,7 @@ import { sqlState } from '../database/sql-state.ts'
 import { NotMigratedError, SchemaChangeRefusedError } from '../errors.ts'
 import { type Allowed, checkOption, whatever } from '../options.ts'
 
-/** The length of a period unless it was changed, in seconds. */
+/** The length of a period in a new database, in seconds. */
 export const DEFAULT_PERIOD_SECONDS = 30
 
 /** What {@link setUsagePeriod} accepts: 0.1 to 3600 seconds, in whole milliseconds. */
@@ -30,13 +30,13 @@ export async function usagePeriod(connection: Connection): Promise<number> {
 }
 
 /**
- * Changes the length of a period, for all services and at once: the next mark falls in a period of the new length.
+ * Changes the length of a period, for all services at once. The next mark falls in a period of the new length.
  *
- * Nothing is lost by it. Marks that are stored keep the end of their period. A tracker learns the new end with its next
- * statement. A workspace's `last_used_at` is the end of a period, so it is exact to one length: a longer period means
- * fewer rows, later flushes, and more that a crash of the server can lose.
+ * No mark is lost by this. Stored marks keep the end of their period. A tracker learns the new end with its next
+ * statement. `last_used_at` is the end of a period, so it is exact to the length of one period. A longer period means
+ * fewer rows and later flushes, and a crash of the server can lose more marks.
  *
- * @param connection Of the role that ran `migrate`, or a superuser.
+ * @param connection Its role is the one that ran `migrate`, or a superuser.
  * @param seconds 0.1 to 3600 seconds, with at most 3 decimals. A new database has 30.
  * @throws {InvalidOptionError} If `seconds` is not that; nothing is sent then.
  * @throws {NotMigratedError} If the database is not migrated.
@@ -61,8 +61,7 @@ export async function setUsagePeriod(connection: Connection, seconds: number): P
 }
 
 /**
- * The `usage_period()` that `usage_period_end()` uses. Another schema may have a function of the same name, and
- * `search_path` may lead to that one.
+ * Finds the `usage_period()` that `usage_period_end()` calls. `search_path` may lead to another function of this name.
  */
 async function periodFunction(connection: Connection): Promise<{ schema: string; owner: string }> {
   const { rows } = await execute(

@@ -17,22 +17,21 @@ export interface LeftBehind {
 
 /** What {@link uninstall} did. */
 export interface UninstallResult {
-  /** What was dropped, such as `table public.pending_usage`; empty if nothing of ours was there. */
+  /** What was dropped, such as `table public.pending_usage`. Empty if nothing of this package was there. */
   dropped: string[]
   left: LeftBehind[]
 }
 
 /**
- * Removes everything of this package from the database: its tables, views and functions with all that they hold, the
- * record of migrations, and the pg-boss queues with their jobs and the schedule. pg-boss's schema goes as well if it
- * has no other queue and nothing else. The host's own `workspaces` is never dropped, ours only if it is empty.
+ * Removes everything of this package from the database: its tables, views and functions, the record of migrations, and
+ * the pg-boss queues with their jobs and the schedule. pg-boss's schema is removed too if it holds nothing else. The
+ * host's own `workspaces` is never dropped. A `workspaces` that this package created is dropped only if it is empty.
  *
- * All of it happens in one transaction, so it is all or nothing. It can be repeated. Stop the workers and the services
- * that mark first: marks that are not flushed are lost. The privileges that a role has on what is left stay; take them
- * back with `revokePrivileges` before.
+ * All of this is one transaction. It can be repeated. Pending marks are lost, so stop the workers and the services that
+ * mark first. Privileges on what is left stay. Take them back with `revokePrivileges` before.
  *
- * @throws {SchemaChangeRefusedError} If PostgreSQL refuses: the role is not the owner, something of the host's depends on
- *   an object of ours, or a lock is not free within 5 seconds. Nothing was changed then.
+ * @throws {SchemaChangeRefusedError} If PostgreSQL refuses. The role is not the owner, or an object of the host depends
+ *   on one of this package, or a lock is not free within 5 seconds. Nothing was changed then.
  * @throws {UnknownOptionError} If there is no such option.
  * @throws {InvalidOptionError} If the connection string is no URL.
  * @throws {StandbyError} On a standby, or in a read-only session.
@@ -51,7 +50,7 @@ export async function uninstall(options: MigrateOptions): Promise<UninstallResul
 }
 
 async function removeAll(transaction: Transaction<unknown>): Promise<UninstallResult> {
-  // While a DROP waits, everybody who comes after it waits as well: also the host's own users of "workspaces".
+  // While a DROP waits, all later users of the table wait behind it. That includes the host's users of "workspaces".
   await execute(transaction, compile(sql`SET LOCAL lock_timeout = '5s'`))
   const schema = await recordSchema(transaction)
   const queue = await removeUnsharedQueue(transaction)
@@ -69,7 +68,7 @@ async function removeAll(transaction: Transaction<unknown>): Promise<UninstallRe
   }
 }
 
-/** The queues are one for the whole database, and this package can be in several of its schemas. */
+/** Keeps the queues if another schema of this database has this package too, because they share the queues. */
 async function removeUnsharedQueue(connection: Connection): Promise<UninstallResult> {
   const { rows } = await execute(
     connection,
@@ -93,7 +92,7 @@ const RELATIONS = [
 ]
 const FUNCTIONS = ['usage_period_end', 'usage_period']
 
-/** What there is of this package, found through `search_path`. */
+/** The objects of this package that exist, as `search_path` finds them. */
 async function objects(connection: Connection): Promise<string[]> {
   const { rows } = await execute(
     connection,
@@ -128,7 +127,7 @@ async function workspacesLeft(connection: Connection): Promise<LeftBehind[]> {
   }))
 }
 
-/** What to do about it, by SQLSTATE. */
+/** The remedies, by SQLSTATE. */
 const REMEDIES: Record<string, string> = {
   '42501': 'Connect as the role that ran `workspace-usage migrate`, or as a superuser.', // insufficient_privilege
   '2BP01': 'Drop what depends on it first.', // dependent_objects_still_exist
