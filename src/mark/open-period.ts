@@ -6,14 +6,14 @@ const MAX_REMEMBERED = 1_000_000
 const FOUND_PLACES = 2 ** 16
 
 /**
- * The ids that are stored in the open period. They stay here until it ends.
+ * The ids that are stored in the open period. They stay here until the period ends.
  *
- * A mark must not be answered from here once the period is over. But a look at the clock costs more than all the rest
- * of a mark. So a mark is answered first and proven later. The last few answers are kept by id until the next look at
- * the clock. If the period is still open then, it was open at each of these marks. If not, they are marked again.
+ * After that end, no mark may be answered from here. But to read the clock costs more than all the rest of a mark. So a
+ * mark is answered first and proven later. The ids of the last answers are kept until the clock is read. If the period
+ * is still open then, it was open at each of these marks. If it is not, these ids are marked again.
  *
- * The clock is looked at four times a second and at every 256th mark. Near the end of the period it is looked at with
- * every mark. So a mark that was in time is made again only if the event loop was blocked over the end.
+ * The clock is read four times a second and at every 256th mark, and near the end of the period at every mark. So an
+ * answer that was right is made again only if the event loop was blocked at the end of the period.
  */
 export class OpenPeriod {
   /** Marks that were answered from here and are proven. */
@@ -22,17 +22,17 @@ export class OpenPeriod {
   readonly #markAgain: (id: string) => void
   readonly #ids = new Set<string>()
   /**
-   * Strings that were passed and name a stored id, each at a place that its last digits give. A look here takes half
-   * the time of a Set, which hashes all 36 characters of a string that it has not seen. The strings are few, because
-   * each may be a slice that keeps a whole request in memory.
+   * Strings that callers passed for stored ids. The last characters of a string give its place. A look-up here takes
+   * half the time of a Set, because a Set hashes all 36 characters of a new string. The strings are few, because each
+   * may be a slice that keeps a whole request in memory.
    */
   readonly #found: string[] = new Array(FOUND_PLACES).fill('')
   /** When the period ends, by `performance.now()`. */
   #endsAt = Number.NEGATIVE_INFINITY
-  /** The period's name in the last answer of the database. */
+  /** The `period` of the last answer of the database. */
   #name: string | undefined
 
-  /** Answers to prove, filled from the place `#first` downwards. The next free place is `#next`. */
+  /** The ids of unproven answers, from the place `#first` downwards. The next free place is `#next`. */
   readonly #unproven: string[] = new Array(MAX_UNPROVEN).fill('')
   #first = 0
   #next = 0
@@ -44,10 +44,10 @@ export class OpenPeriod {
   }
 
   /**
-   * Answers a mark that is made now, if its id is stored: returns true, and the mark needs nothing more. If this turns
-   * out to be after the period's end, the mark is made again later.
+   * Returns true if the id is stored. A mark made now needs nothing more then. If it turns out that the period had
+   * ended, the mark is made again.
    *
-   * @param id Canonical, or a string that was passed as a spelling before. Returns false for anything else.
+   * @param id A canonical id, or a spelling that was passed before. Returns false for anything else.
    */
   answer(id: string, spelling = id): boolean {
     if (typeof id !== 'string' || id.length !== 36) return false
@@ -61,7 +61,7 @@ export class OpenPeriod {
     return true
   }
 
-  /** Looks at the clock. This settles all marks that were answered so far. */
+  /** Reads the clock. This proves all answers so far, or marks their ids again. */
   settle(): void {
     const now = performance.now()
     const from = this.#next + 1
@@ -83,11 +83,11 @@ export class OpenPeriod {
   }
 
   /**
-   * Learns from the answer to a statement that the ids are stored. Returns true if this covers all marks of them until
-   * now. Returns false, and learns nothing, if the period has ended since.
+   * Takes note that a statement stored the ids. Returns true if this covers all marks of them until now. Returns false,
+   * and remembers nothing, if their period has ended.
    *
-   * @param sentAt When the statement was sent or earlier, by `performance.now()`. The period counts from then, so it
-   *   can only seem to end too early.
+   * @param sentAt When the statement was sent, or earlier, by `performance.now()`. The rest of the period is counted
+   *   from here. So the period may seem to end too early, but never too late.
    */
   learn(ids: Iterable<string>, sentAt: number, answer: PeriodAnswer | undefined): boolean {
     this.settle()
@@ -121,7 +121,7 @@ export class OpenPeriod {
   }
 }
 
-/** A number below FOUND_PLACES for a UUID, from its last digits: they are random in all versions in use. */
+/** A number below FOUND_PLACES, from the last digits of a UUID. They are random in all versions that are in use. */
 function placeOf(id: string): number {
   const three = (id.charCodeAt(35) * 31 + id.charCodeAt(34)) * 31 + id.charCodeAt(33)
   return (three * 31 + id.charCodeAt(32)) & (FOUND_PLACES - 1)

@@ -28,19 +28,19 @@ const DEFAULT_MAX_PENDING = 1_000_000
 const DEFAULT_CLOSE_TIMEOUT_MS = 10_000
 
 /**
- * Marks workspaces as in use, from hot paths. `mark` is synchronous and never waits. For a workspace that is already
- * stored in the open period it costs one look into memory.
+ * Marks workspaces as in use, also on hot paths. `mark` is synchronous and never waits. If the workspace is already
+ * stored in the open period, `mark` only looks into memory.
  *
- * One statement at a time carries what was marked while the one before was under way. So an idle tracker stores a mark
- * within a round trip, and a busy one stores up to 5,000 with each. A failed statement is tried again until it
- * succeeds, after a pause that grows from 250 ms to 30 s. If PostgreSQL refuses it for a reason that won't pass by
- * itself (a missing privilege, say), the pause is 30 s from the start.
+ * The tracker sends one statement at a time. Marks that come meanwhile wait for the next statement, which carries up to
+ * 5,000 of them. So an idle tracker stores a mark within one round trip. A failed statement is sent again until it
+ * succeeds, after a pause that grows from 250 ms to 30 s. The pause is 30 s from the start if PostgreSQL refuses the
+ * statement for a lasting reason, such as a missing privilege.
  *
- * Marks that wait keep the process alive. {@link UsageTracker.close} bounds that. Marks above `maxPending` are lost,
- * and so are those that `close` gives up on; both are logged. If the server crashes, it loses marks that were stored
- * and not flushed, and repeats of them until the tracker sees the broken connection or the period ends.
+ * Marks that wait keep the process alive. {@link UsageTracker.close} bounds that. Marks above `maxPending` are lost. So
+ * are the marks that `close` gives up on. Both are logged. A crash of the server loses stored marks that were not
+ * flushed. Repeats of those are lost too, until the tracker notices the broken connection or the period ends.
  *
- * Share one tracker per source and process: a tracker does not know what another one has stored.
+ * Share one tracker per source and process, because a tracker does not know what another one has stored.
  */
 export class UsageTracker implements AsyncDisposable {
   readonly #db: Connection
@@ -63,9 +63,9 @@ export class UsageTracker implements AsyncDisposable {
   /**
    * @param db Where the statements run: a `pg` Pool, PGlite or a `Kysely` instance. The caller owns it, and ends it
    *   after `close`. (A `pg` Client works until its connection breaks.) Until `close` the tracker logs the errors of
-   *   its idle connections, which would otherwise end the process. A pool inside Kysely needs a listener of its
-   *   owner's. Give the pool a `query_timeout`, because a statement that is never answered holds up all others. The
-   *   role needs `INSERT (workspace_id, source)` on `pending_usage`, and nothing else.
+   *   idle connections, because an unheard error ends the process. For a pool inside Kysely, its owner must listen.
+   *   Give the pool a `query_timeout`, because a statement that is never answered holds up all others. The role needs
+   *   only `INSERT (workspace_id, source)` on `pending_usage`.
    * @throws {InvalidOptionError} If `db` is no connection, or an option is out of its range.
    * @throws {UnknownOptionError} If there is no option of that name.
    * @throws {InvalidSourceError} If the source is empty, too long or holds NUL.
@@ -86,19 +86,19 @@ export class UsageTracker implements AsyncDisposable {
   }
 
   /**
-   * Marks a workspace as in use now. Returns at once. The mark is stored soon after; {@link UsageTracker.drain} tells
+   * Marks a workspace as in use now. Returns at once. The mark is stored soon after. {@link UsageTracker.drain} tells
    * when.
    *
-   * @param workspaceId A UUID; upper and lower case are one workspace.
-   * @throws {InvalidWorkspaceIdError} If it is not a UUID. Nothing else is ever thrown.
+   * @param workspaceId A UUID, in upper or lower case.
+   * @throws {InvalidWorkspaceIdError} If it is not a UUID. It throws nothing else.
    */
   mark(workspaceId: string): void {
     if (!this.#openPeriod.answer(workspaceId)) this.#admit(workspaceId)
   }
 
   /**
-   * Resolves when everything marked before the call is stored, except marks that were dropped. During an outage this
-   * is after its end.
+   * Resolves when all marks made before this call are stored, except dropped ones. During an outage it waits for the
+   * end of the outage.
    *
    * @throws {MarksNotStoredError} If `close` gives up before that.
    */
@@ -109,10 +109,9 @@ export class UsageTracker implements AsyncDisposable {
   }
 
   /**
-   * Stops taking marks, stores those that wait, and lets go of the connection without ending it. During an outage it
-   * tries at once and then at least every second. If the timeout passes first, it gives up and logs that as an error.
-   * A mark made after this call is ignored, and the first such mark is logged. A second call returns the promise of
-   * the first.
+   * Takes no more marks, stores those that wait, and lets go of the connection without ending it. During an outage it
+   * tries at once and then at least every second. If the timeout passes first, it gives up and logs an error. Marks
+   * made after this call are ignored, and the first of them is logged. A second call waits for the same close.
    *
    * @throws {InvalidOptionError} If `timeoutMs` is out of its range; the tracker stays open then.
    * @throws {UnknownOptionError} If there is no option of that name; the tracker stays open then.
@@ -128,7 +127,7 @@ export class UsageTracker implements AsyncDisposable {
     await this.close()
   }
 
-  /** What became of the marks so far. */
+  /** Counts what became of the marks so far. */
   stats(): UsageTrackerStats {
     this.#openPeriod.settle()
     const deduplicated = this.#pending.repeats + this.#openPeriod.covered
@@ -138,10 +137,10 @@ export class UsageTracker implements AsyncDisposable {
     return { marked, deduplicated, stored, pending, dropped, failedAttempts: this.#outage.failedAttempts }
   }
 
-  /** Takes in a mark that the open period did not answer. */
+  /** Takes a mark that the open period did not answer. */
   #admit(workspaceId: string): void {
     if (!takesMarks(this.#mode)) this.#ignore(workspaceId)
-    // Looked up before it is validated, so that a repeat during an outage costs no more than one of a stored id.
+    // The look-up comes before the validation, so that repeats are cheap during an outage as well.
     else if (!this.#pending.answer(workspaceId)) {
       this.#admitCanonical(canonicalWorkspaceId(workspaceId), workspaceId)
     }
@@ -171,15 +170,15 @@ export class UsageTracker implements AsyncDisposable {
     this.#logger.error({ workspaceId }, 'developer error: mark called after close')
   }
 
-  /** Asks for a mode. A closing tracker stays what it is. */
+  /** Asks for a mode. A closing tracker ignores all modes but `closed`. */
   #enter(mode: Mode): void {
     this.#mode = modeAfter(this.#mode, mode)
   }
 
-  /** Sends batch after batch until no mark waits. Runs once at a time, and never rejects. */
+  /** Sends batch after batch until no mark waits. Only one call runs at a time. It never rejects. */
   async #send(): Promise<void> {
     this.#enter('sending')
-    // The first batch takes in what else the caller marks in this turn.
+    // So the first batch also carries what the caller marks before it next awaits something.
     await null
     while (this.#pending.areWaiting && sends(this.#mode)) {
       this.#pending.takeBatch()
@@ -208,13 +207,13 @@ export class UsageTracker implements AsyncDisposable {
     this.#pending.returnBatch()
     this.#outage.end(this.#pending.ids, this.#dropped)
     if (this.#openPeriod.learn(batch, sentAt, answer)) this.#pending.absorbRepeats()
-    // A tracker that closes remembers nothing, so that it sees a late mark as one.
+    // A closing tracker remembers no id. Otherwise it would answer a late mark from memory instead of logging it.
     if (!takesMarks(this.#mode)) this.#openPeriod.forget()
     this.#pending.settleBatch()
     return true
   }
 
-  /** Waits for the next attempt. `#endPause` brings it forward. */
+  /** Waits until the next attempt. `#endPause` ends the wait early. */
   async #pause(): Promise<void> {
     this.#enter('pausing')
     const { promise, resolve } = Promise.withResolvers<void>()

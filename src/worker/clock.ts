@@ -1,6 +1,6 @@
 /**
- * pg-boss's clock, by its shape. With pg-boss's own type in a signature, whoever compiles against this package would
- * have to compile pg-boss's types as well, which need `@types/node`, `@types/pg` and `skipLibCheck`.
+ * A copy of pg-boss's type for a clock. If a signature used pg-boss's own type, programs that use this package would
+ * have to compile pg-boss's types. Those need `@types/node`, `@types/pg` and `skipLibCheck`.
  */
 export interface Clock {
   /** Milliseconds since 1970. */

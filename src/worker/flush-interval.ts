@@ -2,10 +2,10 @@ import type { PgBoss } from 'pg-boss'
 import { type Allowed, whatever } from '../options.ts'
 import { FLUSH_QUEUE } from './queue.ts'
 
-/** Seconds between flushes, unless a worker says otherwise. */
+/** The default number of seconds between flushes. */
 export const DEFAULT_FLUSH_INTERVAL_SECONDS = 60
 
-/** The intervals of whole minutes that a cron expression can space evenly. */
+/** The minutes that divide an hour. A cron expression can repeat only these evenly. */
 const MINUTES = [1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60]
 
 /** What `flushIntervalSeconds` may be. */
@@ -16,9 +16,9 @@ export const FLUSH_INTERVAL: Allowed = whatever(
     MINUTES.some(minutes => minutes * 60 === seconds),
 )
 
-/** How an interval is kept: by pg-boss's cron, and below a minute by deferred jobs as well. */
+/** How an interval is kept: by pg-boss's cron, and below a minute also by deferred jobs. */
 export interface FlushInterval {
-  /** The cron expression. For an interval below a minute, it only restarts a chain of jobs that broke. */
+  /** The cron expression. Below a minute it is only there to restart a broken chain of deferred jobs. */
   cron: string
   /** Seconds from one flush to the next deferred one. Null if the cron is enough. */
   deferSeconds: number | null
@@ -30,7 +30,7 @@ export function flushInterval(seconds: number): FlushInterval {
   return { cron: cronEvery(seconds / 60), deferSeconds: null }
 }
 
-/** `once`: after an outage of all workers, one flush at once and not one for every minute missed. */
+/** Sets the schedule. After an outage of all workers, `once` means one flush, not one for each missed time. */
 export async function scheduleFlushes(boss: PgBoss, cron: string): Promise<void> {
   await boss.schedule(FLUSH_QUEUE, cron, null, { missed: 'once' })
 }

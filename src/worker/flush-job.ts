@@ -10,24 +10,24 @@ import { JobTransaction } from './job-transaction.ts'
 import { FLUSH_QUEUE, type FlushJobOutput } from './queue.ts'
 import type { WorkerSettings } from './worker-options.ts'
 
-/** Seconds that the transaction of a flush may outlive its statement: for completing the job and committing. */
+/** Seconds that completing the job and committing may take after the flush. */
 const COMMIT_GRACE_SECONDS = 2
 
-/** Not the key of the cron's jobs: the next batch of a drain is queued beside a regular flush that waits already. */
+/** The jobs of the cron do not have this key. So the next batch of a drain can wait beside a regular flush. */
 const DRAIN_KEY = 'drain'
 
-/** What a job carries: where a drain goes on. A regular flush carries nothing. */
+/** What a job carries: the place where a drain goes on. The job of a regular flush carries nothing. */
 interface FlushJobData {
   resume?: FlushPosition | null
 }
 
-/** What a job needs to know of the options of its worker. */
+/** The options of the worker that a job uses. */
 export type FlushJobSettings = Pick<
   WorkerSettings,
   'flushIntervalSeconds' | 'flushTimeoutSeconds' | 'batchSize' | 'sources'
 >
 
-/** Lets pg-boss hand over flush jobs, one at a time, each in the transaction that completes it. */
+/** Takes flush jobs from pg-boss, one at a time. Each flush runs in the transaction that completes its job. */
 export async function takeFlushJobs(boss: PgBoss, settings: FlushJobSettings): Promise<void> {
   const { deferSeconds } = flushInterval(settings.flushIntervalSeconds)
   const workerId: string = await boss.work(
@@ -40,7 +40,8 @@ export async function takeFlushJobs(boss: PgBoss, settings: FlushJobSettings): P
     async ([job]: Job<FlushJobData | null>[], db: Db): Promise<FlushJobOutput> => {
       const transaction = JobTransaction.of(db)
       try {
-        // Before the flush and outside its transaction: a worker that is killed in the middle leaves the next one.
+        // The next job is sent first, and outside the transaction. So it is there even if this worker is killed
+        // meanwhile.
         if (deferSeconds !== null) await boss.send(FLUSH_QUEUE, null, { startAfter: deferSeconds })
         const finished = await runFlush(transaction, settings, job?.data?.resume ?? null)
         transaction.succeeded(finished)
@@ -57,7 +58,7 @@ export async function takeFlushJobs(boss: PgBoss, settings: FlushJobSettings): P
   )
 }
 
-/** Seconds that a job takes at most. */
+/** The most seconds that a job may take. */
 export function jobSeconds({ flushTimeoutSeconds }: FlushJobSettings): number {
   return Math.ceil(flushTimeoutSeconds) + COMMIT_GRACE_SECONDS
 }
@@ -74,7 +75,7 @@ async function runFlush(
   return { result, emptied, durationMs: performance.now() - started }
 }
 
-/** In the transaction of the batch before: the chain goes on if that commits, and only then. */
+/** Sends the job in the transaction of this batch, so that it exists only if this batch commits. */
 async function sendNextBatch(boss: PgBoss, db: JobTransaction, resume: FlushPosition | null): Promise<void> {
   await boss.send(FLUSH_QUEUE, { resume }, { db, singletonKey: DRAIN_KEY })
 }
@@ -84,8 +85,9 @@ function outputOf({ result: { resume: _, ...counts }, emptied }: FinishedFlush):
 }
 
 /**
- * pg-boss's own limit needs PostgreSQL 17 for a transaction that is busy, and it ends the session. This one holds on
- * every version and cancels the statement. A tighter limit that the role or the database sets stays in force.
+ * Limits the time of each statement. pg-boss's own limit stops a busy transaction only since PostgreSQL 17, and it ends
+ * the session. This one works on all versions, and only cancels the statement. A lower limit of the role or database
+ * stays.
  */
 async function limitStatements(connection: Connection, seconds: number): Promise<void> {
   const ms = Math.round(seconds * 1_000)

@@ -4,14 +4,14 @@ import type { Logger } from '../logger.ts'
 /** A flush that a job has run. */
 export interface FinishedFlush {
   result: FlushResult
-  /** Whether `pending_usage` was found emptied: marks that were not flushed by then are lost. */
+  /** Whether the flush found that `pending_usage` was emptied. Marks that were not flushed by then are lost. */
   emptied: boolean
   durationMs: number
 }
 
 /**
- * Tells what the flushes of a worker did, each once. A single failure is a warning, and a lasting one an error. A flush
- * is info only if it did something.
+ * Logs each flush of a worker once. A first failure is a warning, and each failure after it is an error. A flush that
+ * finds no due mark is only logged at debug level.
  */
 export class FlushLog {
   readonly #logger: Logger
@@ -21,7 +21,7 @@ export class FlushLog {
     this.#logger = logger
   }
 
-  /** A flush has committed. */
+  /** Logs a flush that has committed. */
   flushed({ result, emptied, durationMs }: FinishedFlush): void {
     const { flushed, workspaces, updated, unknown, held } = result
     const duration = { durationMs: Math.round(durationMs * 10) / 10 }
@@ -34,7 +34,7 @@ export class FlushLog {
     else this.#logger.debug(duration, 'nothing to flush')
   }
 
-  /** A flush has failed, wherever in it. Its marks are still pending. */
+  /** Logs a flush that has failed, at any step. Its marks are still pending. */
   failed(error: unknown): void {
     const consecutiveErrors = ++this.#consecutiveErrors
     if (consecutiveErrors === 1) {
@@ -44,7 +44,7 @@ export class FlushLog {
     }
   }
 
-  /** Nobody will ask for these marks again. How many they were is not known. */
+  /** The number of lost marks is not known. */
   #emptied(): void {
     this.#logger.warn(
       {},

@@ -20,18 +20,18 @@ const FLUSH_QUEUE_OPTIONS = {
   deleteAfterSeconds: HOUR,
 } satisfies QueueOptions
 
-/** What `migrate` found or made of pg-boss, its queues and the schedule. */
+/** The queue and the schedule after a migration. */
 export interface QueueInstallation {
   queue: string
   /** The version of pg-boss's schema. */
   schemaVersion: number
-  /** The cron expression of the schedule: a worker's, or the default until one has started. */
+  /** The cron expression of the schedule. It is the default until a worker sets its own. */
   cron: string
 }
 
 /**
- * Installs or upgrades pg-boss's schema, the queues and the schedule. This is the only place where pg-boss may create
- * anything. Safe to repeat. A schedule that a worker has set is left alone.
+ * Installs or upgrades pg-boss's schema, the queues and the schedule. Only here may pg-boss create anything. It can be
+ * repeated. The interval that a worker has set stays.
  *
  * @throws {QueueSchemaError} If pg-boss's schema is newer than this pg-boss. Nothing is changed then.
  * @throws {QueuePolicyError} If the queue exists with another policy.
@@ -41,7 +41,7 @@ export async function installQueue(pool: ConnectionPool, logger: Logger): Promis
     db: new JobDatabase(pool, { committed() {}, failed() {} }),
     supervise: false,
     schedule: false,
-    // How soon an index that an upgrade builds in the background is begun, and the next one after it.
+    // An upgrade may build indexes in the background. Each one starts after up to this many seconds.
     bamIntervalSeconds: 10,
   })
   boss.on('error', error => logger.error({ err: error }, 'pg-boss failed'))
@@ -58,7 +58,9 @@ export async function installQueue(pool: ConnectionPool, logger: Logger): Promis
   }
 }
 
-/** An upgrade of pg-boss may build indexes in the background. Only an instance that may migrate does so: this one. */
+/**
+ * Waits for indexes that an upgrade of pg-boss builds in the background. Workers may not migrate, so they build none.
+ */
 async function finishBackgroundMigrations(boss: PgBoss, logger: Logger): Promise<void> {
   for (;;) {
     const status = await boss.getBamStatus()
@@ -70,7 +72,7 @@ async function finishBackgroundMigrations(boss: PgBoss, logger: Logger): Promise
   }
 }
 
-/** A queue that exists is left as it is by createQueue, and gets its options from updateQueue. */
+/** createQueue does not change a queue that exists. updateQueue does. */
 async function createQueues(boss: PgBoss): Promise<void> {
   await boss.createQueue(FAILED_FLUSH_QUEUE, { retentionSeconds: WEEK, deleteAfterSeconds: WEEK })
   await boss.createQueue(FLUSH_QUEUE, { policy: FLUSH_POLICY })
@@ -78,11 +80,11 @@ async function createQueues(boss: PgBoss): Promise<void> {
   await boss.updateQueue(FLUSH_QUEUE, { ...FLUSH_QUEUE_OPTIONS, deadLetter: FAILED_FLUSH_QUEUE })
 }
 
-/** @returns The cron expression. */
+/** Keeps the interval of an existing schedule. @returns Its cron expression. */
 async function keepOrSetSchedule(boss: PgBoss): Promise<string> {
   const existing = await boss.getSchedule(FLUSH_QUEUE)
   const cron = existing?.cron ?? flushInterval(DEFAULT_FLUSH_INTERVAL_SECONDS).cron
-  // Also for one that exists: an older release may have set it with other options.
+  // An existing schedule is set again, because an older release may have used other options.
   await scheduleFlushes(boss, cron)
   return cron
 }

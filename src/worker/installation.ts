@@ -5,20 +5,20 @@ import { NotMigratedError, QueuePolicyError, QueueSchemaError } from '../errors.
 import { FLUSH_QUEUE } from './queue.ts'
 
 /*
- * What a worker relies on and does not install: pg-boss's schema, the queue with its policy, and the table of marks.
+ * What a worker needs but does not install: pg-boss's schema, the queue with its policy, and the table of marks.
  */
 
 /**
- * One job queued, any number active. Row locks make overlapping flushes safe, so the active job of a killed worker
- * blocks nobody. With `exclusive` or `stately`, the next flush would wait for that job to expire.
+ * At most one job is queued, and any number are active. Row locks make flushes that overlap safe, so the active job of
+ * a killed worker blocks nobody. With `exclusive` or `stately` the next flush would wait until that job expires.
  */
 export const FLUSH_POLICY = policies.short
 
-/** The version of the schema that this pg-boss works with. It is in no API, but pg-boss reads it from there itself. */
+/** The schema version of this pg-boss. Its API does not tell it, and pg-boss itself reads it from its package.json. */
 const SCHEMA_VERSION = pgBossPackage.pgboss.schema
 
 /**
- * pg-boss refuses to start on a schema of another version, with an error that can't be told from any other.
+ * Checks the schema before pg-boss does. pg-boss would refuse to start with an error that nobody can tell from others.
  *
  * @throws {NotMigratedError} If pg-boss is not installed, or its schema is older than this pg-boss.
  * @throws {QueueSchemaError} If its schema is newer.
@@ -34,8 +34,8 @@ export async function assertSchema(boss: PgBoss): Promise<void> {
 }
 
 /**
- * On a schema that is newer than it, pg-boss upgrades nothing and goes on, until a statement fails. Needs a pg-boss that
- * is installed.
+ * Checks that the schema is not newer than this pg-boss. pg-boss itself would go on until a statement fails. pg-boss
+ * must be installed.
  *
  * @returns The version of the schema.
  * @throws {QueueSchemaError} If the schema is newer than this pg-boss.
@@ -47,6 +47,8 @@ export async function assertSchemaNotNewer(boss: PgBoss): Promise<number> {
 }
 
 /**
+ * Checks the policy of the flush queue.
+ *
  * @throws {NotMigratedError} If there is no flush queue.
  * @throws {QueuePolicyError} If it has another policy.
  */
@@ -58,7 +60,7 @@ export async function assertPolicy(boss: PgBoss): Promise<void> {
 }
 
 /**
- * A database that was migrated down still has pg-boss and the queue.
+ * Checks that marks have their table. A database that was migrated down still has pg-boss and the queue.
  *
  * @throws {NotMigratedError} If there is no `pending_usage`.
  */

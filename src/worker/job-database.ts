@@ -1,14 +1,14 @@
 import type { ConnectionPool, PooledClient } from '../database/pool.ts'
 import { JobTransaction, type TransactionReports } from './job-transaction.ts'
 
-/** pg-boss's way to the database: a pool, which may be the host's own and is not ended here. */
+/** Runs pg-boss's statements on a pool. It never ends the pool, which may be the host's own. */
 export class JobDatabase {
   readonly #pool: ConnectionPool
   readonly #reports: TransactionReports
   #sessionStatements = ''
   #prepared = new WeakSet<PooledClient>()
 
-  /** @param reports Told of each transaction, also if it could not begin. */
+  /** @param reports Receives the end of each transaction, also of one that could not begin. */
   constructor(pool: ConnectionPool, reports: TransactionReports) {
     this.#pool = pool
     this.#reports = reports
@@ -40,8 +40,8 @@ export class JobDatabase {
   }
 
   /**
-   * What must have run in every session before a statement of pg-boss. Only its TestClock asks for it. The pool may
-   * have open connections already, so each one is prepared when it is taken.
+   * Sets the statements that must run in each session before any statement of pg-boss. Only its TestClock needs this.
+   * The pool may already have open connections, so each one is prepared when it is taken.
    */
   async setSessionStatements(statements: string[]): Promise<void> {
     this.#sessionStatements = statements.join('; ')
@@ -51,7 +51,7 @@ export class JobDatabase {
   async #connect(): Promise<PooledClient> {
     const client = await this.#pool.connect()
     if (this.#sessionStatements === '' || this.#prepared.has(client)) return client
-    // A pool does not listen for the errors of a client in use. Here, its statement tells.
+    // A pool does not listen to a client that is in use. A statement that runs then rejects, so the error is not lost.
     client.on('error', () => {})
     try {
       await client.query(this.#sessionStatements)

@@ -1,31 +1,32 @@
 import type { PooledClient } from '../database/pool.ts'
 import type { FinishedFlush } from './flush-log.ts'
 
-/** How long a ROLLBACK may take, in ms. After that its connection is dropped, which rolls back as well. */
+/** The longest time for a ROLLBACK, in ms. After that the connection is dropped, and that rolls back as well. */
 const ROLLBACK_TIMEOUT_MS = 5_000
 
-/** Told once of each transaction, after its end. */
+/** Called once for each transaction, after its end. */
 export interface TransactionReports {
-  /** The flush, and the completion of its job, have committed. */
+  /** The flush and the completion of its job have committed. */
   committed(flush: FinishedFlush): void
   /** Nothing of the transaction has committed. */
   failed(error: unknown): void
 }
 
 /**
- * The transaction of one job, on a connection of its own. pg-boss opens it, hands it to the handler as its `db`, then
- * completes the job in it, and commits it or rolls it back.
+ * The transaction of one job, on a connection of its own. pg-boss opens it and passes it to the handler as `db`. Then
+ * it completes the job in it, and commits it or rolls it back.
  *
- * The handler says what it did. It can't know whether that will commit, and pg-boss tells nobody. So the report is made
- * here, at the end: what is told as flushed is flushed, and a flush that fails after its handler is not silent.
+ * The handler can't know whether its flush will commit, and pg-boss does not tell. So the report is made here, at the
+ * end of the transaction. A flush is reported only if it has committed, and a failure after the handler is reported
+ * too.
  */
 export class JobTransaction {
   readonly #client: PooledClient
   readonly #reports: TransactionReports
-  /** A pool does not listen for the errors of a client in use. Unheard, they would end the process. */
+  /** A pool does not listen to a client that is in use. An error that nobody hears would end the process. */
   readonly #onError = (error: Error) => this.#break(error)
   #flush: FinishedFlush | undefined
-  /** What the handler threw, or else the first error of a statement or of the connection. */
+  /** What the handler threw. Before that, the first error of a statement or of the connection. */
   #error: unknown
   #released = false
   #reported = false
@@ -36,7 +37,7 @@ export class JobTransaction {
     client.on('error', this.#onError)
   }
 
-  /** Begins a transaction. From here on it has the client, and releases it at its end. */
+  /** Begins a transaction. It owns the client from now on, and releases it at its end. */
   static async begin(client: PooledClient, reports: TransactionReports): Promise<JobTransaction> {
     const transaction = new JobTransaction(client, reports)
     try {
@@ -48,7 +49,7 @@ export class JobTransaction {
     return transaction
   }
 
-  /** The transaction behind the `db` that pg-boss hands to a handler: they are one object. */
+  /** Returns the `db` that pg-boss passes to a handler as what it is: a transaction. */
   static of(db: object): JobTransaction {
     if (db instanceof JobTransaction) return db
     throw new TypeError('this db is no transaction of a job: pg-boss was given another database')
@@ -61,7 +62,7 @@ export class JobTransaction {
 
   /** Runs a statement of ours. */
   async query(text: string, values?: unknown[]): Promise<{ rows: unknown[]; rowCount: number | null }> {
-    // A handler that pg-boss no longer waits for may still be running. The client may be another's by now.
+    // pg-boss may have given up on a handler that still runs. Somebody else may use the client by now.
     if (this.#released) throw this.#error ?? new Error('the transaction of this job has already ended')
     try {
       return await this.#client.query(text, values)
@@ -71,17 +72,17 @@ export class JobTransaction {
     }
   }
 
-  /** The handler has flushed. Reported if the transaction commits. */
+  /** Takes note of the handler's flush. It is reported if the transaction commits. */
   succeeded(flush: FinishedFlush): void {
     this.#flush = flush
   }
 
-  /** The handler has thrown. Reported when the transaction is rolled back. */
+  /** Takes note of the handler's error. It is reported when the transaction is rolled back. */
   failed(error: unknown): void {
     this.#error = error
   }
 
-  /** @throws The database's error if it can't be committed. pg-boss rolls back then. */
+  /** @throws The database's error if COMMIT fails. pg-boss calls `rollback` then. */
   async commit(): Promise<void> {
     try {
       await this.query('COMMIT')
@@ -95,7 +96,7 @@ export class JobTransaction {
     })
   }
 
-  /** Never rejects, ends in bounded time, and may be called again. */
+  /** Never rejects, and ends in bounded time. It may be called again. */
   async rollback(): Promise<void> {
     if (!this.#released) this.#release(await this.#tryRollback())
     const error =
@@ -108,7 +109,7 @@ export class JobTransaction {
     this.#release(error)
   }
 
-  /** @param broken Why the connection is of no more use. The pool drops it then. */
+  /** @param broken Set if the connection can't be used again. The pool drops it then. */
   #release(broken?: Error): void {
     if (this.#released) return
     this.#released = true
@@ -122,7 +123,7 @@ export class JobTransaction {
     tell(this.#reports)
   }
 
-  /** @returns Why it did not succeed, if it did not. */
+  /** @returns The reason if it failed. */
   async #tryRollback(): Promise<Error | undefined> {
     const { promise: deadline, resolve } = Promise.withResolvers<Error>()
     const late = new Error('ROLLBACK did not end in time; its connection was dropped')

@@ -4,11 +4,9 @@ import { type Connection, execute } from '../database/connection.ts'
 import { JOB_SCHEMA } from './queue.ts'
 
 /**
- * Whether the role of a connection may keep pg-boss's history of queue sizes. pg-boss creates and drops a partition for
- * each day, in the pass that also expires and deletes jobs. A role without the right to do so must not keep the history:
- * from the third day on, every such pass would fail, and nothing would expire.
- *
- * False as well where pg-boss is not installed.
+ * Tells whether the role of a connection may keep pg-boss's history of queue sizes. For that history pg-boss creates
+ * and drops a partition each day, in the same pass that expires and deletes jobs. Without the right to do so, each such
+ * pass would fail from the third day on, and no job would expire. False if pg-boss is not installed.
  */
 export async function mayKeepQueueStats(connection: Connection): Promise<boolean> {
   const { rows } = await execute(

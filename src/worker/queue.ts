@@ -2,18 +2,23 @@ import { type Connection, execute, type Statement } from '../database/connection
 import { NotMigratedError } from '../errors.ts'
 import type { FlushResult } from '../flush/flush.ts'
 
-/** The queue whose jobs flush; what the pg-boss dashboard shows. */
+/** The queue whose jobs flush. The pg-boss dashboard shows it. */
 export const FLUSH_QUEUE = 'workspace-usage-flush'
 
-/** Where a flush job goes that has failed for good. A job there is a reason to look, not to retry. */
+/** The queue of flush jobs that have failed for good. Look for the reason. Later flushes take the marks. */
 export const FAILED_FLUSH_QUEUE = 'workspace-usage-flush-failed'
 
 /** The schema that pg-boss is installed in. */
 export const JOB_SCHEMA = 'pgboss'
 
-/** What a finished job shows in the dashboard and in {@link lastFlush}: the counts, and whether its batch was full. */
+/**
+ * The output of a finished job, in the dashboard and in {@link lastFlush}: the counts, and whether its batch was full.
+ */
 export interface FlushJobOutput extends Omit<FlushResult, 'resume'> {
-  /** True if the flush found `pending_usage` emptied: marks that were not flushed by then are lost. Absent otherwise. */
+  /**
+   * True if the flush found that `pending_usage` was emptied. Marks that were not flushed by then are lost. Else
+   * absent.
+   */
   emptied?: boolean
 }
 
@@ -23,13 +28,14 @@ export interface LastFlush extends FlushJobOutput {
 }
 
 /**
- * The last flush that a worker completed. Null if there is none: pg-boss keeps finished jobs for an hour. A flush by
- * hand is no job and does not show here.
+ * Returns the last flush that a worker completed. Null if there is none within about an hour, because pg-boss then
+ * deletes finished jobs. A flush by hand is not a job, and is not found here.
  *
  * @throws {NotMigratedError} If pg-boss is not installed.
  */
 export async function lastFlush(connection: Connection): Promise<LastFlush | null> {
-  // Written out, as is the next one: `workspace-usage status` would spend most of its time on loading Kysely.
+  // The statements here are plain text. `workspace-usage status` would otherwise spend most of its time on loading
+  // Kysely.
   const statement: Statement<{ output: FlushJobOutput; completed_on: Date }> = {
     sql: `SELECT output, completed_on FROM ${JOB_SCHEMA}.job
       WHERE name = $1 AND state = 'completed'
@@ -41,16 +47,16 @@ export async function lastFlush(connection: Connection): Promise<LastFlush | nul
   return row ? { completedAt: row.completed_on, ...row.output } : null
 }
 
-/** A table of pg-boss, and what a worker does to it beside reading. */
+/** A table of pg-boss, and what a worker may do to it beside reading. */
 export interface JobTable {
   name: string
   writes: readonly string[]
 }
 
 /**
- * Tables that a worker writes less than fully. The rows of "bam" are commands, which an upgrade of pg-boss runs as the
- * owner of its tables: whoever may write them may do all that the owner may. ("queue" has a column that ends up in such
- * commands too, and every worker that starts must insert there. So a worker is less than the owner, but is trusted.)
+ * The tables that a worker may not write freely. The rows of "bam" are commands. An upgrade of pg-boss runs them as the
+ * owner of its tables, so a role that can write "bam" can do all that the owner can. (A column of "queue" ends up in
+ * such commands too, and a worker must insert there when it starts. So workers have fewer rights, but must be trusted.)
  */
 const WRITES: Record<string, readonly string[]> = {
   bam: [],
@@ -61,7 +67,8 @@ const WRITES: Record<string, readonly string[]> = {
 const ALL_WRITES = ['INSERT', 'UPDATE', 'DELETE']
 
 /**
- * The tables of pg-boss. The daily partitions of its statistics are left out: they are written through their parent.
+ * Lists the tables of pg-boss. The daily partitions of its statistics are left out, because they are written through
+ * their parent.
  *
  * @throws {NotMigratedError} If pg-boss is not installed.
  */

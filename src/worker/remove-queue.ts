@@ -4,10 +4,10 @@ import { type Connection, execute } from '../database/connection.ts'
 import { sqlState } from '../database/sql-state.ts'
 import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE, JOB_SCHEMA } from './queue.ts'
 
-/** The flush queue names the other as its dead letter queue, so it goes first. */
+/** The flush queue is first, because it refers to the other one as its dead-letter queue. */
 const QUEUES = [FLUSH_QUEUE, FAILED_FLUSH_QUEUE]
 
-/** What pg-boss creates in its schema. Partitions go with their tables. */
+/** What pg-boss creates in its schema. Partitions are dropped with their tables. */
 const JOB_TABLES = [
   ...['job_dependency', 'job', 'schedule', 'subscription', 'queue'],
   ...['queue_stats', 'bam', 'warning', 'version'],
@@ -22,14 +22,14 @@ const JOB_TYPES = ['job_state']
 export interface QueueRemoval {
   /** What was dropped, such as `pg-boss queue workspace-usage-flush`. */
   dropped: string[]
-  /** Why pg-boss's schema stays; null if it is gone, or was never there. */
+  /** Why pg-boss's schema stays. Null if it is gone, or was never there. */
   schemaStays: string | null
 }
 
 /**
- * Removes our queues with their jobs and the schedule. pg-boss's schema goes as well if it holds nothing else.
+ * Removes our queues with their jobs and the schedule. pg-boss's schema is removed too if it holds nothing else.
  *
- * @param transaction In which it happens. Nothing is gone before it commits.
+ * @param transaction The caller's. Nothing is removed before it commits.
  */
 export async function removeQueue(transaction: Connection): Promise<QueueRemoval> {
   if (!(await isInstalled(transaction))) return { dropped: [], schemaStays: null }
@@ -43,7 +43,7 @@ export async function removeQueue(transaction: Connection): Promise<QueueRemoval
   return { dropped: schemaStays === null ? [...dropped, `schema ${JOB_SCHEMA}`] : dropped, schemaStays }
 }
 
-/** pg-boss knows itself by this table. */
+/** pg-boss looks for the same table to see whether it is installed. */
 async function isInstalled(connection: Connection): Promise<boolean> {
   const { rows } = await execute(
     connection,
@@ -52,7 +52,7 @@ async function isInstalled(connection: Connection): Promise<boolean> {
   return rows.length > 0
 }
 
-/** pg-boss's own queues, for its cron, count for neither side. */
+/** Our queues, and those of others. pg-boss's own queues, for its cron, are in neither list. */
 async function queues(connection: Connection): Promise<{ ours: string[]; foreign: string[] }> {
   const { rows } = await execute(
     connection,
@@ -67,8 +67,8 @@ async function queues(connection: Connection): Promise<{ ours: string[]; foreign
 }
 
 /**
- * What pg-boss's `deleteQueue` runs. An instance of pg-boss would not start where the host's own has another version.
- * The schedule goes with its queue. Statistics would stay.
+ * Runs what pg-boss's `deleteQueue` runs. pg-boss itself would not start if the host uses another version of it. The
+ * schedule is deleted with its queue. Statistics are not, so they are deleted here.
  */
 async function deleteQueues(connection: Connection, names: readonly string[]): Promise<void> {
   for (const name of names) {
@@ -80,7 +80,9 @@ async function deleteQueues(connection: Connection, names: readonly string[]): P
   )
 }
 
-/** By name and without CASCADE: PostgreSQL refuses if somebody else's object is in the schema, or depends on it. */
+/**
+ * Drops by name and without CASCADE. So PostgreSQL refuses if an object of somebody else is there, or depends on it.
+ */
 async function dropSchema(connection: Connection): Promise<void> {
   const drops = [
     sql`DROP TABLE IF EXISTS ${list(JOB_TABLES)}`,
@@ -91,7 +93,7 @@ async function dropSchema(connection: Connection): Promise<void> {
   for (const drop of drops) await execute(connection, compile(drop))
 }
 
-/** PostgreSQL's reason for refusing to drop something, with nothing dropped; null if it did not refuse. */
+/** Tries to drop. If PostgreSQL refuses, nothing is dropped, and its reason is returned. Otherwise null. */
 async function refusal(transaction: Connection, drop: () => Promise<void>): Promise<string | null> {
   await execute(transaction, compile(sql`SAVEPOINT before_drop`))
   try {

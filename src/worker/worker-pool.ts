@@ -1,10 +1,10 @@
 import { type ConnectionPool, createPool } from '../database/pool.ts'
 import type { Logger } from '../logger.ts'
 
-/** The pool of a worker, and how to let go of it. */
+/** The pool of a worker, and a way to let go of it. */
 export interface WorkerPool {
   pool: ConnectionPool
-  /** Ends a pool of the worker's own. The host's pool stays open. */
+  /** Ends the pool if the worker opened it. The host's pool stays open. */
   letGo(): Promise<void>
 }
 
@@ -18,7 +18,7 @@ export function takePool(database: string | ConnectionPool, logger: Logger): Wor
     const pool = createPool(database, { applicationName: 'workspace-usage worker', max: 5, logger })
     return { pool, letGo: () => pool.end() }
   }
-  // An idle connection that breaks is no failure: the pool replaces it. But it ends the process if nobody listens.
+  // The pool replaces an idle connection that breaks. But if nobody listens, its error ends the process.
   const onIdleError = (error: Error) => logger.warn({ err: error }, 'an idle database connection broke')
   database.on('error', onIdleError)
   return { pool: database, letGo: async () => void database.removeListener('error', onIdleError) }

@@ -16,12 +16,12 @@ export type { FlushWorkerOptions } from './worker-options.ts'
 
 /** A running worker. */
 export interface FlushWorker extends AsyncDisposable {
-  /** Finishes the flush in hand, then lets go of the database. Calling it again waits for the same stop. */
+  /** Finishes the flush that is running, then lets go of the database. A second call waits for the same stop. */
   stop(): Promise<void>
 }
 
 /**
- * Starts a worker: pg-boss with its cron, and a handler that runs one flush per job, in the transaction that
+ * Starts a worker: pg-boss with its cron, and a handler for its jobs. Each job is one flush, in the transaction that
  * completes the job. Any number of workers may run. A worker needs no right to create anything.
  *
  * @throws {InvalidOptionError} If an option is not what it may be, or a required one is missing. Nothing is connected.
@@ -35,7 +35,7 @@ export interface FlushWorker extends AsyncDisposable {
 export async function startFlushWorker(options: FlushWorkerOptions): Promise<FlushWorker> {
   const settings = workerSettings(options)
   const { pool, letGo: letGoOfPool } = takePool(settings.database, settings.logger)
-  // The errors of pg-boss's own statements, of which no other place knows.
+  // pg-boss's own statements do not go through `execute`, so their errors are explained here.
   const explain = (error: unknown) => explainPrivilegeError(pool, explainDatabaseError(error), 'worker')
   let boss: PgBoss | undefined
   const letGo = async () => {
@@ -49,7 +49,8 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
     await assertPolicy(boss)
     await assertMarksTable(pool)
     await scheduleFlushes(boss, flushInterval(settings.flushIntervalSeconds).cron)
-    // The first flush need not wait for the cron. Sent before the handler is there, it need not wait for a poll either.
+    // The first flush does not wait for the cron. It is sent before the handler is there, so it does not wait for a
+    // poll.
     await boss.send(FLUSH_QUEUE)
     await takeFlushJobs(boss, settings)
   } catch (error) {
@@ -60,7 +61,7 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
   return stoppable(letGo)
 }
 
-/** A pg-boss that creates nothing and logs what happens. It is not started yet. */
+/** Makes a pg-boss that creates nothing and logs what happens. It is not started yet. */
 async function createBoss(
   pool: ConnectionPool,
   { logger, clock }: WorkerSettings,
