@@ -164,6 +164,23 @@ test('what access and activity read of the jobs brings no pg-boss with it', () =
   )
 })
 
+test('no test file waits at its top level below its first test', () => {
+  // The runner starts the tests that it knows. If they end while the file waits, it takes the file for done: what
+  // `atEnd` was told to end is ended under the tests that are still to come.
+  const files = FILES.filter(file => file.endsWith('.test.ts'))
+  assert.ok(files.length > 50, 'the files are found')
+  const waits = files.flatMap(file => {
+    const lines = readFileSync(path.join(ROOT, file), 'utf8').split('\n')
+    const first = lines.findIndex(line => /^(?: {2})?(?:test|it|suite|describe)\(/.test(line))
+    return lines.flatMap((line, index) =>
+      index > first && /^(?:(?:const|let)\b.*\bawait|await|for await)\b/.test(line)
+        ? [`${file}:${index + 1}`]
+        : [],
+    )
+  })
+  assert.deepEqual(waits, [])
+})
+
 /** All imports that a file leads to, directly or through others of ours. */
 function reachable(file: string, follow: (found: Import) => boolean): Import[] {
   const found: Import[] = []

@@ -20,6 +20,11 @@ import { collectLog } from './support/log-lines.ts'
 const NOWHERE = 'postgres://127.0.0.1:1/nowhere'
 const nowhere = createPool(NOWHERE, { applicationName: 'test', max: 1 })
 
+const empty = await createEmptyDatabase()
+const database = await createTestDatabase()
+const readOnly = readOnlyUrl(database)
+const client = await database.connect({ connectionString: readOnly })
+
 const id = '0b8f9f4e-2c55-4f11-9d0c-6a1f0c2b7a10'
 const notIds: [string, unknown, string][] = [
   ['of another type', 42, '42'],
@@ -128,7 +133,6 @@ for (const [name, call] of Object.entries(callsWithString)) {
   }
 }
 
-const empty = await createEmptyDatabase()
 const callsOfTables = {
   markUsage: () => markUsage(empty.pool, randomUUID()),
   flush: () => flush(empty.pool),
@@ -202,10 +206,6 @@ const cannotWrite = {
     'this server is a standby or in recovery, or the session is read-only: "pending_usage", an UNLOGGED ' +
     "table, can't be used there. Connect to the primary (target_session_attrs=read-write).",
 }
-const database = await createTestDatabase()
-const readOnly = readOnlyUrl(database)
-const client = await database.connect({ connectionString: readOnly })
-
 test('a session that can only read cannot mark, and says so', async () => {
   await assert.rejects(markUsage(client, randomUUID()), cannotWrite)
 })

