@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import { migrate } from '../src/schema/migrate.ts'
 
-/** Runs something in a migrated database of its own, which is dropped afterwards. The pool is the caller's to end. */
+/** Runs something in a new, migrated database, and drops that database afterwards. The caller ends its own pool. */
 export async function withBenchDatabase<T>(
   server: string,
   run: (connectionString: string) => Promise<T>,

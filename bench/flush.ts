@@ -8,14 +8,14 @@ import { type Measurement, medians, ms, timed } from './measurement.ts'
 const WORKSPACES = 1_000_000
 const ROUNDS = 15
 
-/** How long an application may have to wait for a workspace that is being flushed, in ms. */
+/** The longest time, in ms, that an application may have to wait for a workspace that is being flushed. */
 const LONGEST_LOCK_MS = 50
 
 /**
- * What a flush costs, in a database of a million workspaces, each measure beside its comparison.
+ * Measures what a flush costs in a database of a million workspaces. Each measure stands beside its comparison.
  *
- * @param server Connection string of a server on which a database may be created; it is dropped afterwards.
- * @param progress Told what is being measured.
+ * @param server Connection string of a server on which a database may be created. It is dropped afterwards.
+ * @param progress Called before each measure.
  */
 export function measureFlush(server: string, progress: (step: string) => void): Promise<Measurement[]> {
   return withBenchDatabase(server, async connectionString => {
@@ -56,7 +56,7 @@ async function createWorkspaces(pool: pg.Pool): Promise<void> {
   await pool.query('CHECKPOINT')
 }
 
-/** Stores marks of workspaces chosen at random, which is the worst case for every cache, and returns their ids. */
+/** Stores marks of random workspaces, the worst case for every cache. Returns the ids. */
 async function storeMarks(pool: pg.Pool, count: number): Promise<string[]> {
   const { rows } = await pool.query<{ workspace_id: string }>(
     `INSERT INTO pending_usage (period_end, workspace_id, source)
@@ -67,7 +67,7 @@ async function storeMarks(pool: pg.Pool, count: number): Promise<string[]> {
   return rows.map(row => row.workspace_id)
 }
 
-/** The time of a flush is the longest that a workspace in it can be locked for the application. */
+/** A workspace can be locked for the whole time of a flush. */
 async function measureBatch(pool: pg.Pool, batchSize: number): Promise<Measurement> {
   let ids: string[] = []
   const update = 'UPDATE workspaces SET last_used_at = now() WHERE id = ANY ($1)'
@@ -105,7 +105,7 @@ async function measureSources(pool: pg.Pool): Promise<Measurement> {
   }
 }
 
-/** Marks of ids that are being flushed, beside the same with one row per workspace. */
+/** Marks ids that are being flushed, beside a table with one row per workspace. */
 async function measureMarksDuringFlush(pool: pg.Pool): Promise<Measurement> {
   const count = 100_000
   const { rows } = await pool.query<{ id: string }>('SELECT id FROM shuffled WHERE place <= $1', [count])
@@ -130,7 +130,7 @@ async function measureMarksDuringFlush(pool: pg.Pool): Promise<Measurement> {
   }
 }
 
-/** Makes 2,000 marks a second for as long as something runs; the time of each. */
+/** Makes 2,000 marks a second while something runs. Returns the time of each mark. */
 async function marksWhile(
   pool: pg.Pool,
   table: 'pending_usage' | 'pending_by_workspace',

@@ -19,8 +19,8 @@ interface Cost {
 }
 
 /**
- * What a program pays for the import of this package beside that of `pg`, which it needs anyway: with the entry for
- * markers, and with the main entry. Each import is a process of its own, in alternating order.
+ * Measures what the import of this package costs, beside that of `pg`, which a program needs anyway. The entry for
+ * markers and the main entry are measured. Each import is a new process, in alternating order.
  */
 export async function measureImport(
   _server: string,
@@ -65,7 +65,7 @@ export async function measureImport(
   ]
 }
 
-/** Compiles the package as it is published into a directory that resolves its dependencies. */
+/** Compiles the package as for a release, into a directory from which its dependencies are found. */
 async function build(): Promise<string> {
   const directory = await mkdtemp(path.join(tmpdir(), 'workspace-usage-bench-'))
   const compiler = path.join(ROOT, 'node_modules/typescript/bin/tsc')

@@ -1,6 +1,6 @@
 /*
- * Measures what is promised: `npm run bench -- NAME…`, all without one. Runs on an embedded PostgreSQL with its default
- * settings, or on the server that DATABASE_URL names, in databases of its own.
+ * Measures what is promised: `npm run bench -- NAME…`. Without a name it measures everything. It uses an embedded
+ * PostgreSQL with default settings, or the server of DATABASE_URL. It creates databases of its own there.
  */
 
 import Table from 'cli-table3'

@@ -1,17 +1,17 @@
-/** One measured row, and what it is to be compared with. */
+/** One measured row, and its comparison. */
 export interface Measurement {
   measure: string
   result: string
   comparison: string
-  /** What it must reach, in words; left out where nothing was promised. */
+  /** The target in words. Left out if nothing was promised. */
   target?: string
-  /** Whether it does. */
+  /** Whether the target is reached. */
   reached?: boolean
 }
 
 /**
- * Runs each subject once a round, in an order that turns around from round to round, so that whatever else the machine
- * does meets all alike. Returns the medians.
+ * Runs each subject once per round, and reverses the order after each round. So other work of the machine affects all
+ * subjects alike. Returns the medians.
  */
 export async function medians<Name extends string>(
   rounds: number,
@@ -36,7 +36,7 @@ export async function timed(work: () => Promise<unknown>): Promise<number> {
   return performance.now() - started
 }
 
-/** Resolves when the event loop has turned once; all who ask in one turn share a promise. */
+/** Resolves after one turn of the event loop. Callers in the same turn share one promise. */
 export function turn(): Promise<void> {
   next ??= new Promise(resolve =>
     setImmediate(() => {

@@ -7,8 +7,8 @@ import { freePort } from '../dev/postgres/free-port.ts'
 export type RedisClient = ReturnType<typeof createClient>
 
 /**
- * A Redis of our own on 127.0.0.1, without persistence, and a client, which pipelines by itself whatever is sent in one
- * turn. Undefined if there is no `redis-server` to be found.
+ * Starts a Redis on 127.0.0.1, without persistence, and a client. The client pipelines all that is sent in one turn.
+ * Returns undefined if `redis-server` is not found.
  */
 export async function startRedis(): Promise<{ client: RedisClient; stop(): Promise<void> } | undefined> {
   const port = await freePort()
@@ -31,7 +31,7 @@ export async function startRedis(): Promise<{ client: RedisClient; stop(): Promi
   if (failure?.code === 'ENOENT') return undefined
   if (failure) throw failure
   const client: RedisClient = createClient({ socket: { port, reconnectStrategy: () => 50 } })
-  // It is not there yet when the client first looks; whatever else goes wrong fails the command.
+  // The server may not listen yet when the client first connects. Any other error makes a command fail.
   client.on('error', () => {})
   const up = await Promise.race([client.connect().then(() => true), delay(10_000, false)])
   if (!up) {

@@ -8,11 +8,11 @@ import { measurePeriodEnd } from './tracker/period-end.ts'
 import { measureRepeats } from './tracker/repeats.ts'
 
 /**
- * What a tracker costs its process and the database, each measure beside its comparison in one run. The figures are
- * medians of alternating runs.
+ * Measures what a tracker costs its process and the database. Each measure stands beside its comparison. The figures
+ * are medians of alternating runs.
  *
- * @param server Connection string of a server on which a database may be created; it is dropped afterwards.
- * @param progress Told what is being measured.
+ * @param server Connection string of a server on which a database may be created. It is dropped afterwards.
+ * @param progress Called before each measure.
  */
 export function measureTracker(server: string, progress: (step: string) => void): Promise<Measurement[]> {
   return withBenchDatabase(server, async connectionString => {

@@ -4,7 +4,7 @@
  *     DATABASE_URL=postgres://… UPSTREAM=http://10.0.0.7:3000 PORT=8080 node examples/proxy-middleware.ts
  *     curl http://localhost:8080/w/1b4e28ba-2fa1-41d2-883f-0016d3cca427/
  *
- * Its role needs no more than INSERT (workspace_id, source) on pending_usage. In a checkout of workspace-usage, run
+ * Its role needs only INSERT (workspace_id, source) on pending_usage. In a checkout of workspace-usage, run
  * `npm run build` first.
  */
 import { once } from 'node:events'
@@ -29,8 +29,8 @@ function workspaceOf({ url = '', headers }: IncomingMessage): string | undefined
 }
 
 /**
- * The middleware, in the form that Express takes. It waits for nothing. An outage of the database neither slows nor
- * fails a request. Where a connection stays open for hours, call `mark` for each piece of data on it as well: repeats
+ * The middleware, in the form that Express takes. It waits for nothing, so an outage of the database does not slow a
+ * request or make it fail. If a connection stays open for hours, call `mark` for each piece of data on it too. Repeats
  * within a period stay in this process.
  */
 function markWorkspace(request: IncomingMessage, response: ServerResponse, next: () => void): void {
@@ -43,7 +43,7 @@ function markWorkspace(request: IncomingMessage, response: ServerResponse, next:
   next()
 }
 
-/** A real proxy looks up where the workspace runs; here all of them are at UPSTREAM. */
+/** A real proxy looks up where the workspace runs. Here all workspaces are at UPSTREAM. */
 function proxy(request: IncomingMessage, response: ServerResponse): void {
   const { method, url: path, headers } = request
   const upstream = requestOf(UPSTREAM, { method, path, headers }, answer => {
@@ -64,7 +64,7 @@ server.listen(Number(PORT))
 await once(server, 'listening')
 console.log(`listening on port ${(server.address() as AddressInfo).port}`)
 
-// First no more requests, then no more marks, then no more connections; nothing keeps the process alive then.
+// First the requests end, then the marks, then the connections. After that nothing keeps the process alive.
 process.once('SIGTERM', async () => {
   server.close()
   await once(server, 'close')

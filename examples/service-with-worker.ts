@@ -1,12 +1,12 @@
 /*
- * A service that runs the flush worker inside itself, beside its normal work. Here that work is to tell when a workspace
- * was last used.
+ * A service that also runs the flush worker. Its own work here is to tell when a workspace was last used.
  *
  *     DATABASE_URL=postgres://… npx workspace-usage migrate
  *     DATABASE_URL=postgres://… PORT=8080 node examples/service-with-worker.ts
  *     curl http://localhost:8080/workspaces/1b4e28ba-2fa1-41d2-883f-0016d3cca427
  *
- * Any number of them may run. Each flush is done by one. In a checkout of workspace-usage, run `npm run build` first.
+ * Any number of such services may run. One of them does each flush. In a checkout of workspace-usage, run `npm run
+ * build` first.
  */
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
@@ -24,7 +24,7 @@ import {
 const { DATABASE_URL, PORT = '8080', FLUSH_INTERVAL = '60' } = process.env
 const logger = pino()
 
-// The pool is the service's, and so are the errors of its idle connections. The worker takes up to four of them.
+// The service owns the pool, so it must listen for errors of idle connections. The worker uses up to four connections.
 const pool = new pg.Pool({ connectionString: DATABASE_URL, max: 10 })
 pool.on('error', error => logger.warn({ err: error }, 'an idle database connection broke'))
 const db = new Kysely<UsageSchema>({ dialect: new PostgresDialect({ pool }) })
@@ -35,7 +35,7 @@ const worker = await startFlushWorker({
   flushIntervalSeconds: Number(FLUSH_INTERVAL),
 })
 
-/** The service's own work. The view counts use that is not flushed yet. */
+/** The service's own work. The view includes pending usage. */
 async function answer(path: string, response: ServerResponse): Promise<void> {
   const activity = await db
     .selectFrom('workspace_activity')
@@ -56,7 +56,7 @@ server.listen(Number(PORT))
 await once(server, 'listening')
 logger.info({ port: (server.address() as AddressInfo).port }, 'listening')
 
-// The worker finishes the flush in hand. The pool goes last, because both use it. A second signal ends at once.
+// The worker finishes the flush that is running. The pool ends last, because both use it. A second signal ends at once.
 process.once('SIGTERM', async () => {
   server.close()
   await Promise.all([once(server, 'close'), worker.stop()])

@@ -1,21 +1,21 @@
 /*
- * Stops workspaces that nobody has used for a time. A use that was stored before the decision always prevents it.
+ * Stops workspaces that nobody has used for a time. A mark that is stored before the decision always prevents it.
  *
  *     DATABASE_URL=postgres://… node examples/stop-idle-workspaces.ts 30    # days
  *
- * What runs here stops nothing and prints what it would stop: put your own `stop` in its place. In a checkout of
- * workspace-usage, run `npm run build` first.
+ * This program only prints what it would stop. Put your own `stop` in its place. In a checkout of workspace-usage, run
+ * `npm run build` first.
  */
 import pg from 'pg'
 import { idleWorkspaces } from 'workspace-usage'
 
-/** Stops or deletes one workspace, with the client and in the transaction in which it was found idle. */
+/** Stops or deletes one workspace. The client is in the transaction that found the workspace idle. */
 export type Stop = (client: pg.PoolClient, workspaceId: string) => Promise<void>
 
 /**
  * Stops each workspace that was not used for at least `idleForSeconds`, and returns their ids.
  *
- * Those never used are left alone: only the host knows when they were created, so it should list them itself.
+ * Workspaces that were never used are left alone. Only the host knows when they were created, so it should list them.
  */
 export async function stopIdleWorkspaces(
   pool: pg.Pool,
@@ -32,15 +32,15 @@ export async function stopIdleWorkspaces(
 /**
  * Stops one workspace, unless it was used since it was listed.
  *
- * It takes two statements, in this order. The lock comes first. It waits for a flush that has the workspace in hand, and
- * from then on every flush leaves the marks of the workspace pending. The second statement reads in a snapshot of its
- * own, which is younger than the lock. Each mark stored before it is there, in pending_usage or already in workspaces,
- * and the view looks at both. In one statement, or under REPEATABLE READ, the snapshot would be older than the lock, and a
- * mark stored while the lock waited would be missed.
+ * It needs two statements, in this order. The first one locks the workspace. It waits for a flush that holds the
+ * workspace. After that, every flush leaves the marks of this workspace pending. The second statement has a snapshot of
+ * its own, taken after the lock. It sees each mark that is stored by then, in pending_usage or already in workspaces,
+ * because the view reads both. In a single statement, or under REPEATABLE READ, the snapshot would be older than the
+ * lock. A mark that was stored while the lock waited would then be missed.
  *
- * A mark that comes after the second statement is a use that came too late. It is not lost: last_used_at of the stopped
- * workspace will tell. Keep `stop` short, such as setting a state that another process acts on, because whoever else
- * updates the workspace waits until it is done.
+ * A mark that is stored after the second statement came too late. It is not lost: last_used_at will show it. Keep
+ * `stop` short, because all who update the workspace wait for it. It may only set a state on which another process
+ * acts.
  */
 export async function stopIfStillIdle(
   pool: pg.Pool,
@@ -58,7 +58,7 @@ export async function stopIfStillIdle(
       FROM workspace_activity WHERE workspace_id = $1`,
       [workspaceId, idleForSeconds],
     )
-    // No row: deleted meanwhile. Null: never used.
+    // No row means that the workspace was deleted. Null means that it was never used.
     const idle = rows[0]?.idle ?? false
     if (idle) await stop(client, workspaceId)
     await client.query('COMMIT')
@@ -67,7 +67,7 @@ export async function stopIfStillIdle(
     failure = error as Error
     throw error
   } finally {
-    // After an error the connection is dropped, which rolls back.
+    // After an error the connection is dropped. That rolls back.
     client.release(failure)
   }
 }
@@ -78,6 +78,6 @@ if (import.meta.main) {
   const stopped = await stopIdleWorkspaces(pool, days * 86_400, async (_client, workspaceId) => {
     console.log(`would stop ${workspaceId}`)
   })
-  console.log(`not used for ${days} days: ${stopped.length}`)
+  console.log(`not used for ${days} ${days === 1 ? 'day' : 'days'}: ${stopped.length}`)
   await pool.end()
 }

@@ -1,32 +1,32 @@
 import { type Kysely, sql } from 'kysely'
 
 /*
- * How use becomes last_used_at.
+ * How usage becomes last_used_at.
  *
  * A service that sees a workspace in use marks it:
  *
  *     INSERT INTO pending_usage (workspace_id) VALUES ($1) ON CONFLICT DO NOTHING;
  *
  * The row is keyed by the end of the period in which the mark falls. A period is a fixed slice of time by this server's
- * clock, and usage_period() is its length (migration 0004). So a thousand marks of a workspace within a period are one
- * row, whoever makes them. A marker does nothing else.
+ * clock, and usage_period() is its length (migration 0004). So a thousand marks of a workspace by one source within a
+ * period are one row, from however many processes they come. A marker does nothing else.
  *
- * Once a minute a job flushes. One statement deletes rows of periods that have closed, and sets last_used_at of their
+ * A job flushes, once a minute by default. One statement deletes rows of closed periods, and sets last_used_at of their
  * workspaces to the newest of those ends. Marks go to the open period and the flush takes closed ones. So the two never
- * meet on a row, and neither waits for the other. Where another transaction holds a workspace, the flush leaves it and
- * its rows for the next flush.
+ * meet on a row, and neither waits for the other. If another transaction holds a workspace, the flush skips it, and its
+ * rows stay for the next flush.
  *
- * pending_usage is UNLOGGED. Writing it costs next to no WAL. A clean restart keeps it, and a crash of the server empties
- * it. The use of the last minute is lost then, but nothing older: workspaces and workspace_usage are ordinary tables.
- * The witness is a row that is lost at the same moment. Where it is missing, marks were lost.
+ * pending_usage is UNLOGGED. Writing it costs almost no WAL. A clean restart keeps its rows. A crash of the server
+ * removes them, and these marks are lost. What was flushed stays, because workspaces and workspace_usage are ordinary
+ * tables. The witness is a row that is lost at the same moment. If it is missing, marks may be lost.
  *
- * Use flows one way: mark, pending_usage, flush, workspaces and workspace_usage. Markers never read or delete, only
- * the flush deletes, and nothing else writes last_used_at.
+ * Usage flows one way: mark, pending_usage, flush, workspaces and workspace_usage. Markers never read or delete. Only
+ * the flush deletes. Nothing else writes last_used_at.
  */
 
 export async function up(db: Kysely<never>): Promise<void> {
-  // statement_timestamp() and not now(): in a long transaction now() names a period that closed long ago, and a mark in
-  // it could be flushed before it was made. Migration 0004 replaces this function.
+  // Not now(), because in a long transaction now() names a period that closed long ago. Such a mark would get an
+  // end that is earlier than the mark itself. Migration 0004 replaces this function.
   await sql`
     CREATE FUNCTION usage_period_end() RETURNS timestamptz
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -41,9 +41,9 @@ export async function up(db: Kysely<never>): Promise<void> {
       'End of the period that the running statement falls in; always in the future. The length of a period is defined here only.'
   `.execute(db)
 
-  // The period comes first in the key. So rows that are inserted and rows that are deleted sit on different index pages,
-  // and whole pages empty together. No foreign key: its check would lock and WAL-log the parent at every mark. No
-  // sequence: a sequence of an UNLOGGED table is UNLOGGED too, and pg_upgrade fails on that.
+  // The period comes first in the key. So inserts and deletes work on different index pages, and whole pages become
+  // empty together. There is no foreign key, because its check would lock the workspace and write WAL at every mark.
+  // There is no sequence, because that of an UNLOGGED table is UNLOGGED too, and pg_upgrade fails on it.
   await sql`
     CREATE UNLOGGED TABLE pending_usage (
       period_end timestamptz NOT NULL DEFAULT usage_period_end(),
@@ -64,7 +64,7 @@ export async function up(db: Kysely<never>): Promise<void> {
       'Marks that are not flushed yet: INSERT (workspace_id[, source]) … ON CONFLICT DO NOTHING, nothing else. UNLOGGED: emptied by a crash of the server.'
   `.execute(db)
 
-  // One row, UNLOGGED like the marks, so it is gone when they are. A worker that misses it knows that marks were lost.
+  // One row, UNLOGGED like the marks, so both are lost together. A worker that misses it knows that marks may be lost.
   await sql`
     CREATE UNLOGGED TABLE pending_usage_witness (
       present boolean CONSTRAINT pending_usage_witness_pkey PRIMARY KEY DEFAULT true,
@@ -77,8 +77,8 @@ export async function up(db: Kysely<never>): Promise<void> {
       'One row. Where it is missing, pending_usage was emptied by a crash of the server or the promotion of a standby; the next flush says so and puts it back.'
   `.execute(db)
 
-  // A host's own table is adopted as it is. Ours leaves room on each page and has no index on last_used_at, so setting
-  // it is a HOT update. By the table's comment the way down knows that the table is ours.
+  // A host's own table is adopted as it is. Ours leaves room on each page and has no index on last_used_at, so that a
+  // flush is a HOT update. down() recognises our table by its comment.
   await sql`
     DO $$
     BEGIN

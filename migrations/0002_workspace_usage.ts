@@ -2,8 +2,8 @@ import { type Kysely, sql } from 'kysely'
 
 /** A second table that the flush keeps: when each source last used each workspace. */
 export async function up(db: Kysely<never>): Promise<void> {
-  // For the foreign key this statement waits for those who write "workspaces", and others then wait behind it. Where
-  // that table is busy, it is better to give up early.
+  // The foreign key makes this statement wait for writers of "workspaces". Later writers then wait behind it, so on a
+  // busy table it is better to give up early.
   await sql`SET LOCAL lock_timeout = '5s'`.execute(db)
   await sql`
     CREATE TABLE workspace_usage (

@@ -1,14 +1,13 @@
 import { type Kysely, sql } from 'kysely'
 
 /*
- * The live reads: what was flushed and what is pending, in one snapshot. A role that may read the views needs no right on
- * the tables below them.
+ * These views show flushed and pending usage in one snapshot. A role that may read them needs no right on the tables.
  *
- * A lookup of one workspace must stay cheap on millions of workspaces, whatever the planner believes of pending_usage.
- * That table is emptied and filled every minute, so its statistics are mostly of another moment. Three things help:
+ * A lookup of one workspace must be cheap among millions of workspaces, whatever the planner believes of pending_usage.
+ * That table is emptied and filled every minute, so its statistics are mostly out of date. Three things help:
  *
- * - The recursion walks the few distinct periods by the first column of the key. This is a loose index scan, which
- *   PostgreSQL does by itself since 18 only. ORDER BY … LIMIT 1 instead of min(): min() reads the whole index if the
+ * - The recursion finds the few distinct periods by the first column of the key. This is a loose index scan. PostgreSQL
+ *   does it by itself only since 18. It is ORDER BY … LIMIT 1 and not min(), because min() reads the whole index if the
  *   planner believes that the table is empty.
  * - "= ANY (ARRAY …)" looks up each period by (period_end, workspace_id). A join with the periods could read every
  *   pending row instead.
@@ -29,9 +28,9 @@ const PENDING_PERIODS = sql`
   )`
 
 export async function up(db: Kysely<never>): Promise<void> {
-  // What was flushed is what "workspaces" says, even if somebody else wrote it there. workspace_usage only tells whose
-  // use that was. The grouped join is unique, so a query that does not ask for the source does not pay for it. An open
-  // period ends in the future, so its use is shown as of now. CASE, because least(NULL, now) is now.
+  // The flushed time is that of "workspaces", even if somebody else wrote it there. workspace_usage only tells the
+  // source. The grouped join is unique, so PostgreSQL drops it from a query that does not ask for the source. An open
+  // period ends in the future, so its usage is shown as of now. CASE is needed, because least(NULL, now) is now.
   await sql`
     CREATE VIEW workspace_activity AS
     WITH ${PENDING_PERIODS}

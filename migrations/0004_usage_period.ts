@@ -3,10 +3,10 @@ import { type Kysely, sql } from 'kysely'
 /*
  * The length of a period becomes one value. usage_period() returns it, and usage_period_end() computes with it.
  *
- * usage_period() is STABLE although it returns a constant. PostgreSQL folds an IMMUTABLE function away and forgets that
- * the plan came from it, so a prepared mark would keep the old length. PostgreSQL copies a STABLE function into the
- * plan and remembers it: after a change of the function the next EXECUTE plans anew. A mark costs the same as before,
- * because neither function is called when it runs.
+ * usage_period() is STABLE although it returns a constant. If it were IMMUTABLE, PostgreSQL would put the constant into
+ * a plan and forget the function. A prepared mark would then keep the old length. PostgreSQL copies a STABLE function
+ * into the plan and remembers it, so after a change the next EXECUTE makes a new plan. A mark costs the same as before,
+ * because neither function is called when the mark runs.
  */
 
 export async function up(db: Kysely<never>): Promise<void> {
@@ -24,9 +24,9 @@ export async function up(db: Kysely<never>): Promise<void> {
   `.execute(db)
   await copyPrivileges(db, schema)
 
-  // The body is parsed here, once. So usage_period() is bound to this very function, whatever search_path says later.
-  // Periods are counted from 1970-01-01 00:00:00Z. The arithmetic is in whole microseconds, so an end is exact and lies
-  // ahead by one length at most. A length is counted in seconds, because adding a day or a month depends on TimeZone.
+  // The body is parsed here, once. So it calls this usage_period(), whatever search_path says later. Periods are
+  // counted from 1970-01-01 00:00:00Z. The arithmetic is in whole microseconds, so an end is exact, and at most one
+  // length ahead. A length is counted in seconds, because adding a day or a month depends on TimeZone.
   const length = sql`extract(epoch FROM ${usagePeriod})::double precision * interval '1 second'`
   await sql`
     CREATE OR REPLACE FUNCTION ${usagePeriodEnd} RETURNS timestamptz
@@ -58,7 +58,7 @@ export async function down(db: Kysely<never>): Promise<void> {
   await sql`DROP FUNCTION ${sql.id(schema, 'usage_period')}()`.execute(db)
 }
 
-/** The schema of usage_period_end(). It need not be the one that search_path creates new things in. */
+/** The schema of usage_period_end(). It may differ from the one in which search_path creates new objects. */
 async function periodSchema(db: Kysely<never>): Promise<string> {
   const { rows } = await sql<{ schema: string }>`
     SELECT n.nspname AS schema
@@ -68,7 +68,7 @@ async function periodSchema(db: Kysely<never>): Promise<string> {
   return rows[0]!.schema
 }
 
-/** Whoever may call the one may call the other: a host may have revoked EXECUTE from PUBLIC. */
+/** Grants usage_period() to all who may call usage_period_end(). A host may have revoked EXECUTE from PUBLIC. */
 async function copyPrivileges(db: Kysely<never>, schema: string): Promise<void> {
   const { rows } = await sql<{ role: string | null }>`
     SELECT r.rolname AS role

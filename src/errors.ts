@@ -1,15 +1,15 @@
 import { withoutPasswords } from './without-passwords.ts'
 
-/** The base of every error of this package. One `instanceof` tells them from the database's own. */
+/** The base of every error of this package. `instanceof` tells them from errors of the database. */
 export abstract class WorkspaceUsageError extends Error {
   override get name(): string {
     return this.constructor.name
   }
 }
 
-/** A workspace id that is not a UUID. The call in which it was passed stored nothing. */
+/** A workspace id is not a UUID. The call stored nothing. */
 export class InvalidWorkspaceIdError extends WorkspaceUsageError {
-  /** What was passed, but for the password of a URL. */
+  /** What was passed, without the password of a URL. */
   readonly value: unknown
 
   constructor(value: unknown) {
@@ -21,9 +21,9 @@ export class InvalidWorkspaceIdError extends WorkspaceUsageError {
   }
 }
 
-/** A source that `pending_usage` would refuse. */
+/** A source is not one that `pending_usage` accepts. Nothing was sent to the database. */
 export class InvalidSourceError extends WorkspaceUsageError {
-  /** What was passed, but for the password of a URL. */
+  /** What was passed, without the password of a URL. */
   readonly value: unknown
 
   constructor(value: unknown) {
@@ -35,13 +35,13 @@ export class InvalidSourceError extends WorkspaceUsageError {
   }
 }
 
-/** An option out of its range. Thrown before anything is sent to the database. */
+/** An option or argument has a value that is not allowed. Nothing was changed in the database. */
 export class InvalidOptionError extends WorkspaceUsageError {
   /** The option's name, as in the options object. */
   readonly option: string
-  /** What was passed, but for the password of a URL. */
+  /** What was passed, without the password of a URL. */
   readonly value: unknown
-  /** What would have been accepted, in words. */
+  /** The allowed values, in words. */
   readonly allowed: string
 
   constructor(option: string, value: unknown, allowed: string) {
@@ -52,7 +52,7 @@ export class InvalidOptionError extends WorkspaceUsageError {
   }
 }
 
-/** An option that the function does not have. Thrown before anything is sent to the database. */
+/** The function has no such option. Nothing was sent to the database. */
 export class UnknownOptionError extends WorkspaceUsageError {
   /** The option's name, as it was passed. */
   readonly option: string
@@ -83,7 +83,7 @@ export class NotMigratedError extends WorkspaceUsageError {
 
 /** The host's own table `workspaces` can't be adopted. Nothing was created. */
 export class WorkspacesTableError extends WorkspaceUsageError {
-  /** The column that is wrong; null if the table itself is wrong. */
+  /** The column that is wrong. Null if the table itself is wrong. */
   readonly column: string | null
   readonly found: string
   readonly expected: string
@@ -118,7 +118,7 @@ export class QueuePolicyError extends WorkspaceUsageError {
   }
 }
 
-/** pg-boss's schema is newer than the pg-boss of this process, which leaves it as it is. */
+/** pg-boss's schema is newer than the pg-boss of this process. The schema was not changed. */
 export class QueueSchemaError extends WorkspaceUsageError {
   /** The version of the schema that the database has. */
   readonly version: number
@@ -135,7 +135,7 @@ export class QueueSchemaError extends WorkspaceUsageError {
   }
 }
 
-/** UNLOGGED tables exist on the primary only. A standby can neither store nor show pending usage. */
+/** The server is a standby, or the session is read-only. An UNLOGGED table can be used on the primary only. */
 export class StandbyError extends WorkspaceUsageError {
   constructor(options?: ErrorOptions) {
     super(
@@ -146,7 +146,7 @@ export class StandbyError extends WorkspaceUsageError {
   }
 }
 
-/** `UsageTracker.close` gave up. Its marks are not stored, or they were stored and the answer got lost. */
+/** `UsageTracker.close` gave up. Some marks are not known to be stored, because no answer came. */
 export class MarksNotStoredError extends WorkspaceUsageError {
   /** Distinct ids that are not known to be stored. */
   readonly left: number
@@ -162,7 +162,7 @@ export class MarksNotStoredError extends WorkspaceUsageError {
   }
 }
 
-/** Roles that do not exist. Nothing was granted or revoked. */
+/** Some roles do not exist. Nothing was granted or revoked. */
 export class UnknownRoleError extends WorkspaceUsageError {
   readonly roles: readonly string[]
 
@@ -201,18 +201,18 @@ export class SchemaChangeRefusedError extends WorkspaceUsageError {
   }
 }
 
-/** What a role is there for, as in `workspace-usage grant --worker`. */
+/** What a role does, as in `workspace-usage grant --worker`. */
 export type Duty = 'marker' | 'worker' | 'reader'
 
-/** PostgreSQL refused a statement for want of a privilege (SQLSTATE 42501); its own error is the cause. */
+/** PostgreSQL refused a statement because the role lacks a privilege (SQLSTATE 42501). Its own error is the cause. */
 export class InsufficientPrivilegeError extends WorkspaceUsageError {
   /** The role that lacks the privilege, as the server names it. */
   readonly role: string
   /** What the role was doing. */
   readonly duty: Duty
-  /** The command that gives what the duty needs, ready for a shell. */
+  /** The shell command that gives the role what the duty needs. */
   readonly command: string
-  /** Where in a function or trigger it was refused, in PostgreSQL's words; null if in the statement itself. */
+  /** The place in a function or trigger, in PostgreSQL's words. Null if PostgreSQL refused the statement itself. */
   readonly where: string | null
 
   constructor(role: string, duty: Duty, refusal: string, where: string | null, options?: ErrorOptions) {

@@ -6,11 +6,11 @@ import { startRedis } from '../redis.ts'
 
 const CALLERS = 10_000
 const IDS = 1_000_000
-/** So many are enough to tell a rate, and take a while. */
+/** Fewer, because they are slow. They are enough to tell a rate. */
 const IDS_ONE_BY_ONE = 100_000
 const ROUNDS = 3
 
-/** Distinct ids from concurrent callers until all are stored, beside the ways to store each by itself. */
+/** Stores distinct ids from concurrent callers, beside other ways that store each id by itself. */
 export async function measureDistinct(pool: pg.Pool): Promise<Measurement> {
   const ids = Array.from({ length: IDS }, () => randomUUID())
   const redis = await startRedis()
@@ -46,7 +46,7 @@ export async function measureDistinct(pool: pg.Pool): Promise<Measurement> {
   }
 }
 
-/** More than one tracker stands for more than one statement in flight. */
+/** Each tracker has one statement under way, so several trackers show what several statements would reach. */
 async function throughTrackers(pool: pg.Pool, ids: readonly string[], count: number): Promise<void> {
   const trackers = Array.from({ length: count }, () => new UsageTracker(pool, { source: 'bench' }))
   let next = 0
@@ -57,7 +57,7 @@ async function throughTrackers(pool: pg.Pool, ids: readonly string[], count: num
   await Promise.all(trackers.map(tracker => tracker.close({ timeoutMs: 600_000 })))
 }
 
-/** Has each of the callers store its share of the ids, one after the other. */
+/** Each caller stores its share of the ids, one after the other. */
 async function fromCallers(ids: readonly string[], store: (id: string) => Promise<unknown>): Promise<void> {
   const share = Math.ceil(ids.length / CALLERS)
   const caller = async (_: unknown, number: number) => {

@@ -9,7 +9,7 @@ const IDS_ONE_BY_ONE = 100_000
 const MARKS_PER_TURN = 1_000
 const ROUNDS = 3
 
-/** How late the event loop is while it stores ids, beside storing each by itself. */
+/** Measures how late the event loop is while a tracker stores ids, beside an INSERT per id. */
 export async function measureLoopDelay(pool: pg.Pool): Promise<Measurement> {
   const ids = Array.from({ length: IDS }, () => randomUUID())
   const delays = await medians(ROUNDS, {
@@ -52,6 +52,6 @@ async function delayP99(pool: pg.Pool, work: () => Promise<void>): Promise<numbe
   histogram.enable()
   await work()
   histogram.disable()
-  // It counts the time between two looks, of which this much is meant to be.
+  // The histogram holds the time between two samples. That includes the wanted interval.
   return histogram.percentile(99) / 1e6 - resolution
 }

@@ -7,7 +7,7 @@ import { type Measurement, medians, turn } from '../measurement.ts'
 const IDS = 1_000_000
 const ROUNDS = 3
 
-/** What ids that wait for a database which never answers take, their strings included, beside a `Set` of them. */
+/** Measures the memory of ids that wait for a database that never answers, strings included, beside a `Set` of ids. */
 export async function measureMemory(): Promise<Measurement> {
   setFlagsFromString('--expose-gc')
   const collectGarbage: () => void = runInNewContext('gc')

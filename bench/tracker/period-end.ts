@@ -10,7 +10,9 @@ const CALLERS = 64
 const PERIOD_MS = 2_000
 const ROUNDS = 3
 
-/** The slowest mark to be stored while all hot ids are due at once, beside one INSERT for each mark. */
+/**
+ * Measures the slowest mark at the end of a period, when all hot ids must be stored again, beside an INSERT per mark.
+ */
 export async function measurePeriodEnd(pool: pg.Pool): Promise<Measurement> {
   await setUsagePeriod(pool, PERIOD_MS / 1_000)
   const ids = Array.from({ length: HOT }, () => randomUUID())
@@ -44,7 +46,7 @@ async function slowestAcrossPeriodEnd(
   ids: readonly string[],
   store: (id: string) => Promise<unknown>,
 ): Promise<number> {
-  // Into the middle of a period, and from there into the middle of the next.
+  // Start in the middle of a period, and end in the middle of the next one.
   await delay(PERIOD_MS * 1.5 - (Date.now() % PERIOD_MS))
   const end = performance.now() + PERIOD_MS
   let slowest = 0

@@ -8,7 +8,7 @@ const SAME = 1_000_000
 const FRESH = 200_000
 const ROUNDS = 25
 
-/** The least that collects ids in memory: what a tracker that writes them out every minute has instead. */
+/** The simplest way to collect ids in memory, as a tracker does that writes them out every minute. */
 class PlainTracker {
   readonly #ids = new Set<string>()
 
@@ -17,7 +17,9 @@ class PlainTracker {
   }
 }
 
-/** Repeats of hot ids, in random order, beside a bare `Set`: with the very strings of the first mark, and with new ones. */
+/**
+ * Repeats hot ids in random order, beside a bare `Set`: with the same strings as in the first mark, and with new ones.
+ */
 export async function measureRepeats(pool: pg.Pool): Promise<Measurement[]> {
   const ids = Array.from({ length: HOT }, () => flat(randomUUID()))
   const order = Array.from({ length: SAME }, () => ids[Math.floor(Math.random() * HOT)]!)
@@ -45,7 +47,7 @@ export async function measureRepeats(pool: pg.Pool): Promise<Measurement[]> {
   })
   return [row('the same strings', same, 10e6), row('fresh strings', fresh, 6e6)]
 
-  // Two functions, so that each call site only ever meets one kind of tracker.
+  // There are two functions, so that each call site sees only one kind of tracker.
   function markTracker(ids: readonly string[]): void {
     for (let i = 0; i < ids.length; i++) tracker.mark(ids[i]!)
   }
@@ -59,13 +61,13 @@ function row(strings: string, rates: { tracker: number; plain: number }, least: 
     measure: `repeats of ${HOT} hot ids, ${strings}`,
     result: `${perSecond(rates.tracker)} (${nanoseconds(rates.tracker)} each)`,
     comparison: `${perSecond(rates.plain)} (${nanoseconds(rates.plain)}) for Set.add: ${(rates.tracker / rates.plain).toFixed(2)} times that`,
-    // Two runs of the very same code differ by as much.
+    // Two runs of the same code differ by up to 5 %.
     target: `${perSecond(least)}; Set.add, give or take 5 %`,
     reached: rates.tracker >= least && rates.tracker >= rates.plain * 0.95,
   }
 }
 
-/** A new string of the same content, in the form in which a driver or parser makes one. */
+/** A new string with the same content, in the form that a driver or parser makes. */
 function flat(id: string): string {
   return Buffer.from(id, 'latin1').toString('latin1')
 }

@@ -4,9 +4,9 @@ import { type Allowed, integerWithin } from '../../src/options.ts'
 import { PERIOD_SECONDS } from '../../src/schema/period.ts'
 import { withoutPasswords } from '../../src/without-passwords.ts'
 
-/** What `npm start` was told; times in seconds. */
+/** The options of `npm start`. Times are in seconds. */
 export interface DemoArguments {
-  /** Undefined: a PostgreSQL of the demo's own. */
+  /** If undefined, the demo starts a PostgreSQL of its own. */
   databaseUrl?: string
   demo: boolean
   dashboardPort: number
@@ -14,9 +14,9 @@ export interface DemoArguments {
   flushInterval: number
 }
 
-/** Reads the command line. Ends the program: with 0 after help, with 2 and what is allowed on wrong usage. */
+/** Reads the command line. Ends the program with 0 after help, and with 2 on wrong usage. */
 export function demoArguments(): DemoArguments {
-  // This is how compose and CI pass on a variable that is not set.
+  // compose and CI pass an unset variable as an empty one.
   if (process.env.DATABASE_URL === '') delete process.env.DATABASE_URL
   const database = new Option(
     '-d, --database-url <url>',
@@ -25,7 +25,7 @@ export function demoArguments(): DemoArguments {
   return new Command('npm start --')
     .description('All of workspace-usage on live data, until Ctrl-C.')
     .addOption(database.env('DATABASE_URL'))
-    .option('--demo', 'make up use, on your database too', false)
+    .option('--demo', 'make up usage, on your database too', false)
     .addOption(number('--dashboard-port <port>', '0: any free one', integerWithin(0, 65_535), 0))
     .addOption(number('--period <seconds>', 'of a new database', PERIOD_SECONDS, 5).conflicts('databaseUrl'))
     .addOption(number('--flush-interval <seconds>', 'between flushes', integerWithin(1, 59, 'seconds'), 5))

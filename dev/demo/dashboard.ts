@@ -10,19 +10,20 @@ const FINISHED_FLUSHES = `/queues/${FLUSH_QUEUE}?state=completed&col=id&col=comp
 
 /** A dashboard that is being served. */
 export interface Dashboard extends AsyncDisposable {
-  /** Leads to the page that lists the finished flushes with their counts. */
+  /** The page that lists the finished flushes with their counts. */
   readonly url: string
 }
 
 /**
- * Serves the pg-boss dashboard of a database over HTTP, on 127.0.0.1 only: it has no authentication here, and whoever
- * reaches it can run and delete jobs.
- * @param server what `listen` returned; default: on a free port. It ends with the dashboard.
+ * Serves the pg-boss dashboard of a database over HTTP. It is on 127.0.0.1 only, because it has no authentication, and
+ * anybody who reaches it can run and delete jobs.
+ *
+ * @param server What `listen` returned. Default: one on a free port. It ends with the dashboard.
  */
 export async function startDashboard(connectionString: string, server = listen()): Promise<Dashboard> {
   const listening = await server
   const handler = createDashboardHandler({ databases: [{ url: connectionString }] })
-  // A short address of our own, because the page's does not fit into a line of a terminal.
+  // The page has a long address, and this short one fits into a line of a terminal.
   const redirect = new Response(null, { status: 302, headers: { location: FINISHED_FLUSHES } })
   const answer = (request: Request) =>
     new URL(request.url).pathname === '/flushes' ? redirect.clone() : handler(request)
@@ -38,8 +39,9 @@ export async function startDashboard(connectionString: string, server = listen()
 }
 
 /**
- * Takes a port of 127.0.0.1 for a dashboard to come.
- * @param port default: a free one
+ * Takes a port of 127.0.0.1 before there is a dashboard.
+ *
+ * @param port Default: a free one.
  */
 export async function listen(port = 0) {
   const server = createServer().listen(port, '127.0.0.1')

@@ -2,23 +2,23 @@ import type { ConnectionPool } from '../../src/database/pool.ts'
 import type { Logger } from '../../src/logger.ts'
 import { UsageTracker } from '../../src/mark/tracker.ts'
 
-/** Workspaces that the demo makes up. */
+/** The number of workspaces that the demo creates. */
 const WORKSPACES = 1_000
 
-/** Marks a second, spread at random over workspaces of which few are used a lot and most hardly ever. */
+/** Marks per second, of random workspaces. A few workspaces are marked often, most hardly ever. */
 const MARKS_PER_SECOND = 500
 
 const SOURCES = ['ssh', 'vscode', 'port-forward']
 
-/** Use that is made up, for a database to look at. */
+/** Made-up usage, so that there is something to look at. */
 export interface DemoUse extends AsyncDisposable {
   /** The workspace that is marked most. */
   readonly busiest: string
-  /** Calls of `mark` so far, and rows that they became. */
+  /** The calls of `mark` so far, and the rows that they stored. */
   counts(): { marked: number; stored: number }
 }
 
-/** Creates workspaces if there are none, and marks them at random, as three services would, until disposed. */
+/** Creates workspaces if there are none. Then marks them at random, as three services would, until it is disposed. */
 export async function startDemoUse(pool: ConnectionPool, logger: Logger): Promise<DemoUse> {
   await pool.query(
     `INSERT INTO workspaces SELECT FROM generate_series(1, $1) WHERE NOT EXISTS (SELECT FROM workspaces)`,

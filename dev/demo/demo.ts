@@ -12,9 +12,9 @@ import { flushReport } from './flush-report.ts'
 import { say, show } from './screen.ts'
 
 /*
- * `npm start`: all of it on live data, until Ctrl-C. Without DATABASE_URL, on a PostgreSQL of its own that is gone
- * afterwards, with made-up use and short periods. With it, on that database as it is, and with made-up use only if
- * asked (`npm start -- --demo`).
+ * `npm start` runs everything on live data, until Ctrl-C. Without DATABASE_URL it starts a PostgreSQL of its own, which
+ * is gone afterwards, with made-up usage and short periods. With DATABASE_URL it uses that database as it is, and makes
+ * up usage only if asked (`npm start -- --demo`).
  */
 
 try {

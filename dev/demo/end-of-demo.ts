@@ -1,6 +1,6 @@
 /**
- * Resolves with the reason why the demo ends: Ctrl-C or another signal, its output is not read any more, or the npm
- * that started it is gone. Half a second later, a second signal ends the process at once.
+ * Resolves with the reason why the demo ends: Ctrl-C or another signal, nobody reads its output any more, or the npm
+ * that started it is gone. A second signal, at least half a second after the first, ends the process at once.
  */
 export function endOfDemo(): Promise<string> {
   const { promise, resolve } = Promise.withResolvers<string>()
@@ -8,13 +8,14 @@ export function endOfDemo(): Promise<string> {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
       first = Math.min(first, performance.now())
-      // Sooner it is the same Ctrl-C: the terminal tells it to us and to npm, and npm passes it on to us.
+      // An earlier one is the same Ctrl-C. The terminal sends it to us and to npm, and npm sends it to us again.
       if (performance.now() - first > 500) process.exit(130)
       resolve(signal)
     })
   }
   process.stdout.on('error', () => resolve('its output is not read any more'))
-  // A killed npm tells nobody. Without npm, the demo may well outlive the shell that started it.
+  // A killed npm sends no signal. Without npm the demo may outlive the shell that started it, so it is not watched
+  // then.
   if (process.env.npm_lifecycle_event === 'start') {
     const npm = process.ppid
     setInterval(() => process.ppid === npm || resolve('npm is gone'), 250).unref()

@@ -11,7 +11,7 @@ import { say, show, showRow } from './screen.ts'
 const HEADER = ['mark() calls', 'stored', 'flushed', 'workspaces', 'took', 'pending', 'lag']
 const WIDTHS = [14, 9, 9, 12, 10, 9, 7]
 
-/** Shows each flush as a row, and after the first one what its answers are. The rest of the log is shown as it is. */
+/** Shows each flush as a row. After the first one it shows answers too. The rest of the log is shown as it is. */
 export function flushReport(connection: Queryable, use: () => DemoUse | undefined): Logger {
   let rows = 0
   const report = async ({ flushed, updated, durationMs }: Record<string, unknown>) => {
@@ -31,7 +31,7 @@ export function flushReport(connection: Queryable, use: () => DemoUse | undefine
     if (rows === 1 && use()) await showAnswers(connection, use()!.busiest)
   }
   const tell = (fields: object, message: string) => {
-    // What fails here is reported by the next flush as well, or the demo is stopping.
+    // An error here can be ignored. The next flush reports the same, or the demo is stopping.
     if ('flushed' in fields && fields.flushed) report({ ...fields }).catch(() => {})
     else say(message)
   }
@@ -42,7 +42,7 @@ export function flushReport(connection: Queryable, use: () => DemoUse | undefine
 
 async function showAnswers(connection: Queryable, workspaceId: string): Promise<void> {
   const { sources } = await explainUsage(connection, workspaceId)
-  say('What keeps a workspace alive? Use that is not flushed yet counts.')
+  say('What keeps a workspace alive? Pending usage counts.')
   show(`npm run -s usage -- explain ${workspaceId}`)
   for (const { source, lastUsedAt, pending } of sources) {
     show(`  ${source.padEnd(12)}  ${formatTime(lastUsedAt)}  ${pending ? 'pending' : 'flushed'}`)

@@ -11,12 +11,12 @@ export function say(text: string): void {
   console.log(`${now()}  ${lines.map(line => line.trimEnd()).join(`\n${INDENT}`)}`)
 }
 
-/** Prints a line to copy or to look at, as it is, under what was said. */
+/** Prints a line as it is, to copy or to look at. */
 export function show(line: string): void {
   console.log(`  ${line}`)
 }
 
-/** Prints a row of the table of flushes: a cell for each width. */
+/** Prints a row of the table of flushes, with one cell per width. */
 export function showRow(cells: readonly unknown[], widths: readonly number[]): void {
   console.log(now() + widths.map((width, i) => String(cells[i] ?? '').padStart(width)).join(''))
 }

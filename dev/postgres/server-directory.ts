@@ -9,8 +9,8 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { EmbeddedPostgresError, type EmbeddedPostgresStep } from './embedded-postgres-error.ts'
 import { type Account, canReach, OURSELVES } from './server-account.ts'
 
-// `read` ends when the process that holds the other end of standard input does. A server's lock file is gone when
-// the server is. The directory may need a second attempt, because initdb may still write there.
+// `read` ends when the process at the other end of standard input ends. A server removes its lock file when it stops.
+// The directory may need a second attempt, because initdb may still write there.
 const WATCHDOG = `
 read -r nothing
 while [ -e "$1" ]; do
@@ -19,8 +19,8 @@ while [ -e "$1" ]; do
 done`
 
 /**
- * Where one server lives: its data, its log, a copy of its programs if need be. When this process ends, in whatever
- * way, a watchdog stops the server and removes the directory. This process does not stay alive for it.
+ * The directory of one server: its data, its log, and a copy of its programs if needed. When this process ends, even by
+ * a kill, a watchdog stops the server and removes the directory. The watchdog does not keep this process alive.
  */
 export class ServerDirectory {
   readonly path: string
@@ -30,7 +30,9 @@ export class ServerDirectory {
   readonly #watchdog: ChildProcess
   readonly #removed: Promise<unknown>
 
-  /** Makes it in the usual temporary directory, or in `/tmp` if the server's account can't enter that. */
+  /**
+   * Makes the directory in the usual temporary directory, or in `/tmp` if the server's account can't enter that one.
+   */
   static async make(account: Account): Promise<ServerDirectory> {
     const parent = (await canReach(account, tmpdir())) ? tmpdir() : '/tmp'
     return new ServerDirectory(resolve(parent, `workspace-usage-postgres-${randomUUID()}`), account)
@@ -42,12 +44,12 @@ export class ServerDirectory {
     this.log = join(path, 'server.log')
     this.#account = account
     const args = ['-c', WATCHDOG, 'watchdog of an embedded PostgreSQL', path]
-    // A session of its own (detached), so that Ctrl-C does not reach it.
+    // `detached` gives it a session of its own, so that Ctrl-C does not reach it.
     this.#watchdog = spawn('/bin/sh', args, { cwd: '/', detached: true, stdio: ['pipe', 'ignore', 'ignore'] })
     this.#removed = once(this.#watchdog, 'exit')
     this.#watchdog.unref()
     ;(this.#watchdog.stdin as Socket).unref()
-    // Last, so that it is never there without its watchdog.
+    // The directory comes last, so that it never exists without its watchdog.
     mkdirSync(path, { mode: 0o700 })
     this.give(path)
   }
@@ -65,13 +67,14 @@ export class ServerDirectory {
   }
 
   /**
-   * The directory in which the server's account can run the programs of `bin`: `bin` itself, or that of a copy.
+   * Returns a directory in which the server's account can run the programs of `bin`: `bin` itself, or a copy.
+   *
    * @throws EmbeddedPostgresError if they do not run
    */
   async reachablePrograms(bin: string): Promise<string> {
     await this.run('find', join(bin, 'initdb'), ['--version'], OURSELVES)
     if (await canReach(this.#account, join(bin, 'postgres'))) return bin
-    // Whole, because programs find their libraries beside their own directory.
+    // The whole parent directory is copied, because the programs find their libraries there.
     const copy = 'cp -R "$1" programs && chmod -R go=u-w programs'
     await this.run('find', '/bin/sh', ['-c', copy, 'sh', dirname(bin)], OURSELVES)
     return join(this.path, 'programs', basename(bin))
@@ -79,7 +82,8 @@ export class ServerDirectory {
 
   /**
    * Runs a program to its end, with its output in the log. Ctrl-C does not reach it.
-   * @param args with relative paths, so that a program can't make the directory anew when it is removed meanwhile
+   *
+   * @param args with relative paths, so that a program can't create the directory again after it was removed
    * @param account default: the server's
    * @throws EmbeddedPostgresError if it fails, with its output
    */
@@ -95,7 +99,7 @@ export class ServerDirectory {
       ...account,
       cwd: this.path,
       detached: true,
-      // Without PG…, which would aim it at another server, and without a language.
+      // Variables such as PGHOST would name another server, and LANG would change the language of messages.
       env: { PATH: process.env.PATH },
       stdio: ['ignore', log.fd, log.fd],
     })

@@ -1,17 +1,17 @@
 import type { Option } from 'commander'
 import type { ExitCode, Terminal } from './terminal.ts'
 
-/** A command: what it takes, and what it does. Its name and description stand in {@link file://./commands/list.ts}. */
+/** A command: its options and what it does. Its name and description are in {@link file://./commands/list.ts}. */
 export interface Command<Options> {
-  /** Its options, made anew for each run. */
+  /** Makes its options, new ones for each run. */
   options(): Option[]
-  /** Parses one argument; throws commander's `InvalidArgumentError`. Default: the text as it is. */
+  /** Parses one argument, or throws commander's `InvalidArgumentError`. Default: the text stays as it is. */
   parseArgument?(text: string): unknown
-  /** Stands below the options in --help. */
+  /** --help shows this below the options. */
   readonly notes?: string
-  /** Runs it; what it throws is told by `describeFailure`. */
+  /** Runs it. `describeFailure` turns what it throws into text. */
   run(terminal: Terminal, options: Options, ...args: never[]): Promise<ExitCode>
 }
 
-/** What the list of commands holds: a command of whatever options. */
+/** A command with any options, as the list of commands holds it. */
 export type AnyCommand = Command<never>

@@ -4,15 +4,16 @@ import { UsageError } from './output/failure.ts'
 import type { Terminal } from './terminal.ts'
 
 /**
- * Asks on the terminal whether to go on. Where nobody can be asked, the flag that answers is needed.
+ * Asks on the terminal whether to go on.
  *
  * @param warning What is about to happen.
+ * @param flag The flag that answers yes where nobody can be asked.
  * @returns Whether `yes` was typed.
  * @throws {UsageError} If standard input or standard error is no terminal.
  */
 export async function confirms(terminal: Terminal, warning: string, flag: string): Promise<boolean> {
   if (!terminal.stdin.isTTY || !terminal.stderr.isTTY) {
-    throw new UsageError(`nobody can be asked to confirm here, without a terminal: add ${flag}. ${warning}`)
+    throw new UsageError(`there is no terminal on which to confirm this: add ${flag}. ${warning}`)
   }
   terminal.tell(`${warning}\nType yes to go on:`)
   const lines = createInterface({ input: terminal.stdin })

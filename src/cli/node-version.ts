@@ -3,13 +3,13 @@
 /** The oldest Node that this package runs on, as in `engines` of package.json. */
 export const OLDEST_NODE = '22.12'
 
-/** What is looked at of `process`. */
+/** The part of `process` that is used here. */
 interface NodeProcess {
   readonly versions: { readonly node: string }
   readonly stderr: { write(text: string): unknown }
 }
 
-/** Whether this Node is too old; then it has said so. */
+/** Returns true, after an error message, if this Node is too old. */
 export function refusesNode({ versions, stderr }: NodeProcess): boolean {
   const [major, minor] = versions.node.split('.').map(Number)
   const [oldestMajor, oldestMinor] = OLDEST_NODE.split('.').map(Number)

@@ -6,19 +6,20 @@ import { describeFailure, HELP_HINT } from './output/failure.ts'
 import { type ExitCode, type Streams, Terminal } from './terminal.ts'
 
 /**
- * The command line. Everything that it reads and writes is passed in, so that a test can call it.
+ * Runs the command line. All that it reads and writes is passed in, so that a test can call it.
  *
- * @param argv The arguments, without those of Node and of the script.
- * @param env Where the options' variables are read.
- * @param streams What it reads and prints, and who tells it of SIGINT and SIGTERM; `process` is one.
- * @returns The exit code, when all output is written: 0 success, 1 failure, 2 wrong usage, 128 and more by a signal.
+ * @param argv The arguments of the command, without the paths of Node and the script.
+ * @param env The variables of the options.
+ * @param streams Its input, its outputs and its signals, such as `process`.
+ * @returns The exit code, after all output is written: 0 success, 1 failure, 2 wrong usage, above 128 ended by a
+ *   signal.
  */
 export async function run(argv: readonly string[], env: Environment, streams: Streams): Promise<ExitCode> {
   const terminal = new Terminal(streams)
   const exitCode = await runCommand(argv, env, terminal).catch(error => fail(error, terminal))
   return await terminal.close().then(
     () => exitCode,
-    // An output failed, on which nothing more can be told than by the exit code.
+    // An output failed, so only the exit code can tell it.
     () => exitCode || 1,
   )
 }
@@ -68,14 +69,14 @@ function addCommand(program: Program, { name, description, argument }: ListedCom
   if (argument) command.argument(argument.syntax, argument.description)
 }
 
-/** `help status` as `status --help`, which loads the command's options. */
+/** Turns `help status` into `status --help`, because that loads the options of the command. */
 function withoutHelpCommand(argv: readonly string[]): string[] {
   const [first, ...rest] = argv
   return first === 'help' && rest.length > 0 ? [...rest, '--help'] : [...argv]
 }
 
 function fail(error: unknown, terminal: Terminal): ExitCode {
-  // Commander has printed its text already; help and version are no errors.
+  // Commander has already printed its text. Help and version also come here, with exit code 0.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
   const { text, exitCode } = describeFailure(error)
   terminal.tell(`error: ${text}`)

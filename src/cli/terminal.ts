@@ -2,18 +2,18 @@ import { constants } from 'node:os'
 import type { Readable, Writable } from 'node:stream'
 import { withoutPasswords } from '../without-passwords.ts'
 
-/** What a command ends with: 0 success, 1 failure, 2 wrong usage, 128 and the number of the signal that ended it. */
+/** 0 success, 1 failure, 2 wrong usage. Ended by a signal: 128 plus the number of the signal. */
 export type ExitCode = number
 
-/** The signals that end a command in order. */
+/** The signals that end a command in an orderly way. */
 export type Signal = 'SIGINT' | 'SIGTERM'
 
 const SIGNALS: readonly Signal[] = ['SIGINT', 'SIGTERM']
 
-/** An output, a terminal perhaps. */
+/** An output, which may be a terminal. */
 export type Output = Writable & { isTTY?: boolean; columns?: number }
 
-/** Where a command reads, writes and is told to end; `process` is one. */
+/** The input, the outputs and the signals of a command, such as `process`. */
 export interface Streams {
   readonly stdin: Readable & { isTTY?: boolean }
   readonly stdout: Output
@@ -22,12 +22,12 @@ export interface Streams {
   removeListener(signal: Signal, listener: (signal: Signal) => void): unknown
 }
 
-/** The streams of one run of the command line, with the rules that all commands have in common. */
+/** The streams of one run of the command line, with the rules that all commands share. */
 export class Terminal {
   readonly stdin: Streams['stdin']
   readonly stdout: Output
   readonly stderr: Output
-  /** Resolves when nobody reads standard output any more (`| head`). What is printed after that is dropped. */
+  /** Resolves when nobody reads standard output any more (`| head`). Later output is dropped. */
   readonly unread: Promise<void>
   readonly #streams: Streams
   readonly #closings: (() => void)[] = []
@@ -49,7 +49,7 @@ export class Terminal {
     this.stdout.write(`${text}\n`)
   }
 
-  /** Prints one JSON document on standard output, with times in ISO 8601. */
+  /** Prints one JSON document on standard output. Times are in ISO 8601. */
   printJson(value: unknown): void {
     this.print(JSON.stringify(value, null, 2))
   }
@@ -77,7 +77,7 @@ export class Terminal {
   /**
    * Waits until all output is written, and lets go of the streams.
    *
-   * @throws What made an output fail, other than a reader that went away.
+   * @throws The error of an output. A reader that went away is not an error.
    */
   async close(): Promise<void> {
     await Promise.all([this.stdout, this.stderr].map(flushed))
@@ -95,7 +95,7 @@ export class Terminal {
   }
 }
 
-/** The exit code of a command that a signal ended, as shells count. */
+/** The exit code of a command that a signal ended, as shells define it. */
 export function exitCodeOf(signal: Signal): ExitCode {
   return 128 + constants.signals[signal]
 }
@@ -103,11 +103,11 @@ export function exitCodeOf(signal: Signal): ExitCode {
 /** Whether an output failed because its reader went away. */
 export function isBrokenPipe(error: unknown): boolean {
   const { code } = Object(error) as NodeJS.ErrnoException
-  // The latter for what is written after the first failure.
+  // Node reports the last two for what is written after the first failure.
   return code === 'EPIPE' || code === 'ERR_STREAM_DESTROYED' || code === 'ERR_STREAM_PREMATURE_CLOSE'
 }
 
-/** Resolves when all that was written to an output has left it, or failed. */
+/** Resolves when everything that was written to an output has left it or has failed. */
 function flushed(output: Output): Promise<void> {
   return new Promise(resolve => {
     if (output.destroyed) resolve()

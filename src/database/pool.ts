@@ -22,33 +22,35 @@ export interface PooledClient {
 /** The rule of an argument that is a {@link ConnectionPool}. */
 export const A_POOL = hasMethods('a pg Pool', ['query', 'connect', 'on', 'removeListener'])
 
-/** A pool of our own making, to be ended by us. */
+/** A pool that this package makes and ends. */
 export interface OwnedPool extends ConnectionPool {
   end(): Promise<void>
 }
 
 /** Options of {@link createPool}. */
 export interface PoolOptions {
-  /** Shown in `pg_stat_activity`; also the source of marks that name none. One in the connection string wins. */
+  /** `pg_stat_activity` shows it. It is the source of marks that name none. One in the connection string wins. */
   applicationName: string
-  /** Connections at most. */
+  /** The most connections. */
   max: number
-  /** Told of idle connections that break, which is no failure: the pool replaces them. Default: nobody. */
+  /** Logs idle connections that break. That is no failure, because the pool replaces them. Default: no log. */
   logger?: Logger
 }
 
 /**
- * A `pg` Pool for a connection string. Connects when first used, and gives up on an unreachable server after 10 s.
+ * Makes a `pg` Pool for a connection string. It connects when it is first used. It gives up on a server that does not
+ * answer within 10 s.
  *
- * @throws {InvalidOptionError} If the connection string can't be parsed. It is not quoted: it may hold a password.
+ * @throws {InvalidOptionError} If the connection string can't be parsed. It is not quoted, because it may hold a
+ *   password.
  */
 export function createPool(connectionString: string, options: PoolOptions): OwnedPool {
   const { applicationName, max, logger } = options
   let pool: pg.Pool
   try {
-    // What is no URL, pg takes for a database's name, and its host for "base".
+    // pg takes a text that is not a URL for the name of a database, and then connects to a host named "base".
     if (!/^(postgres(ql)?:|socket:|\/)/i.test(connectionString)) throw new TypeError('not a URL')
-    // pg parses the string when a client is made, which would be too late for a clear error.
+    // A pool parses the string only when it connects. That would be too late for a clear error.
     new pg.Client({ connectionString })
     pool = new pg.Pool({
       connectionString,

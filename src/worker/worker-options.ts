@@ -14,30 +14,30 @@ import {
 import type { Clock } from './clock.ts'
 import { DEFAULT_FLUSH_INTERVAL_SECONDS, FLUSH_INTERVAL } from './flush-interval.ts'
 
-/** Seconds that a flush may take, unless a worker says otherwise. */
+/** The default number of seconds that a flush may take. */
 export const DEFAULT_FLUSH_TIMEOUT_SECONDS = 10
 
 /** Options of {@link startFlushWorker}. */
 export interface FlushWorkerOptions {
   /**
-   * The database. A connection string, for which the worker has a pool of its own; or a `pg` Pool, which stays the
-   * caller's. The worker needs four connections, and session state only within a transaction.
+   * The database: a connection string or a `pg` Pool. For a string the worker opens a pool of its own. A pool stays the
+   * caller's. The worker needs four connections. It keeps no state in a session beyond a transaction.
    */
   database: string | ConnectionPool
-  /** Told of every flush and failure. `docs/worker.md` lists the messages. */
+  /** Logs every flush and failure. `docs/worker.md` lists the messages. */
   logger: Logger
   /**
    * Seconds between flushes: 1 to 59, or whole minutes that divide an hour. Default 60. All workers of a database share
-   * one schedule: the worker that started last sets it.
+   * one schedule. The worker that started last sets it.
    */
   flushIntervalSeconds?: number
-  /** Marks per flush at most, see {@link FlushOptions.batchSize}. Default {@link DEFAULT_BATCH_SIZE}. */
+  /** The most marks per flush, see {@link FlushOptions.batchSize}. Default {@link DEFAULT_BATCH_SIZE}. */
   batchSize?: number
-  /** Whether `workspace_usage` is kept, see {@link FlushOptions.sources}. Default true. */
+  /** Whether flushes write `workspace_usage`, see {@link FlushOptions.sources}. Default true. */
   sources?: boolean
-  /** Seconds after which the server cancels a flush, whose marks stay pending: 0.1 to 25. Default 10. */
+  /** Seconds after which the server cancels a flush: 0.1 to 25. Its marks stay pending. Default 10. */
   flushTimeoutSeconds?: number
-  /** pg-boss's clock, for tests: its `TestClock`. Default: the system's. */
+  /** The clock of pg-boss. A test can pass pg-boss's `TestClock`. Default: the system's clock. */
   clock?: Clock
 }
 
@@ -51,7 +51,7 @@ export const WORKER_OPTIONS: OptionRules<FlushWorkerOptions> = {
   flushIntervalSeconds: FLUSH_INTERVAL,
   batchSize: FLUSH_OPTIONS.batchSize,
   sources: YES_OR_NO,
-  // Below the 30 seconds after which pg-boss takes a job for lost.
+  // It must be below the 30 seconds after which pg-boss gives up a job.
   flushTimeoutSeconds: numberWithin(0.1, 25, 'seconds'),
   clock: hasMethods("pg-boss's TestClock, or an object with the methods of Clock", [
     'now',

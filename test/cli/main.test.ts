@@ -79,7 +79,7 @@ for (const [signal, code] of [
     assert.deepEqual(exit, [code, null])
     assert.deepEqual(await output, [
       'marked 10000 workspaces, 10000 for the first time in this period\n',
-      `ended by ${signal}: these are stored, and no others\n`,
+      `ended by ${signal}: only these are stored\n`,
     ])
     assert.equal(await pendingCount(pool), 10_000)
   })

@@ -9,7 +9,7 @@ const ID = randomUUID()
 /** Nobody listens there. */
 const UNREACHABLE = await commandLineUrl('postgres://127.0.0.1:1/nowhere')
 const NEEDS_DATABASE =
-  "error: required option '-d, --database-url <url>' not specified; the variable DATABASE_URL would do as well"
+  "error: required option '-d, --database-url <url>' not specified. Give it, or set the variable DATABASE_URL"
 
 test('--help of the program lists every command, without an option of any', async () => {
   const { code, stdout, stderr } = await runCommand(['--help'])
@@ -133,7 +133,7 @@ suite('wrong usage ends with 2, before anything is sent:', () => {
       args: ['status'],
       env: { DATABASE_URL: UNREACHABLE.replace(':1/', ':one/') },
       stderr:
-        "error: option '-d, --database-url <url>' (env: DATABASE_URL) is invalid. It is not shown, for it may hold " +
+        "error: option '-d, --database-url <url>' (env: DATABASE_URL) is invalid. It is not shown, because it may hold " +
         `a password. Allowed: a URL such as postgres://user@host:5432/database.\n${hint}\n`,
     },
   ]

@@ -22,7 +22,7 @@ test('SIGTERM in the middle of a flush lets it commit, and the process of the wo
   const worker = startWorkerProcess(database)
   await gate.untilReached()
   worker.kill('SIGTERM')
-  await worker.line(/stopping: finishing the flush in hand/)
+  await worker.line(/stopping after the flush that is running/)
   await gate.open()
   assert.deepEqual(await worker.exited, { code: 0, signal: null })
   assert.deepEqual(await lastUsedAt(pool, [id!]), [periodEnd])

@@ -31,7 +31,7 @@ function dutyCommand(
   }
 }
 
-/** Statements as a script for psql, all or nothing. */
+/** The statements as a script for psql, in one transaction. */
 function asScript(statements: readonly string[]): string {
   return ['BEGIN', ...statements, 'COMMIT'].map(statement => `${statement};`).join('\n')
 }

@@ -34,14 +34,13 @@ function print(
   const ago = (time: Date) => `${formatAge((asOf.getTime() - time.getTime()) / 1_000)} ago`
   if (!exists) {
     terminal.tell(`error: no such workspace: ${workspaceId}`)
-    if (sources.length > 0)
-      terminal.tell('It is being marked all the same; the next flush drops these marks:')
+    if (sources.length > 0) terminal.tell('Somebody marks it anyway. The next flush drops these marks:')
   } else if (lastUsedAt === null) {
     terminal.print(`workspace ${workspaceId}: never used`)
   } else {
     terminal.print(`workspace ${workspaceId}: last used ${ago(lastUsedAt)}, ${formatTime(lastUsedAt)}`)
     const [newest] = sources
-    if (!newest || newest.lastUsedAt < lastUsedAt) terminal.print('By which source is not on record.')
+    if (!newest || newest.lastUsedAt < lastUsedAt) terminal.print('The source is not on record.')
   }
   if (sources.length === 0) return
   const table = new Table({ head: ['source', 'last used', 'ago', 'state'], style: { head: [], border: [] } })

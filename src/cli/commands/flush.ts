@@ -52,7 +52,7 @@ async function drainVisibly(
   terminal: Terminal,
 ): Promise<DrainResult> {
   const { closed } = await pendingStatus(connection)
-  const bar = await startProgress(terminal, 'flushing {bar} {value}/{total} marks', closed)
+  const bar = await startProgress(terminal, 'flushing marks {bar} {value}/{total}', closed)
   let done = 0
   try {
     return await drain(connection, {

@@ -51,7 +51,7 @@ export const idleCommand: Command<Options> = {
 function neverUsedOption(): Option {
   return new VariableOption(
     '--never-used <yes|no>',
-    'whether to list those never used; when they were created is not known here',
+    'whether to list workspaces that were never used; some may be new',
     'WORKSPACE_USAGE_NEVER_USED',
   )
     .argParser(yesOrNo)
@@ -66,7 +66,7 @@ async function* explainingRefusal(idle: AsyncIterable<IdleWorkspace>, pool: Quer
   }
 }
 
-/** One document, an array with a workspace a line. */
+/** One JSON document: an array, with one workspace per line. */
 async function* jsonLines(workspaces: AsyncIterable<IdleWorkspace>): AsyncGenerator<string> {
   let before = '[\n'
   for await (const workspace of workspaces) {
@@ -83,7 +83,7 @@ async function* csvLines(workspaces: AsyncIterable<IdleWorkspace>): AsyncGenerat
   }
 }
 
-/** Columns of fixed width: a table that fits its content would have to hold all of it first. */
+/** The columns have fixed widths. To fit them to the content, all rows would have to be in memory. */
 async function* tableLines(workspaces: AsyncIterable<IdleWorkspace>): AsyncGenerator<string> {
   yield `${'workspace'.padEnd(36)}  ${'last used'.padEnd(20)}  idle for\n`
   let lines = 0
@@ -96,7 +96,7 @@ async function* tableLines(workspaces: AsyncIterable<IdleWorkspace>): AsyncGener
   yield `${count(lines, 'workspace')}\n`
 }
 
-/** Prints at the pace of the reader, and stops reading the database when that has seen enough (`| head`). */
+/** Prints as fast as the reader reads. Stops reading the database when the reader is gone (`| head`). */
 async function print(lines: AsyncIterable<string>, output: Output): Promise<void> {
   try {
     await pipeline(Readable.from(lines), output, { end: false })

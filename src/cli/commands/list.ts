@@ -1,10 +1,10 @@
 import type { AnyCommand } from '../command.ts'
 
-/** What --help needs to know of a command. The rest is loaded when the command is chosen. */
+/** What --help needs of a command. The rest is loaded when the command is chosen. */
 export interface ListedCommand {
   name: string
   description: string
-  /** Its argument, as commander writes it: `<id>` is needed, `[id...]` is any number of them. */
+  /** Its argument, in commander's syntax: `<id>` is one id, `[id...]` is any number of ids. */
   argument?: { syntax: string; description: string }
   load(): Promise<AnyCommand>
 }
@@ -26,7 +26,7 @@ export const COMMANDS: readonly ListedCommand[] = [
     description: 'mark workspaces as in use now',
     argument: {
       syntax: '[id...]',
-      description: 'workspace ids; without any, they are read from standard input, one a line',
+      description: 'workspace ids; default: read from standard input, one per line',
     },
     load: async () => (await import('./mark.ts')).markCommand,
   },
@@ -42,19 +42,19 @@ export const COMMANDS: readonly ListedCommand[] = [
   },
   {
     name: 'explain',
-    description: 'what keeps a workspace alive: last use by source, pending use included',
+    description: 'what keeps a workspace alive: last use by source, pending usage included',
     argument: { syntax: '<id>', description: 'workspace id' },
     load: async () => (await import('./explain.ts')).explainCommand,
   },
   {
     name: 'idle',
-    description: 'workspaces not used for a time, pending use counted: longest idle first, never used last',
+    description: 'workspaces not used for a time: longest idle first, never used last',
     load: async () => (await import('./idle.ts')).idleCommand,
   },
   {
     name: 'period',
     description: 'show the length of a period, or set it',
-    argument: { syntax: '[seconds]', description: 'the new length; without it, the length is shown' },
+    argument: { syntax: '[seconds]', description: 'the new length; default: show the length' },
     load: async () => (await import('./period.ts')).periodCommand,
   },
   {

@@ -8,7 +8,7 @@ import { NO_PROGRESS, startProgress } from '../output/progress.ts'
 import { type ExitCode, exitCodeOf, type Signal, type Terminal } from '../terminal.ts'
 import { workspaceIdLines } from './workspace-id-lines.ts'
 
-/** Ids per INSERT: enough that the round trip does not matter, few enough that none lasts long. */
+/** Ids per INSERT. With so many the round trip hardly counts, and yet no INSERT takes long. */
 const BATCH_SIZE = 10_000
 
 interface Options extends DatabaseOptions, JsonOptions {
@@ -17,11 +17,11 @@ interface Options extends DatabaseOptions, JsonOptions {
 
 /** What was done so far. */
 interface Total {
-  /** Workspaces marked; one that stands in two batches counts twice. */
+  /** Workspaces marked. A workspace that is in two batches counts twice. */
   marked: number
-  /** Those that this source had not marked in the open period before. */
+  /** Of them, those that this source had not yet marked in the open period. */
   stored: number
-  /** Lines that are no id. */
+  /** Lines that are not an id. */
   invalid: number
 }
 
@@ -35,8 +35,8 @@ export const markCommand: Command<Options> = {
     ),
     jsonOption(),
   ],
-  notes: `SIGINT or SIGTERM lets it finish the batch in hand. Then it tells how many
-workspaces it has marked.`,
+  notes: `SIGINT or SIGTERM ends it after the batch that is running. Then it tells
+how many workspaces it has marked.`,
   run: async (terminal, { source, json, ...database }, ids: string[]) =>
     await withPool(database, async pool => {
       const total: Total = { marked: 0, stored: 0, invalid: 0 }
@@ -53,7 +53,7 @@ workspaces it has marked.`,
         if (total.marked > 0) terminal.tell(`${describe(total)}, before it failed`)
         throw error
       }
-      if (signal) terminal.tell(`ended by ${signal}: these are stored, and no others`)
+      if (signal) terminal.tell(`ended by ${signal}: only these are stored`)
       if (json) terminal.printJson(total)
       else terminal.print(describe(total))
       return exitCode(total, signal)
@@ -69,7 +69,7 @@ function exitCode({ invalid }: Total, signal: Signal | undefined): ExitCode {
   return invalid > 0 ? 2 : 0
 }
 
-/** Marks what standard input names; returns the signal that ended it. */
+/** Marks the ids on standard input. Returns the signal that ended it, if one did. */
 async function markLines(
   terminal: Terminal,
   store: (ids: string[]) => Promise<void>,
@@ -82,11 +82,11 @@ async function markLines(
     endedBy = signal
     ending.abort()
   })
-  if (stdin.isTTY) terminal.tell('reading workspace ids from the terminal, one a line; end with Ctrl-D')
-  // A bar under the lines that somebody types would be in the way.
+  if (stdin.isTTY) terminal.tell('reading workspace ids from the terminal, one per line; end with Ctrl-D')
+  // A progress bar would mix with the lines that somebody types.
   const bar = stdin.isTTY
     ? NO_PROGRESS
-    : await startProgress(terminal, 'marked {value} lines in {duration_formatted}')
+    : await startProgress(terminal, 'marking, line {value}, {duration_formatted}')
   const onInvalid = (line: number, error: Error) => {
     total.invalid += 1
     terminal.tell(`line ${line}: ${error.message}`)

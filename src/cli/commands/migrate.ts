@@ -24,7 +24,7 @@ const WARNING =
 export const migrateCommand: Command<Options> = {
   options: () => [
     databaseOption(),
-    // What takes something away has no variable: an environment must not make a command destructive.
+    // These options have no variables, because an environment must not make a command destructive.
     new Option('--down', 'take back the newest migration instead').default(false),
     new Option('--all', 'with --down: remove everything of workspace-usage').default(false),
     new Option('--yes', 'with --down --all: do not ask').default(false),

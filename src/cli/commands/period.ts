@@ -10,9 +10,9 @@ interface Options extends DatabaseOptions, JsonOptions {}
 export const periodCommand: Command<Options> = {
   options: () => [databaseOption(), jsonOption()],
   parseArgument: numberAllowedBy(PERIOD_SECONDS),
-  notes: `The length of a period is how exact last_used_at is: it becomes the end of the
-last period with a mark. A longer period makes it coarser, a mark waits longer
-for its flush, and there are fewer marks to store.
+  notes: `last_used_at becomes the end of the last period with a mark. So it is exact to
+the length of one period. With a longer period there are fewer marks to store,
+but a mark waits longer for its flush.
 
 The next mark falls in a period of the new length. Marks that are stored keep
 the end of their period. Services need no restart: a tracker notices when the
@@ -29,9 +29,9 @@ period that it knows has ended.`,
 
 function describe(before: number, seconds: number | undefined): string {
   if (seconds === undefined) return `a period lasts ${count(before, 'second')}`
-  if (seconds === before) return `a period lasts ${count(before, 'second')} already`
+  if (seconds === before) return `a period already lasts ${count(before, 'second')}`
   return (
-    `a period lasts ${count(seconds, 'second')} now, and lasted ${before} before\n` +
+    `a period lasts ${count(seconds, 'second')} now, and lasted ${count(before, 'second')} before\n` +
     'Marks that are stored keep the end of their period. Trackers notice when that has passed.'
   )
 }

@@ -44,7 +44,7 @@ export const statusCommand: Command<Options> = {
     }
     if (maxLag === undefined || lagSeconds <= maxLag) return 0
     terminal.tell(
-      `error: the lag is ${lagSeconds.toFixed(1)} s, above ${maxLag} s. Does a worker run? Its log tells.`,
+      `error: the lag is ${lagSeconds.toFixed(1)} s, above ${maxLag} s. Does a worker run? Look at its log.`,
     )
     return 1
   },

@@ -27,8 +27,8 @@ export const workerCommand: Command<Options> = {
     sourcesOption(),
     logLevelOption('info'),
   ],
-  notes: `The first SIGINT or SIGTERM finishes the flush in hand and ends with 0.
-A second one ends at once.`,
+  notes: `After the first SIGINT or SIGTERM the worker finishes the flush that is
+running, and ends with 0. A second one ends it at once.`,
   run: async (terminal, { databaseUrl, flushInterval, flushTimeout, batchSize, sources, logLevel }) => {
     const logger = createLogger(logLevel, terminal.stdout)
     const signalled = terminal.signal()
@@ -44,8 +44,8 @@ A second one ends at once.`,
     if (typeof worker === 'string') return exitCodeOf(worker)
     logger.info({ flushIntervalSeconds: flushInterval, batchSize, sources }, 'worker started')
     const signal = await Promise.race([signalled, terminal.unread])
-    if (!signal) terminal.tell('error: the log is standard output, and nobody reads it any more')
-    logger.info({ signal }, 'stopping: finishing the flush in hand; a second signal ends at once')
+    if (!signal) terminal.tell('error: nobody reads standard output any more, and it is the log')
+    logger.info({ signal }, 'stopping after the flush that is running; a second signal ends at once')
     const second = await Promise.race([terminal.signal(), worker.stop()])
     if (second) return exitCodeOf(second)
     logger.info({}, 'worker stopped')
@@ -56,7 +56,7 @@ A second one ends at once.`,
 function flushIntervalOption(): Option {
   return new VariableOption(
     '--flush-interval <seconds>',
-    'between flushes: 1 to 59, or whole minutes that divide an hour',
+    'time between flushes: 1 to 59, or whole minutes that divide an hour',
     'WORKSPACE_USAGE_FLUSH_INTERVAL',
   )
     .argParser(numberAllowedBy(WORKER_OPTIONS.flushIntervalSeconds))

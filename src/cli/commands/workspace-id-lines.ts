@@ -13,13 +13,13 @@ export interface WorkspaceIdBatch {
 /** How ids are read. */
 export interface WorkspaceIdLinesOptions {
   batchSize: number
-  /** Told of each line that is no UUID. The rest is read on: one bad line loses nothing but itself. */
+  /** Called for each line that is not a UUID. The other lines are read as usual. */
   onInvalid(line: number, error: InvalidWorkspaceIdError): void
-  /** Ends the reading at once; an unfinished batch is dropped. */
+  /** Ends the reading at once. An unfinished batch is dropped. */
   signal: AbortSignal
 }
 
-/** Reads ids, one a line, in batches. Blank lines are skipped. */
+/** Reads ids in batches, one id per line. Blank lines are skipped. */
 export async function* workspaceIdLines(
   input: Readable,
   { batchSize, onInvalid, signal }: WorkspaceIdLinesOptions,
@@ -27,7 +27,7 @@ export async function* workspaceIdLines(
   let ids: string[] = []
   let lines = 0
   for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY, signal })) {
-    // Lines that were read already are still handed out.
+    // readline still delivers lines that it has read before the signal.
     if (signal.aborted) return
     lines += 1
     const text = line.trim()

@@ -2,19 +2,19 @@ import type { Option } from 'commander'
 import { createPool, type OwnedPool } from '../../database/pool.ts'
 import { VariableOption } from './variable-option.ts'
 
-/** What every command that talks to the database has. */
+/** The options of every command that uses the database. */
 export interface DatabaseOptions {
   databaseUrl: string
 }
 
-/** `--database-url`; mandatory, or from `DATABASE_URL`. */
+/** `--database-url`. It is required, and may come from `DATABASE_URL`. */
 export function databaseOption(): Option {
   return new VariableOption('-d, --database-url <url>', 'PostgreSQL connection string', 'DATABASE_URL', {
     needed: true,
   })
 }
 
-/** Runs with a pool on the database that was asked for, and ends the pool whatever happens. */
+/** Runs something with a pool for the database, and ends the pool in every case. */
 export async function withPool<Result>(
   { databaseUrl }: DatabaseOptions,
   run: (pool: OwnedPool) => Promise<Result>,

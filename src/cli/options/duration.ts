@@ -5,9 +5,9 @@ import { assertAllowed } from './parsers.ts'
 const SECONDS = { s: 1, m: 60, h: 3_600, d: 86_400, w: 604_800 }
 
 /**
- * Parses a length of time such as `30d`, a whole number and a unit, to seconds.
+ * Parses a length of time to seconds. It is a whole number and a unit, such as `30d`.
  *
- * @param rule What the seconds may be.
+ * @param rule The rule for the seconds.
  */
 export function durationAllowedBy(rule: Allowed): (text: string) => number {
   return text => {

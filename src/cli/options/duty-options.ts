@@ -5,22 +5,22 @@ import { UsageError } from '../output/failure.ts'
 import { type DatabaseOptions, databaseOption } from './database-option.ts'
 import { switchOption, VariableOption } from './variable-option.ts'
 
-/** Every duty, with what a role that has it is there for. */
+/** The help text of each duty. */
 const DUTIES: Record<Duty, string> = {
   marker: 'role that marks',
   worker: 'role that runs workers, or flushes by hand',
-  reader: 'role that reads last use: explain, idle, the views',
+  reader: 'role that reads the last use: explain, idle, the views',
 }
 
 /** The duties, in the order in which they are listed. */
 export const DUTY_NAMES = Object.keys(DUTIES) as Duty[]
 
-/** What `grant` and `revoke` have in common: the roles by duty, and whether to print only. */
+/** The options that `grant` and `revoke` share: the roles by duty, and whether to print only. */
 export interface DutyOptions extends DatabaseOptions, Record<Duty, string[]> {
   dryRun: boolean
 }
 
-/** An option for each duty, repeatable (its variable names one role), and `--dry-run`. */
+/** A repeatable option for each duty, and `--dry-run`. The variable of a duty names one role. */
 export function dutyOptions(): Option[] {
   return [
     databaseOption(),

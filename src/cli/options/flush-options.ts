@@ -5,7 +5,7 @@ import { VariableOption } from './variable-option.ts'
 
 /** `--batch-size`, for every command that flushes. */
 export function batchSizeOption(): Option {
-  return new VariableOption('--batch-size <marks>', 'marks per flush at most', 'WORKSPACE_USAGE_BATCH_SIZE')
+  return new VariableOption('--batch-size <marks>', 'the most marks per flush', 'WORKSPACE_USAGE_BATCH_SIZE')
     .argParser(numberAllowedBy(FLUSH_OPTIONS.batchSize))
     .default(DEFAULT_BATCH_SIZE)
 }

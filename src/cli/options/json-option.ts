@@ -1,7 +1,7 @@
 import type { Option } from 'commander'
 import { switchOption } from './variable-option.ts'
 
-/** What every command that prints figures has. */
+/** The option of every command that can print JSON. */
 export interface JsonOptions {
   json: boolean
 }

@@ -5,18 +5,18 @@ import { VariableOption } from './variable-option.ts'
 
 /** `--log-level`, or `WORKSPACE_USAGE_LOG_LEVEL`. */
 export function logLevelOption(level: Level): Option {
-  return new VariableOption('--log-level <level>', 'least level to log', 'WORKSPACE_USAGE_LOG_LEVEL')
+  return new VariableOption('--log-level <level>', 'lowest level to log', 'WORKSPACE_USAGE_LOG_LEVEL')
     .choices(['debug', 'info', 'warn', 'error'])
     .default(level)
 }
 
-/** Names under which a library or a caller might log a secret. */
+/** Fields in which a library or a caller might log a secret. */
 const SECRETS = ['password', 'connectionString', 'databaseUrl']
 
 /**
- * A pino logger, JSON a line, written at once: a process that is ended keeps its last line.
+ * Makes a pino logger. It writes each line at once, so that no line is missing when the process ends.
  *
- * @param output Standard output where the log is what the command prints, else standard error.
+ * @param output Standard output if the log is the output of the command, otherwise standard error.
  */
 export function createLogger(level: string, output: Writable): Logger {
   const paths = SECRETS.flatMap(name => [name, `*.${name}`, `*.*.${name}`])

@@ -2,11 +2,11 @@ import { InvalidArgumentError } from 'commander'
 import type { Allowed } from '../../options.ts'
 
 /*
- * Parsers of options. Each asks the rule of the function that takes the value, so that the flag allows what the
- * function allows, in the same words.
+ * Parsers of options. Each uses the rule of the function that takes the value. So a flag allows what the function
+ * allows, and its error uses the same words.
  */
 
-/** Parses a plain number: `2k` is wrong usage. */
+/** Parses a plain number. `2k` is refused. */
 export function numberAllowedBy(rule: Allowed): (text: string) => number {
   return text => {
     const value = text.trim() === '' ? Number.NaN : Number(text)
@@ -21,7 +21,7 @@ export function yesOrNo(text: string): boolean {
   return text === 'yes'
 }
 
-/** @throws {InvalidArgumentError} If the rule does not allow the value; commander names the flag. */
+/** @throws {InvalidArgumentError} If the rule does not allow the value. commander adds the flag to the text. */
 export function assertAllowed(rule: Allowed, value: unknown): void {
   if (!rule.accepts(value)) throw new InvalidArgumentError(`Allowed: ${rule.words}.`)
 }

@@ -1,15 +1,15 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 
-/** An environment, as `process.env` is one. */
+/** Environment variables, such as `process.env`. */
 export type Environment = Readonly<Record<string, string | undefined>>
 
 /**
- * An option that an environment variable may set as well. The command line wins, also over the variable of an option
- * that excludes this one. (Commander's own `env` reads `process.env` and no other environment.)
+ * An option that an environment variable can set as well. The command line wins. A flag also wins over the variable of
+ * an option that can't be used with it. (Commander's own `env` can only read `process.env`.)
  */
 export class VariableOption extends Option {
   readonly variable: string
-  /** Whether the command can't do without. */
+  /** Whether the command requires the option. */
   readonly needed: boolean
 
   constructor(flags: string, description: string, variable: string, { needed = false } = {}) {
@@ -19,14 +19,14 @@ export class VariableOption extends Option {
   }
 }
 
-/** A switch: off unless given. Its variable counts as given unless it is empty, `false`, `no`, `off` or `0`. */
+/** A switch that is off by default. Its variable turns it on unless it is empty, `false`, `no`, `off` or `0`. */
 export function switchOption(flags: string, description: string, variable: string): VariableOption {
   const option = new VariableOption(flags, description, variable)
   option.default(false)
   return option
 }
 
-/** An option's text in --help, with its choices, its default and its variable. */
+/** The text of an option in --help, with its choices, default and variable. */
 export function describeOption(option: Option): string {
   const { description, argChoices, defaultValue, defaultValueDescription } = option
   const facts = [
@@ -40,9 +40,9 @@ export function describeOption(option: Option): string {
 }
 
 /**
- * Sets from the environment what the command line did not set.
+ * Sets from the environment the options that the command line did not set.
  *
- * @throws {CommanderError} If a value is not allowed, or one that is needed is missing.
+ * @throws {CommanderError} If a value is not allowed, or a required option is missing.
  */
 export function applyEnvironment(command: Command, environment: Environment): void {
   const options = command.options.filter(option => option instanceof VariableOption)
@@ -53,7 +53,7 @@ export function applyEnvironment(command: Command, environment: Environment): vo
     if (text !== undefined) set(command, option, text)
     if (option.needed && command.getOptionValue(option.attributeName()) === undefined) {
       command.error(
-        `error: required option '${option.flags}' not specified; the variable ${option.variable} would do as well`,
+        `error: required option '${option.flags}' not specified. Give it, or set the variable ${option.variable}`,
       )
     }
   }
@@ -62,7 +62,9 @@ export function applyEnvironment(command: Command, environment: Environment): vo
 
 const OFF = /^(false|no|off|0)$/i
 
-/** The variable's value; undefined if it is empty, which is how compose and CI pass on one that is not set. */
+/**
+ * The value of the variable. Undefined if it is empty, because compose and CI pass an unset variable as an empty one.
+ */
 function read(option: VariableOption, environment: Environment): string | undefined {
   const text = environment[option.variable]
   return text === '' || (text !== undefined && option.isBoolean() && OFF.test(text)) ? undefined : text
@@ -88,7 +90,7 @@ function rivals(option: VariableOption, options: readonly VariableOption[]): Var
   )
 }
 
-/** On the command line commander has refused them. */
+/** Refuses variables that exclude each other. commander itself refuses such flags. */
 function refuseRivals(command: Command, options: readonly VariableOption[]): void {
   const set = options.filter(option => command.getOptionValueSource(option.attributeName()) === 'env')
   for (const option of set) {

@@ -3,7 +3,7 @@ export function count(number: number, noun: string, plural = `${noun}s`): string
   return `${number} ${number === 1 ? noun : plural}`
 }
 
-/** What a flush counts, as text. The words are those of its JSON and of the worker's log. */
+/** The counts of a flush as text. The words are the same as in its JSON and in the worker's log. */
 export function describeFlush(counts: FlushCounts): string {
   const { flushed, updated, unknown, held } = counts
   return `${count(flushed, 'mark')} flushed, ${count(updated, 'workspace')} updated, ${unknown} unknown, ${held} held`

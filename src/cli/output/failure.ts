@@ -6,15 +6,15 @@ import {
   WorkspaceUsageError,
 } from '../../errors.ts'
 
-/** Wrong usage that only the command itself can tell. */
+/** Wrong usage that commander can't detect. */
 export class UsageError extends Error {
   override readonly name = 'UsageError'
 }
 
-/** Where to read what is allowed. Stands below the text of wrong usage. */
+/** Tells where to read what is allowed. It follows the text of wrong usage. */
 export const HELP_HINT = '(--help tells what is allowed)'
 
-/** What a failed command prints and ends with. */
+/** What a failed command prints, and its exit code. */
 export interface Failure {
   text: string
   /** 2 for wrong usage, 1 for anything else. */
@@ -37,7 +37,7 @@ export function describeFailure(error: unknown): Failure {
   if (error instanceof UsageError) return { text: `${error.message}\n${HELP_HINT}`, exitCode: 2 }
   if (error instanceof InvalidOptionError && error.option === 'connectionString') {
     const text =
-      "option '-d, --database-url <url>' (env: DATABASE_URL) is invalid. It is not shown, for it may hold a password. " +
+      "option '-d, --database-url <url>' (env: DATABASE_URL) is invalid. It is not shown, because it may hold a password. " +
       `Allowed: ${error.allowed}.`
     return { text: `${text}\n${HELP_HINT}`, exitCode: 2 }
   }
@@ -59,7 +59,7 @@ export function describeFailure(error: unknown): Failure {
   }
 }
 
-/** Node reports a host name with several addresses as an AggregateError, whose message is empty. */
+/** For a host with several addresses, Node throws an AggregateError with an empty message. */
 function describeUnreachable(error: Error): string | undefined {
   const cause = error instanceof AggregateError ? error.errors[0] : error
   const { code, address, port, hostname } = cause as NodeJS.ErrnoException & {

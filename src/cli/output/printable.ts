@@ -1,10 +1,10 @@
 /**
- * Text that whoever may mark has chosen, made safe for a terminal: what moves the cursor, starts a line,
- * reverses the direction or can't be seen is shown by its code point.
+ * Makes a text safe for a terminal. Any marker can choose a source. Characters that are invisible, move the cursor,
+ * start a line or reverse the direction are shown as code points.
  */
 export function printable(text: string): string {
   return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, character =>
-    // Joins emoji, and does nothing else.
+    // The zero-width joiner is kept, because it only joins emoji.
     character === '\u200d' ? character : `\\u{${character.codePointAt(0)!.toString(16)}}`,
   )
 }

@@ -1,6 +1,6 @@
 import type { Terminal } from '../terminal.ts'
 
-/** A progress bar, or nothing where nobody would see it. */
+/** A progress bar, or nothing if nobody would see it. */
 export interface Progress {
   update(value: number): void
   stop(): void
@@ -10,9 +10,9 @@ export interface Progress {
 export const NO_PROGRESS: Progress = { update() {}, stop() {} }
 
 /**
- * Starts a progress bar on standard error, if that is a terminal; only then is the library loaded.
+ * Starts a progress bar on standard error, if that is a terminal. Otherwise the library is not even loaded.
  *
- * @param total How far it goes; 0 if that is not known.
+ * @param total The value at the end, or 0 if it is not known.
  */
 export async function startProgress({ stderr }: Terminal, format: string, total = 0): Promise<Progress> {
   if (!stderr.isTTY) return NO_PROGRESS

@@ -5,7 +5,7 @@ const UNITS = [
   ['s', 1],
 ] as const
 
-/** A length of time for people: the largest unit that fits, rounded down, such as `3 d` or `45 s`. */
+/** A length of time for people, in the largest unit that fits, rounded down: `3 d` or `45 s`. */
 export function formatAge(seconds: number): string {
   const whole = Math.max(0, Math.floor(seconds))
   const [unit, length] = UNITS.find(([, length]) => whole >= length) ?? ['s', 1]

@@ -60,7 +60,7 @@ test('explain says that a workspace was never used, or that its sources are not 
   const ofNever = await runCommand(['explain', never!], { env })
   assert.deepEqual(ofNever, { code: 0, stdout: `workspace ${never}: never used\n`, stderr: '' })
   const ofUnknown = await runCommand(['explain', unknown!], { env })
-  assert.match(ofUnknown.stdout, /: last used 1 min ago, \S+ \S+Z\nBy which source is not on record\.\n$/)
+  assert.match(ofUnknown.stdout, /: last used 1 min ago, \S+ \S+Z\nThe source is not on record\.\n$/)
 })
 
 test('explain ends with 1 for a workspace that does not exist, and shows its marks all the same', async () => {
@@ -70,7 +70,7 @@ test('explain ends with 1 for a workspace that does not exist, and shows its mar
   assert.deepEqual(ofMissing, { code: 1, stdout: '', stderr: `error: no such workspace: ${missing}\n` })
   const ofMarked = await runCommand(['explain', marked], { env })
   assert.equal(ofMarked.code, 1)
-  assert.match(ofMarked.stderr, /^error: no such workspace: .*\nIt is being marked all the same/)
+  assert.match(ofMarked.stderr, /^error: no such workspace: .*\nSomebody marks it anyway/)
   assert.match(ofMarked.stdout, /│ ssh .* pending │/)
   const json = await runCommand(['explain', missing, '--json'], { env })
   assert.deepEqual([json.code, JSON.parse(json.stdout).exists], [1, false])

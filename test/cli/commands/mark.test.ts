@@ -69,7 +69,7 @@ test('mark that is signalled in the middle tells what it has stored, and ends wi
     assert.deepEqual(await command.ended, {
       code,
       stdout: 'marked 10000 workspaces, 10000 for the first time in this period\n',
-      stderr: `ended by ${signal}: these are stored, and no others\n`,
+      stderr: `ended by ${signal}: only these are stored\n`,
     })
     assert.equal(await pendingCount(pool), 10_000)
     assert.equal(command.listenerCount(signal), 0)
@@ -110,7 +110,7 @@ test('mark that fails in the middle tells what it has stored before', async () =
 test('mark says so when it reads ids from a terminal', async () => {
   const { stdout, stderr } = await runCommand(['mark'], { env, input: `${one}\n`, terminal: true })
   assert.equal(stdout, 'marked 1 workspace, 1 for the first time in this period\n')
-  assert.equal(stderr, 'reading workspace ids from the terminal, one a line; end with Ctrl-D\n')
+  assert.equal(stderr, 'reading workspace ids from the terminal, one per line; end with Ctrl-D\n')
 })
 
 function uuids(count: number): string[] {

@@ -126,7 +126,7 @@ test('migrate --down --all needs --yes where nobody can be asked, and both flags
   const cases: [string[], RegExp][] = [
     [
       ['--down', '--all'],
-      /^error: nobody can be asked to confirm here, without a terminal: add --yes\. This removes/,
+      /^error: there is no terminal on which to confirm this: add --yes\. This removes/,
     ],
     [['--all', '--yes'], /^error: --all needs --down\n/],
     [['--down', '--yes'], /^error: --yes needs --down --all\n/],

@@ -13,12 +13,12 @@ test('period shows the length of a period, and sets it', async () => {
   assert.deepEqual(await runCommand(['period', '1'], { env }), {
     code: 0,
     stdout:
-      'a period lasts 1 second now, and lasted 30 before\n' +
+      'a period lasts 1 second now, and lasted 30 seconds before\n' +
       'Marks that are stored keep the end of their period. Trackers notice when that has passed.\n',
     stderr: '',
   })
   assert.equal(await usagePeriod(pool), 1)
-  assert.equal((await runCommand(['period', '1'], { env })).stdout, 'a period lasts 1 second already\n')
+  assert.equal((await runCommand(['period', '1'], { env })).stdout, 'a period already lasts 1 second\n')
 
   assert.deepEqual(JSON.parse((await runCommand(['period', '--json'], { env })).stdout), { periodSeconds: 1 })
   const set = await runCommand(['period', '0.5', '--json'], { env })

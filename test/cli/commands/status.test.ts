@@ -40,7 +40,7 @@ test('status --max-lag ends with 1 above the lag that is allowed', async () => {
   assert.match(stdout, /^pending {5}0 marks open, 1 closed\n/)
   assert.match(
     stderr,
-    /^error: the lag is 36\d\d\.\d s, above 60\.5 s\. Does a worker run\? Its log tells\.\n$/,
+    /^error: the lag is 36\d\d\.\d s, above 60\.5 s\. Does a worker run\? Look at its log\.\n$/,
   )
   assert.equal(code, 1)
   assert.equal((await runCommand(['status', '--max-lag', '7200'], { env })).code, 0)

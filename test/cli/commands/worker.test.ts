@@ -65,6 +65,6 @@ test('worker whose log nobody reads any more says so, finishes the flush in hand
   await worker.prints(/worker started/)
   worker.stdout.destroy(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }))
   const { code, stderr } = await worker.ended
-  assert.equal(stderr, 'error: the log is standard output, and nobody reads it any more\n')
+  assert.equal(stderr, 'error: nobody reads standard output any more, and it is the log\n')
   assert.equal(code, 1)
 })
