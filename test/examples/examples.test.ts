@@ -8,6 +8,7 @@ import { drain } from '../../src/flush/drain.ts'
 import { createConsumerOfExamples } from '../support/consumer.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { closeFlushGate } from '../support/flush-gate.ts'
+import { closeMarkGate } from '../support/mark-gate.ts'
 import { setPeriodLength } from '../support/period.ts'
 import { until } from '../support/poll.ts'
 import { startProgram } from '../support/process.ts'
@@ -23,7 +24,7 @@ beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
 })
 
-test('the example proxy marks the workspace of each request, and on SIGTERM finishes what it has begun', async t => {
+test('the example proxy marks the workspace of each request, and on SIGTERM finishes what it has begun', async () => {
   const ids = await createWorkspaces(pool, 5)
   const upstream = await startUpstream()
   const { proxy, port } = await startProxy(upstream.url)
@@ -38,10 +39,8 @@ test('the example proxy marks the workspace of each request, and on SIGTERM fini
     return (await lastUsedAt(pool, ids.slice(0, 2))).every(used => used !== null)
   })
 
-  // Marks can't be stored now, so the second one waits in the proxy; and workspaces answer when told to.
-  const keeper = await database.connect()
-  t.after(() => keeper.end())
-  await keeper.query('BEGIN; LOCK pending_usage IN ACCESS EXCLUSIVE MODE')
+  // Marks can't be stored now, so the second one waits in the proxy. Workspaces answer after `release`.
+  await using gate = await closeMarkGate(database)
   const release = upstream.hold()
   const inFlight = [send(port, `/w/${ids[2]}/slow`)]
   await upstream.untilHeld(1)
@@ -55,7 +54,7 @@ test('the example proxy marks the workspace of each request, and on SIGTERM fini
     answers.map(({ status }) => status),
     [201, 201],
   )
-  await keeper.query('COMMIT')
+  await gate.open()
   assert.deepEqual(await proxy.untilExit(), { code: 0, signal: null })
   await until('the last marks are flushed', async () => {
     await drain(pool)
@@ -66,7 +65,7 @@ test('the example proxy marks the workspace of each request, and on SIGTERM fini
   assert.deepEqual(await lastUsedAt(pool, [ids[4]!]), [null])
 })
 
-test('the example proxy says so if a workspace does not answer, and marks it all the same', async () => {
+test('the example proxy answers 502 for a workspace that does not answer, and still marks it', async () => {
   const [id] = await createWorkspaces(pool, 1)
   const upstream = await startUpstream()
   await upstream.close()
@@ -131,7 +130,7 @@ async function startProxy(upstream: string) {
   return { proxy, port: Number((await proxy.line(/listening/)).match(/\d+/)![0]) }
 }
 
-/** Runs it with psql, or where that isn't installed through pg, as psql would; and says which. */
+/** Runs a file as psql does: with psql, or with pg if psql is not installed. Returns which one. */
 async function runSql(file: string, variables: Record<string, string>): Promise<string> {
   const path = join(import.meta.dirname, '../..', file)
   const set = Object.entries({ ...variables, ON_ERROR_STOP: '1' }).map(entry => `--set=${entry.join('=')}`)

@@ -30,7 +30,7 @@ beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
 })
 
-test('stopIdleWorkspaces stops those idle for long enough, and neither those in use nor those never used', async () => {
+test('stopIdleWorkspaces stops workspaces that are idle for long enough, and none that is in use or was never used', async () => {
   const [idle, flushed, pending, never] = await createIdleWorkspaces(4)
   await storeClosedMarks(pool, [flushed!])
   await flush(pool)
@@ -40,7 +40,7 @@ test('stopIdleWorkspaces stops those idle for long enough, and neither those in 
   assert.deepEqual(await stopped(), [idle])
 })
 
-test('a mark that is stored after the listing of idle workspaces and before the recheck prevents the stop', async () => {
+test('a mark that is stored after the listing of idle workspaces and before the recheck prevents the stop of its workspace', async () => {
   const [first, second, third] = await createIdleWorkspaces(3)
   const stops = await stopIdleWorkspaces(pool, HOUR, async (client, workspaceId) => {
     if (workspaceId === first) await markUsage(pool, second!)
@@ -50,7 +50,7 @@ test('a mark that is stored after the listing of idle workspaces and before the 
   assert.deepEqual(await stopped(), [first, third])
 })
 
-test('a mark that is stored while the recheck waits for a flush of an older mark prevents the stop', async () => {
+test('a mark that is stored while the recheck waits for a flush of an older mark prevents the stop of its workspace', async () => {
   const [id] = await createIdleWorkspaces(1)
   await storeClosedMarks(pool, [id!], { agoMs: 2 * HOUR * 1_000 })
   const flusher = await database.connect()
@@ -65,7 +65,7 @@ test('a mark that is stored while the recheck waits for a flush of an older mark
   assert.deepEqual(await stopped(), [])
 })
 
-test('a mark that a flush has in hand, neither pending nor flushed for others, prevents the stop', async () => {
+test('a mark that an uncommitted flush has consumed prevents the stop of its workspace', async () => {
   const [id] = await createIdleWorkspaces(1)
   await storeClosedMarks(pool, [id!])
   const flusher = await database.connect()
@@ -95,7 +95,7 @@ test('marks that come while a workspace is stopped are held by every flush, and 
   assert.deepEqual(rows, [{ stopped: true, last_used_at: periodEnd }])
 })
 
-test('a stop of a workspace that fails changes nothing, and lets go of the workspace', async () => {
+test('a stop of a workspace that fails changes nothing, and releases the workspace', async () => {
   const [id] = await createIdleWorkspaces(1)
   const failing = stopIfStillIdle(pool, id!, HOUR, async (client, workspaceId) => {
     await stop(client, workspaceId)
@@ -112,10 +112,10 @@ test('a workspace that was deleted since the listing is not stopped', async () =
   assert.equal(await stopIfStillIdle(pool, id!, HOUR, stop), false)
 })
 
-test('no workspace is stopped that was marked before, among marks, flushes and stops all at once', async () => {
+test('no workspace that was marked before is stopped while marks, flushes and stops run at the same time', async () => {
   const other = await createTestDatabase()
   await other.pool.query('ALTER TABLE workspaces ADD COLUMN stopped boolean NOT NULL DEFAULT false')
-  // So that marks are flushed while this runs.
+  // Short periods, so that marks are flushed while this runs.
   await setPeriodLength(other.pool, 0.02)
   const ids = await createWorkspaces(other.pool, 300)
   await other.pool.query(`UPDATE workspaces SET last_used_at = now() - interval '1 day'`)
@@ -152,7 +152,7 @@ test('no workspace is stopped that was marked before, among marks, flushes and s
   assert.ok(stops >= 100 && stops < 300, `${stops} stops`)
 })
 
-test('the example stop-idle-workspaces says as a program what it would stop', async () => {
+test('the example stop-idle-workspaces, run as a program, prints what it would stop', async () => {
   const [idle, used] = await createIdleWorkspaces(2)
   await markUsage(pool, used!)
   const { code, stdout, stderr } = await runProgram(example, ['0.5'], {
@@ -163,7 +163,7 @@ test('the example stop-idle-workspaces says as a program what it would stop', as
   assert.equal(code, 0)
 })
 
-/** Workspaces last used a day ago, the first the longest. */
+/** Workspaces that were last used a day ago. The first is idle for the longest time. */
 async function createIdleWorkspaces(count: number): Promise<string[]> {
   const ids = await createWorkspaces(pool, count)
   await pool.query(

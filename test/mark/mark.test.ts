@@ -3,10 +3,11 @@ import { randomUUID } from 'node:crypto'
 import { before, test } from 'node:test'
 import pg from 'pg'
 import type { Queryable } from '../../src/database/connection.ts'
-import { markUsage } from '../../src/mark/mark.ts'
+import { type MarkResult, markUsage } from '../../src/mark/mark.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { untilBlocked } from '../support/locks.ts'
-import { setPeriodLength } from '../support/period.ts'
+import { closeMarkGate } from '../support/mark-gate.ts'
+import { CENTURY, setPeriodLength } from '../support/period.ts'
 import { until } from '../support/poll.ts'
 
 let database: TestDatabase
@@ -15,13 +16,13 @@ let pool: TestDatabase['pool']
 before(async () => {
   database = await createTestDatabase()
   pool = database.pool
-  // No test but those that say so sees a period end.
-  await setPeriodLength(pool, 100 * 365 * 86_400)
+  // A period ends only in the tests that set a shorter one.
+  await setPeriodLength(pool, CENTURY)
 })
 
 test('marks of one workspace within a period are one row, however many connections make them', async () => {
   const id = randomUUID()
-  const gate = await closeGate()
+  await using gate = await closeMarkGate(database)
   const clients = await Promise.all(Array.from({ length: 50 }, () => database.connect()))
   const marks = clients.map(client => markUsage(client, id))
   for (const { processID } of clients) await untilBlocked(pool, processID)
@@ -133,7 +134,7 @@ test('two markUsage calls with the same workspaces in opposite order never deadl
   const [one, other] = [await database.connect(), await database.connect()]
   for (let round = 0; round < 5; round++) {
     const ids = Array.from({ length: 5_000 }, () => randomUUID())
-    const gate = await closeGate()
+    await using gate = await closeMarkGate(database)
     const marks = [markUsage(one, ids), markUsage(other, ids.toReversed())]
     for (const { processID } of [one, other]) await untilBlocked(pool, processID)
     await gate.open()
@@ -143,26 +144,18 @@ test('two markUsage calls with the same workspaces in opposite order never deadl
   }
 })
 
-test('a second mark of a workspace waits until the first commits, and stores nothing then', async () => {
+test('a second mark of a workspace waits until the first commits, and then stores nothing', async () => {
   const id = randomUUID()
-  const [first, second] = [await database.connect(), await database.connect()]
-  await first.query('BEGIN')
-  await markUsage(first, id)
-  const marking = markUsage(second, id)
-  assert.deepEqual(await untilBlocked(pool, second.processID), [first.processID])
+  const { first, second } = await markTwice(id)
   await first.query('COMMIT')
-  assert.deepEqual(await marking, { marked: 1, stored: 0 })
+  assert.deepEqual(await second, { marked: 1, stored: 0 })
 })
 
 test('a second mark of a workspace is stored if the first one is rolled back', async () => {
   const id = randomUUID()
-  const [first, second] = [await database.connect(), await database.connect()]
-  await first.query('BEGIN')
-  await markUsage(first, id)
-  const marking = markUsage(second, id)
-  assert.deepEqual(await untilBlocked(pool, second.processID), [first.processID])
+  const { first, second } = await markTwice(id)
   await first.query('ROLLBACK')
-  assert.deepEqual(await marking, { marked: 1, stored: 1 })
+  assert.deepEqual(await second, { marked: 1, stored: 1 })
   assert.equal((await pendingOf(id)).length, 1)
 })
 
@@ -204,16 +197,14 @@ test('a mark falls in the period of its statement, also in a transaction that be
   assert.ok(second && second.period_end > rows[0].now)
 })
 
-/** Lets no mark through until it is opened, so that those which wait then come at once. */
-async function closeGate(): Promise<{ open: () => Promise<void> }> {
-  const keeper = await database.connect()
-  await keeper.query('BEGIN; LOCK TABLE pending_usage IN ACCESS EXCLUSIVE MODE')
-  return {
-    open: async () => {
-      await keeper.query('COMMIT')
-      await keeper.end()
-    },
-  }
+/** Marks a workspace twice. The second mark waits for the transaction of the first. */
+async function markTwice(id: string): Promise<{ first: pg.Client; second: Promise<MarkResult> }> {
+  const [first, other] = [await database.connect(), await database.connect()]
+  await first.query('BEGIN')
+  await markUsage(first, id)
+  const second = markUsage(other, id)
+  assert.deepEqual(await untilBlocked(pool, other.processID), [first.processID])
+  return { first, second }
 }
 
 async function pendingOf(id: string): Promise<{ period_end: Date; source: string }[]> {

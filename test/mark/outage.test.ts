@@ -29,8 +29,10 @@ const refusals: [string, object][] = [
 ]
 
 for (const [name, fields] of outages) {
-  test(`${name} is an outage`, () => assert.equal(isOutage(Object.assign(new Error(), fields)), true))
+  test(`a tracker treats ${name} as an outage`, () =>
+    assert.equal(isOutage(Object.assign(new Error(), fields)), true))
 }
 for (const [name, fields] of refusals) {
-  test(`${name} is a refusal`, () => assert.equal(isOutage(Object.assign(new Error(), fields)), false))
+  test(`a tracker treats ${name} as a refusal`, () =>
+    assert.equal(isOutage(Object.assign(new Error(), fields)), false))
 }

@@ -16,7 +16,7 @@ beforeEach(async () => {
 
 const odd = ['"ssh"', "it's", 'a\nb\r\n\tc', '🧑‍💻 café', '\\u0000 %s $1 {}', ' ', '🦊'.repeat(63)]
 
-test('a source of any text up to 63 characters comes back unchanged, pending and flushed', async () => {
+test('a source of any text up to 63 characters is kept unchanged, both pending and flushed', async () => {
   const [id] = await createWorkspaces(pool, 1)
   for (const source of odd) await markUsage(pool, id!, { source })
   const found = async () => (await explainUsage(pool, id!)).sources.map(({ source }) => source).sort()
@@ -42,7 +42,7 @@ test('a source that is empty or too long is refused by markUsage, and by the tab
   assert.equal(await pendingCount(pool), 0)
 })
 
-test('a source that is left out is the application_name, which PostgreSQL cuts to 63 characters, or "unknown"', async () => {
+test('a source that is left out becomes the application_name, which PostgreSQL cuts to 63 characters, or "unknown"', async () => {
   const [id] = await createWorkspaces(pool, 1)
   for (const application_name of ['gateway', 'x'.repeat(64), '']) {
     const client = await database.connect({ application_name })

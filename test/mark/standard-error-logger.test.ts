@@ -22,7 +22,7 @@ test('the default logger of a tracker writes the lines that pino writes', t => {
   for (const line of byUs) assert.ok(Math.abs(JSON.parse(line).time - Date.now()) < 60_000)
 })
 
-test('the default logger of a tracker writes what was thrown, also if it is no error', t => {
+test('the default logger of a tracker writes what was thrown, even if it is no Error', t => {
   const lines = linesOf(t, () => standardErrorLogger.warn({ err: 'no' }, 'marks failed to be stored'))
   assert.deepEqual(withoutTime(lines[0]!), {
     level: 40,
@@ -32,7 +32,7 @@ test('the default logger of a tracker writes what was thrown, also if it is no e
   })
 })
 
-/** The lines that are written to standard error meanwhile. */
+/** The lines that `work` writes to standard error. */
 function linesOf(t: TestContext, work: () => void): string[] {
   const lines: string[] = []
   const write = t.mock.method(process.stderr, 'write', (text: string) => lines.push(text) > 0)

@@ -7,7 +7,7 @@ import { markUsage } from '../../src/mark/mark.ts'
 import { UsageTracker, type UsageTrackerOptions } from '../../src/mark/tracker.ts'
 import { collectLog } from '../support/log-lines.ts'
 
-/** Nobody listens there: whatever is sent fails. */
+/** Nothing listens on this port, so every statement fails. */
 const nowhere = createPool('postgres://127.0.0.1:1/nowhere', { applicationName: 'test', max: 1 })
 
 const id = '0b8f9f4e-2c55-4f11-9d0c-6a1f0c2b7a10'
@@ -22,7 +22,7 @@ const malformed: [string, unknown, string][] = [
   ['of great length', 'x'.repeat(1_000), `"${'x'.repeat(100)}…"`],
 ]
 for (const [name, value, quoted] of malformed) {
-  test(`mark throws an id ${name}, also after close, and counts it for nothing`, async () => {
+  test(`mark of a tracker refuses an id ${name}, also after close, and does not count it`, async () => {
     const refusal = {
       name: 'InvalidWorkspaceIdError',
       value,
@@ -76,7 +76,7 @@ for (const [source, quoted] of [
 }
 
 for (const timeoutMs of [-1, 0.5, Number.NaN, 2_147_483_648]) {
-  test(`close refuses timeoutMs ${timeoutMs}, and the tracker stays open`, async () => {
+  test(`close of a tracker refuses timeoutMs ${timeoutMs}, and the tracker stays open`, async () => {
     const log = collectLog()
     const tracker = new UsageTracker(nowhere, { logger: log.logger })
     await assert.rejects(tracker.close({ timeoutMs }), {
@@ -113,7 +113,7 @@ for (const [db, quoted] of noConnections) {
   })
 }
 
-test('close of a tracker whose database is nowhere says how many marks are not stored', async () => {
+test("close of a tracker that can't reach its database says how many marks are not stored", async () => {
   const log = collectLog()
   const tracker = new UsageTracker(nowhere, { logger: log.logger })
   tracker.mark(randomUUID())

@@ -9,20 +9,21 @@ import { ModelTracker } from '../support/model-tracker.ts'
 import { VirtualTime } from '../support/virtual-time.ts'
 
 /*
- * Marks, ends of periods, failures, crashes, failovers, drains and closes in random order, in virtual time, against a model.
+ * Compares the tracker with a model, in virtual time: marks, ends of periods, failures, crashes, failovers, drains and
+ * closes in random order.
  */
 
-/** As many as the tracker sends with one statement. */
+/** The most ids that the tracker sends with one statement. */
 const MAX_BATCH = 5_000
 const MANY = Array.from(
   { length: 27_000 },
   (_, n) => `${n.toString(16).padStart(8, '0')}-aaaa-4aaa-8aaa-aaaaaaaaaaaa`,
 )
 const IDS = MANY.slice(0, 8)
-/** Longer than the longest pause between attempts, a statement's way and a drain of all ids. */
+/** Longer than the longest pause between attempts, one statement and a drain of all ids together. */
 const LONG_ENOUGH = 40_000
 
-/** One thing that happens. */
+/** One event of a run. */
 type Step = (run: Run) => Promise<unknown> | unknown
 
 const id = fc.constantFrom(...IDS)
@@ -90,7 +91,7 @@ test('the tracker sends the same ids as a model that looks at the clock at every
   )
 })
 
-test('the tracker sends the same ids as the model when more wait than one statement takes', async () => {
+test('the tracker sends the same ids as a model that looks at the clock at every mark when more ids wait than one statement takes', async () => {
   await fc.assert(
     fc.asyncProperty(
       steps([...often, ...sometimes, ...backlogs, ...backlogs], 20),
@@ -128,7 +129,7 @@ function steps(kinds: fc.Arbitrary<Step>[], maxLength = 80): fc.Arbitrary<Step[]
   return fc.array(fc.oneof(...kinds), { minLength: 1, maxLength, size: 'max' })
 }
 
-/** A step that says what it does when a run fails. */
+/** A step with a text, which is shown if its run fails. */
 function said<T>(name: string, values: fc.Arbitrary<T>, make: (value: T) => Step): fc.Arbitrary<Step> {
   return values.map(value =>
     Object.assign(make(value), { [fc.toStringMethod]: () => `${name} ${fc.stringify(value)}` }),
@@ -140,14 +141,14 @@ class Run implements Disposable {
   readonly time = new VirtualTime()
   readonly server: ModelServer
   readonly #periodMs: number
-  /** Undefined where the event loop may be blocked: the tracker can't know then what the model knows. */
+  /** Undefined if the run blocks the event loop, because then the tracker can't know what the model knows. */
   readonly #model: ModelTracker | undefined
   readonly #tracker: UsageTracker
   readonly #lastMarks = new Map<string, number>()
   #marks = 0
   #unsettledDrains = 0
   #problem: unknown
-  /** Until when marks may be lost: the tracker noticed that the server had lost what it had stored. */
+  /** When the tracker last noticed that the server had lost what it had stored. Earlier marks may be lost. */
   #lossNoticedAt = Number.NEGATIVE_INFINITY
   #lossUnnoticed = false
 
@@ -179,7 +180,7 @@ class Run implements Disposable {
   }
 
   mark(spelling: string): void {
-    // No mark is at the very instant of what happened before.
+    // So that no mark has the same time as the event before it.
     this.time.block(0.0001)
     this.#marks++
     this.#tracker.mark(spelling)
@@ -229,7 +230,7 @@ class Run implements Disposable {
   async assertClose({ trouble, timeoutMs }: { trouble: Trouble; timeoutMs: number }): Promise<void> {
     this.server.trouble = trouble
     for (const id of IDS.slice(0, 3)) this.mark(id)
-    // So that no answer comes at the very instant of the timeout.
+    // So that no answer has the same time as the timeout.
     await this.time.pass(0.5)
     this.drain()
     const closing = this.#tracker.close({ timeoutMs })
@@ -265,7 +266,7 @@ class Run implements Disposable {
     }
   }
 
-  /** No workspace seems used for longer than a period after its last mark was made, or was certain to be stored. */
+  /** No last_used_at is later than one period after the last mark was made, or after it was certain to be stored. */
   #assertNoneTooLate(): void {
     for (const [id, markedAt] of this.#lastMarks) {
       let stored = markedAt
@@ -282,7 +283,7 @@ class Run implements Disposable {
     }
   }
 
-  /** Keeps what goes wrong where a throw would reach the tracker and not the test. */
+  /** Keeps a failed assertion for the test where a throw would only reach the tracker. */
   #check(assertion: () => void): void {
     try {
       assertion()

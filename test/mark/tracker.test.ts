@@ -9,12 +9,11 @@ import { UsageTracker, type UsageTrackerStats } from '../../src/mark/tracker.ts'
 import { atEnd } from '../support/at-end.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { collectLog } from '../support/log-lines.ts'
-import { setPeriodLength } from '../support/period.ts'
+import { closeMarkGate } from '../support/mark-gate.ts'
+import { CENTURY, setPeriodLength } from '../support/period.ts'
 import { until } from '../support/poll.ts'
 import { runProgram } from '../support/process.ts'
 import { noteStatements } from '../support/statements.ts'
-
-const CENTURY = 100 * 365 * 86_400
 
 let database: TestDatabase
 let pool: TestDatabase['pool']
@@ -25,11 +24,11 @@ before(async () => {
 })
 
 beforeEach(async () => {
-  // No test but those that say so sees a period end.
+  // A period ends only in the tests that set a shorter one.
   await setPeriodLength(pool, CENTURY)
 })
 
-test('a mark is stored soon, and drain tells when', async () => {
+test('a tracker stores a mark soon, and drain resolves when it is stored', async () => {
   const id = randomUUID()
   await using tracker = new UsageTracker(pool)
   tracker.mark(id)
@@ -75,7 +74,7 @@ test('a tracker needs no privilege but INSERT of two columns', async () => {
   await pool.query(`DROP ROLE ${role}`)
 })
 
-test('a repeat within the period sends nothing', async () => {
+test('a repeated mark within the period sends nothing', async () => {
   const id = randomUUID()
   const db = noteStatements(pool)
   await using tracker = new UsageTracker(db)
@@ -87,7 +86,7 @@ test('a repeat within the period sends nothing', async () => {
   assertStats(tracker, { marked: 1_001, stored: 1, deduplicated: 1_000 })
 })
 
-test('a repeat in another spelling sends nothing, whichever spelling came first', async () => {
+test('a repeated mark in another spelling of its id sends nothing, whichever spelling came first', async () => {
   const [one, other] = [randomUUID(), randomUUID()]
   const db = noteStatements(pool)
   await using tracker = new UsageTracker(db)
@@ -96,7 +95,7 @@ test('a repeat in another spelling sends nothing, whichever spelling came first'
   tracker.mark(other.toUpperCase())
   await tracker.drain()
   for (const id of [one.toUpperCase(), other, other.toUpperCase(), one]) tracker.mark(id)
-  // Each in a spelling of its own, so many that they must not all be remembered.
+  // 12,000 different spellings, which are too many to remember them all.
   for (let spelling = 0; spelling < 12_000; spelling++) tracker.mark(spell(one, spelling))
   await tracker.drain()
   assert.deepEqual(
@@ -106,29 +105,29 @@ test('a repeat in another spelling sends nothing, whichever spelling came first'
   assertStats(tracker, { marked: 12_007, stored: 2, deduplicated: 12_005 })
 })
 
-test('a repeat allocates no memory, in upper and in lower case', async () => {
+test('a repeated mark allocates no memory, in upper and in lower case', async () => {
   const id = randomUUID()
   await using tracker = new UsageTracker(pool)
   tracker.mark(id)
   await tracker.drain()
   for (const spelling of [id, id.toUpperCase()]) {
-    // Where something is allocated at each mark this grows by at least 16 bytes times the marks, 3 MB.
+    // If each mark allocated something, this would be at least 16 bytes times the marks, 3 MB.
     const allocated = () => {
       const before = process.memoryUsage().heapUsed
       for (let repeat = 0; repeat < 200_000; repeat++) tracker.mark(spelling)
       return process.memoryUsage().heapUsed - before
     }
-    // The first rounds count what compiling them takes, and one in which garbage is collected is below zero.
+    // The first rounds include the memory of the compiler. A round with a garbage collection is below zero.
     const rounds = Array.from({ length: 9 }, allocated)
     assert.ok(rounds.filter(bytes => Math.abs(bytes) < 1_000_000).length >= 5, `bytes: ${rounds}`)
   }
 })
 
-test('a repeat that comes while its statement is under way needs no statement of its own', async () => {
+test('a repeated mark that comes while its statement is under way needs no statement of its own', async () => {
   const id = randomUUID()
   const db = noteStatements(pool)
   await using tracker = new UsageTracker(db)
-  await using gate = await closeGate()
+  await using gate = await closeMarkGate(database)
   tracker.mark(id)
   await until('the statement is under way', () => db.sent.length === 1)
   tracker.mark(id)
@@ -140,12 +139,12 @@ test('a repeat that comes while its statement is under way needs no statement of
   assertStats(tracker, { marked: 3, stored: 1, deduplicated: 2 })
 })
 
-test('a repeat is sent again if the period ended while its statement was under way', async () => {
+test('a repeated mark is sent again if the period ended while its statement was under way', async () => {
   await setPeriodLength(pool, 1)
   const id = randomUUID()
   const db = noteStatements(pool)
   await using tracker = new UsageTracker(db, { source: 'ssh' })
-  // Whoever marks the same waits for this transaction, and has the time of before the wait.
+  // A mark of the same workspace waits for this transaction, and its period is that of before the wait.
   const other = await database.connect()
   await untilPast(await nextPeriodEnd())
   await other.query('BEGIN')
@@ -176,7 +175,7 @@ test('a mark in the next period is stored again', async () => {
 })
 
 test('a mark in the next period is stored again if the event loop was blocked over the end', async () => {
-  // Long enough for the tracker not to look at the clock at each mark.
+  // So long that the tracker does not look at the clock at each mark.
   await setPeriodLength(pool, 1)
   const id = randomUUID()
   const db = noteStatements(pool)
@@ -195,7 +194,7 @@ test('a mark in the next period is stored again if the event loop was blocked ov
   assert.ok(last!.period_end > marked)
 })
 
-test('the marks of one turn are sent in batches of 5,000, in their order, one batch at a time', async () => {
+test('a tracker sends the marks of one turn in batches of 5,000, in their order, one batch at a time', async () => {
   const ids = Array.from({ length: 12_000 }, () => randomUUID())
   const db = noteStatements(pool)
   await using tracker = new UsageTracker(db)
@@ -212,11 +211,11 @@ test('the marks of one turn are sent in batches of 5,000, in their order, one ba
   assertStats(tracker, { marked: 12_000, stored: 12_000 })
 })
 
-test('all that is marked while a statement is under way becomes one batch', async () => {
+test('all marks that come while a statement of the tracker is under way become one batch', async () => {
   const ids = Array.from({ length: 20 }, () => randomUUID())
   const db = noteStatements(pool)
   await using tracker = new UsageTracker(db)
-  await using gate = await closeGate()
+  await using gate = await closeMarkGate(database)
   tracker.mark(ids[0]!)
   for (const id of ids.slice(1)) {
     await until('the first statement is under way', () => db.sent.length === 1)
@@ -230,7 +229,7 @@ test('all that is marked while a statement is under way becomes one batch', asyn
   )
 })
 
-test('drain does not wait for what is marked later', async () => {
+test('drain of a tracker does not wait for later marks', async () => {
   const [sooner, later] = [randomUUID(), randomUUID()]
   const db = holdStatements()
   const tracker = new UsageTracker(db)
@@ -246,7 +245,7 @@ test('drain does not wait for what is marked later', async () => {
   await tracker.close()
 })
 
-test('drain waits for all batches of what was marked before', async () => {
+test('drain of a tracker waits for all batches of earlier marks', async () => {
   const db = holdStatements()
   const tracker = new UsageTracker(db)
   for (let count = 0; count < 5_001; count++) tracker.mark(randomUUID())
@@ -264,14 +263,14 @@ test('drain waits for all batches of what was marked before', async () => {
   await tracker.close()
 })
 
-test('drain resolves at once if nothing is pending, also after close', async () => {
+test('drain of a tracker resolves at once if nothing is pending, also after close', async () => {
   const tracker = new UsageTracker(pool)
   await tracker.drain()
   await tracker.close()
   await tracker.drain()
 })
 
-test('an outage loses no mark; a warning, then errors and at last the recovery are logged', async () => {
+test('a tracker loses no mark in an outage, and logs a warning, then errors, then the recovery', async () => {
   const ids = Array.from({ length: 3 }, () => randomUUID())
   const log = collectLog()
   await using tracker = new UsageTracker(pool, { logger: log.logger })
@@ -314,7 +313,7 @@ test('an outage loses no mark; a warning, then errors and at last the recovery a
   )
 })
 
-test('a tracker marks again after an outage, because a crash may have emptied the table', async () => {
+test('a tracker marks a workspace again after an outage, because a crash may have emptied the table', async () => {
   const [stored, other] = [randomUUID(), randomUUID()]
   const log = collectLog()
   await using tracker = new UsageTracker(pool, { logger: log.logger })
@@ -330,7 +329,7 @@ test('a tracker marks again after an outage, because a crash may have emptied th
   assert.equal((await pendingOf([stored, other])).length, 2)
 })
 
-test('a tracker marks again after an idle connection broke, which does not end the process', async () => {
+test('a tracker marks a workspace again after an idle connection broke, and the process continues', async () => {
   const own = new pg.Pool({ connectionString: database.connectionString, application_name: 'idle' })
   const log = collectLog()
   const tracker = new UsageTracker(own, { logger: log.logger })
@@ -351,13 +350,13 @@ test('a tracker marks again after an idle connection broke, which does not end t
   await own.end()
 })
 
-test('the marks of a statement whose connection was cut are stored by the next one', async () => {
+test('the marks of a statement whose connection was cut are stored by the next statement', async () => {
   const own = new pg.Pool({ connectionString: database.connectionString, application_name: 'cut' })
   const log = collectLog()
   const tracker = new UsageTracker(own, { logger: log.logger })
   const id = randomUUID()
   {
-    await using _gate = await closeGate()
+    await using _gate = await closeMarkGate(database)
     tracker.mark(id)
     await until('the statement waits', async () => (await waitingStatements()) === 1)
     await terminate('cut')
@@ -368,7 +367,7 @@ test('the marks of a statement whose connection was cut are stored by the next o
   await own.end()
 })
 
-test('a refusal is logged as an error at once, and its marks are stored when it is mended', async () => {
+test('a tracker logs a refusal as an error at once, and stores its marks after the missing privilege is granted', async () => {
   const role = `${database.name}_refused`
   await pool.query(`CREATE ROLE ${role} LOGIN PASSWORD 'marker'`)
   const marker = await database.connect({ ...as(role) })
@@ -395,7 +394,7 @@ test('a refusal is logged as an error at once, and its marks are stored when it 
   await pool.query(`DROP ROLE ${role}`)
 })
 
-test('workspaces above maxPending are dropped, counted, and logged once', async () => {
+test('workspaces above maxPending are dropped by a tracker, counted, and logged once', async () => {
   const ids = Array.from({ length: 5 }, () => randomUUID())
   const log = collectLog()
   await using tracker = new UsageTracker(pool, { logger: log.logger, maxPending: 3 })
@@ -421,7 +420,7 @@ test('workspaces above maxPending are dropped, counted, and logged once', async 
   assert.equal(log.find('marks are stored again')[0]!.fields.dropped, 6)
 })
 
-test('close stores what waits, and a second call waits for the first', async () => {
+test('close of a tracker stores all pending marks, and a second call waits for the first', async () => {
   const ids = Array.from({ length: 6_000 }, () => randomUUID())
   const tracker = new UsageTracker(pool)
   for (const id of ids) tracker.mark(id)
@@ -441,7 +440,7 @@ test('the end of an await using block closes the tracker', async () => {
   assert.equal((await pendingOf([id])).length, 1)
 })
 
-test('marks after close are ignored, and the first one is logged', async () => {
+test('marks after close of a tracker are ignored, and the first one is logged', async () => {
   const [stored, late] = [randomUUID(), randomUUID()]
   const log = collectLog()
   const tracker = new UsageTracker(pool, { logger: log.logger })
@@ -462,11 +461,11 @@ test('marks after close are ignored, and the first one is logged', async () => {
   assert.equal((await pendingOf([late])).length, 0)
 })
 
-test('close gives up after its timeout, says how many marks were left, and rejects all drains', async () => {
+test('close of a tracker gives up after its timeout, says how many marks are left, and rejects all drains', async () => {
   const ids = Array.from({ length: 7 }, () => randomUUID())
   const log = collectLog()
   const tracker = new UsageTracker(pool, { logger: log.logger })
-  await using gate = await closeGate()
+  await using gate = await closeMarkGate(database)
   for (const id of ids) tracker.mark(id)
   const drained = assert.rejects(tracker.drain(), error => {
     assert.ok(error instanceof MarksNotStoredError)
@@ -484,11 +483,11 @@ test('close gives up after its timeout, says how many marks were left, and rejec
     },
   ])
   await gate.open()
-  // The statement that was given up on may still succeed, and is counted then.
+  // The statement of the abandoned batch may still succeed, and then counts.
   await until('the late answer is counted', () => tracker.stats().stored === 7)
 })
 
-test('close during an outage tries at once and often, and stores the marks if the outage ends in time', async () => {
+test('close of a tracker during an outage tries at once and often, and stores the marks if the outage ends in time', async () => {
   const id = randomUUID()
   const log = collectLog()
   const tracker = new UsageTracker(pool, { logger: log.logger })
@@ -514,7 +513,7 @@ test('a program that forgets to close its tracker ends nevertheless', async () =
   assert.equal(JSON.parse(stdout).stored, 1)
 })
 
-test('a program without a logger reads of a loss on standard error', async () => {
+test('a tracker without a logger reports a lost mark on standard error', async () => {
   const { code, stderr } = await runProgram('test/programs/unclosed-tracker.ts', ['late'], {
     env: { DATABASE_URL: database.connectionString },
   })
@@ -563,14 +562,6 @@ function spell(id: string, number: number): string {
   })
 }
 
-/** Lets no statement through until it is opened. */
-async function closeGate() {
-  const keeper = await database.connect()
-  await keeper.query('BEGIN; LOCK TABLE pending_usage IN ACCESS EXCLUSIVE MODE')
-  const open = () => keeper.query('COMMIT')
-  return { open, [Symbol.asyncDispose]: () => keeper.end() }
-}
-
 /** A connection on which each statement waits until it is let go. */
 function holdStatements(): Queryable & { held: (() => void)[] } {
   const held: (() => void)[] = []
@@ -590,7 +581,7 @@ async function waitingStatements(): Promise<number> {
   return rows.length
 }
 
-/** Takes the table away; the returned function brings it back. */
+/** Renames the table, so that marks fail. The returned function renames it back. */
 async function withoutTable(): Promise<() => Promise<unknown>> {
   await pool.query('ALTER TABLE pending_usage RENAME TO pending_usage_elsewhere')
   const back = () => pool.query('ALTER TABLE IF EXISTS pending_usage_elsewhere RENAME TO pending_usage')

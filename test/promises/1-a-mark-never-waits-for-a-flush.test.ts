@@ -1,6 +1,6 @@
 /*
- * Promise 1: A mark never waits for a flush. The flush takes closed periods only, and marks go to the open one, so the
- * two never meet on a key.
+ * Promise 1: A mark never waits for a flush. The flush takes closed periods only, and marks go to the open one, so
+ * both never use the same key.
  */
 
 import assert from 'node:assert/strict'
@@ -9,15 +9,15 @@ import { flush } from '../../src/flush/flush.ts'
 import { markUsage } from '../../src/mark/mark.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { giveUpWaitingForLocks, untilBlocked } from '../support/locks.ts'
-import { setPeriodLength } from '../support/period.ts'
+import { CENTURY, setPeriodLength } from '../support/period.ts'
 import { createWorkspaces, storeClosedMarks } from '../support/seed.ts'
 import { openTransaction } from '../support/transaction.ts'
 
 const database = await createTestDatabase()
 await giveUpWaitingForLocks(database)
 const { pool } = database
-// So that the open period does not end in the middle of a test.
-await setPeriodLength(pool, 100 * 365 * 86_400)
+// The open period must not end in the middle of a test.
+await setPeriodLength(pool, CENTURY)
 
 beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
@@ -32,7 +32,7 @@ test('a mark of a workspace that an open transaction has flushed is stored at on
   assert.equal(stored, 1)
 })
 
-test('a repeated mark returns at once while an open transaction has flushed all that is due', async () => {
+test('a repeated mark returns at once while an open transaction has flushed everything due', async () => {
   const [id] = await createWorkspaces(pool, 1)
   await storeClosedMarks(pool, [id!], { source: 'ssh' })
   await markUsage(pool, id!, { source: 'ssh' })

@@ -41,7 +41,7 @@ test('a flush holds the marks of a workspace that another transaction has locked
   assert.deepEqual(await lastUsedAt(pool, [locked]), [periodEnd])
 })
 
-test('marks that are held do not keep a drain from the marks behind them', { timeout: 30_000 }, async () => {
+test('held marks do not stop a drain from flushing the marks behind them', { timeout: 30_000 }, async () => {
   const ids = await createWorkspaces(pool, 40)
   await storeClosedMarks(pool, ids, { agoMs: 60_000 })
   const held = ids.slice(0, 25)
@@ -61,8 +61,8 @@ test('flushes do not deadlock with an application that writes many workspaces in
     let deadlocks = 0
     while (flushing) {
       await client.query('BEGIN')
-      // One row after the other, each time in another order, is what a deadlock needs. The writers have rows of
-      // their own, so that they can't deadlock with each other.
+      // A deadlock needs writes of one row after the other, each time in another order. Each writer has its own
+      // rows, so that the writers can't deadlock with each other.
       const own = ids.filter((_, index) => index % 3 === writer)
       for (const id of shuffled(own).slice(0, 20)) {
         await client.query('UPDATE workspaces SET id = id WHERE id = $1', [id]).catch(error => {

@@ -11,6 +11,7 @@ import { FLUSH_QUEUE } from '../../src/worker/queue.ts'
 import { startFlushWorker } from '../../src/worker/worker.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { closeFlushGate } from '../support/flush-gate.ts'
+import { startWorker } from '../support/flush-worker.ts'
 import { flushedByJobs, flushJobs } from '../support/jobs.ts'
 import { collectLog } from '../support/log-lines.ts'
 import { until } from '../support/poll.ts'
@@ -40,7 +41,7 @@ for (const [failure, bringAbout] of Object.entries(failures)) {
     await gate.untilReached()
     await pool.query(bringAbout, [flusher.processID])
     await failed
-    // PostgreSQL tells of the error first, and rolls back then.
+    // PostgreSQL reports the error before it rolls back.
     await until('the flush is rolled back', async () => {
       const { rows } = await pool.query('SELECT FROM pg_locks WHERE pid = $1', [flusher.processID])
       return rows.length === 0
@@ -55,7 +56,7 @@ for (const [failure, bringAbout] of Object.entries(failures)) {
   })
 }
 
-test('drains at the same time consume every mark once', async () => {
+test('four drains at the same time consume every mark exactly once', async () => {
   const ids = await createWorkspaces(pool, 500)
   for (const source of ['ssh', 'vscode', 'web']) await storeClosedMarks(pool, ids, { source })
   const drains = Array.from({ length: 4 }, (_, index) => drain(pool, { batchSize: 40 + index }))
@@ -95,18 +96,14 @@ test('two workers and drains by hand consume every mark exactly once', async () 
   assert.equal(Number(rows[0].deadlocks), 0)
 })
 
-test('a flush commits together with the completion of its job or not at all, and is told only when it has', async () => {
+test('a flush commits together with the completion of its job or not at all, and is logged only after the commit', async () => {
   const [id] = await createWorkspaces(pool, 1)
   await storeClosedMarks(pool, [id!])
   const gate = await closeFlushGate(database)
   const log = collectLog()
-  await using _worker = await startFlushWorker({
-    database: database.connectionString,
-    logger: log.logger,
-    flushIntervalSeconds: 3_600,
-  })
+  await using _worker = await startWorker(database, log, { flushIntervalSeconds: 3_600 })
   await gate.untilReached()
-  // Somebody takes the job away while its flush runs. It can't be completed then.
+  // The job is cancelled while its flush runs, so it can't be completed.
   await pool.query(`UPDATE pgboss.job SET state = 'cancelled' WHERE name = $1 AND state = 'active'`, [
     FLUSH_QUEUE,
   ])
@@ -117,7 +114,7 @@ test('a flush commits together with the completion of its job or not at all, and
   assert.deepEqual(log.find('updated workspaces last_used_at'), [])
 })
 
-test('a worker that is killed in the middle of a flush loses no mark, and another one does not wait for its job to expire', async () => {
+test('a worker that is killed in the middle of a flush loses no mark, and another worker does not wait for its job to expire', async () => {
   const ids = await createWorkspaces(pool, 100)
   const periodEnd = await storeClosedMarks(pool, ids)
   const gate = await closeFlushGate(database)

@@ -44,7 +44,7 @@ test('marks of a period that ended before last_used_at, or with it, are deleted 
   assert.equal(await pendingCount(pool), 0)
 })
 
-test('flushes in any order, several at once, move last_used_at forward only, and to the last mark', async () => {
+test('flushes in any order, several at once, move last_used_at only forward, and to the last mark', async () => {
   await using other = await createTestDatabase()
   await other.pool.query(`
     CREATE TABLE moved (back boolean);
@@ -61,7 +61,7 @@ test('flushes in any order, several at once, move last_used_at forward only, and
     while (storing) await flush(other.pool, { batchSize: 20 })
   })
   try {
-    // Periods in an order by chance, as they come when marks are late.
+    // Periods in random order, as they come when marks are late.
     for (const secondsAgo of shuffled(Array.from({ length: 40 }, (_, n) => n + 1))) {
       const marked = shuffled(ids).slice(0, 30)
       const periodEnd = await storeClosedMarks(other.pool, marked, { agoMs: secondsAgo * 1_000 })
@@ -85,10 +85,10 @@ test('flushes in any order, several at once, move last_used_at forward only, and
   assert.equal(rows[0].back, 0)
 })
 
-test('a workspace that changes between the snapshot and the lock of a flush is followed to its newest version', async () => {
+test('a flush updates the newest version of a workspace that changes between the snapshot and the lock of the flush', async () => {
   const ids = await createWorkspaces(pool, 2_000)
   const periodEnd = await storeClosedMarks(pool, ids)
-  // Rewrites every row, over and over, while flushes run: each row then has moved since most snapshots.
+  // Rewrites every row again and again while flushes run, so that most snapshots see an old version of a row.
   const writer = await database.connect()
   let writing = true
   const writes = (async () => {

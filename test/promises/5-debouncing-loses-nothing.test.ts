@@ -21,9 +21,9 @@ beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
 })
 
-test('marks of the open period are not flushed', async () => {
+test('a flush does not consume marks of the open period', async () => {
   const [id] = await createWorkspaces(pool, 1)
-  // Of a length that outlasts this test; a period of 30 s might end in the middle of it.
+  // One hour outlasts this test. A period of 30 s might end in the middle of it.
   await pool.query(
     `INSERT INTO pending_usage (period_end, workspace_id) VALUES (now() + interval '1 h', $1)`,
     [id],
@@ -33,14 +33,14 @@ test('marks of the open period are not flushed', async () => {
   assert.equal(await pendingCount(pool), 1)
 })
 
-test('marks of a period that closed a millisecond ago are flushed', async () => {
+test('a flush consumes marks of a period that closed a millisecond ago', async () => {
   const [id] = await createWorkspaces(pool, 1)
   const periodEnd = await storeClosedMarks(pool, [id!], { agoMs: 1 })
   assert.equal((await flush(pool)).flushed, 1)
   assert.deepEqual(await lastUsedAt(pool, [id!]), [periodEnd])
 })
 
-test('a tracker sends few of the marks, and no workspace seems used before its last one', async () => {
+test('a tracker sends few of the marks, and no last_used_at is earlier than the last mark of the workspace', async () => {
   const [periodMs, durationMs] = [300, 1_500]
   await setPeriodLength(pool, periodMs / 1_000)
   const ids = await createWorkspaces(pool, 200)

@@ -10,14 +10,14 @@ import { flush } from '../../src/flush/flush.ts'
 import { markUsage } from '../../src/mark/mark.ts'
 import { activityOf } from '../support/activity.ts'
 import { createTestDatabase } from '../support/database.ts'
-import { setPeriodLength } from '../support/period.ts'
+import { CENTURY, setPeriodLength } from '../support/period.ts'
 import { createWorkspaces, storeClosedMarks } from '../support/seed.ts'
 import { openTransaction } from '../support/transaction.ts'
 
 const database = await createTestDatabase()
 const { pool } = database
-// So that the open period does not end in the middle of a test.
-await setPeriodLength(pool, 100 * 365 * 86_400)
+// The open period must not end in the middle of a test.
+await setPeriodLength(pool, CENTURY)
 
 beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')

@@ -1,6 +1,6 @@
 /*
  * Promise 7: Loss is bounded, and never silent. pending_usage is UNLOGGED: kept over a clean restart, emptied by a crash
- * of the server and on a promoted standby. The witness row, emptied with it, tells.
+ * of the server and on a promoted standby. The witness row, which is lost with it, shows that.
  */
 
 import assert from 'node:assert/strict'
@@ -22,7 +22,7 @@ const server = await startServer()
 const database = await createTestDatabase({ on: server.connectionString })
 const { pool } = database
 
-test('a clean restart takes nothing; a crash takes what was pending and no more, and the worker tells of it once', async () => {
+test('a clean restart loses nothing, a crash loses only what was pending, and the worker reports the loss once', async () => {
   const [flushed, pending] = await createWorkspaces(pool, 2)
   const options = { database: database.connectionString, flushIntervalSeconds: 1 }
   const log = collectLog()
@@ -55,7 +55,7 @@ test('a clean restart takes nothing; a crash takes what was pending and no more,
   await survivor.stop()
 })
 
-test('a standby that is promoted has lost what was pending and no more, and its witness tells once', async () => {
+test('a promoted standby has lost only what was pending, and its witness reports the loss once', async () => {
   const [flushed, pending] = await createWorkspaces(pool, 2)
   const usedAt = await storeClosedMarks(pool, [flushed!])
   await flush(pool)

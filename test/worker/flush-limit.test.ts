@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { startFlushWorker } from '../../src/worker/worker.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { closeFlushGate } from '../support/flush-gate.ts'
+import { startWorker } from '../support/flush-worker.ts'
 import { startWaitingJobs } from '../support/jobs.ts'
 import { collectLog } from '../support/log-lines.ts'
 import { until } from '../support/poll.ts'
 import { onPostgres15 } from '../support/postgres-15.ts'
 import { createWorkspaces, pendingCount, storeClosedMarks } from '../support/seed.ts'
 
-test('a flush that exceeds its time limit is cancelled, told as a warning and then as an error, and its marks stay pending', async () => {
+test('a flush that exceeds its time limit is cancelled and logged as a warning, then as an error, and its marks stay pending', async () => {
   await holdsTheLimit(await createTestDatabase())
 })
 
@@ -23,9 +23,7 @@ async function holdsTheLimit(database: TestDatabase): Promise<void> {
   await storeClosedMarks(pool, [id!])
   const gate = await closeFlushGate(database)
   const log = collectLog()
-  await using _worker = await startFlushWorker({
-    database: database.connectionString,
-    logger: log.logger,
+  await using _worker = await startWorker(database, log, {
     flushIntervalSeconds: 1,
     flushTimeoutSeconds: 0.2,
   })

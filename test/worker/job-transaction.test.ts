@@ -21,14 +21,14 @@ beforeEach(async () => {
   })
 })
 
-test('the db that pg-boss hands to a handler is the transaction itself, and nothing else is taken for one', async () => {
+test('JobTransaction.of accepts the db that pg-boss gives to a handler, and nothing else', async () => {
   const { db, rollback } = await jobs.beginTransaction()
   assert.equal(JobTransaction.of(db), db)
   await rollback()
   assert.throws(() => JobTransaction.of(pool), TypeError)
 })
 
-test('two jobs at once in one process report each its own flush', async () => {
+test('jobs at the same time in one process each report their own flush', async () => {
   const [one, two, three] = await begin(3)
   await keep(one!, 'one')
   await keep(two!, 'two')
@@ -44,7 +44,7 @@ test('two jobs at once in one process report each its own flush', async () => {
   assert.deepEqual(await kept(), ['one', 'two'])
 })
 
-test('a rollback after a handler that succeeded reports a failure, once, and no success', async () => {
+test('a job whose transaction is rolled back after its handler succeeded reports one failure and no success', async () => {
   const [job] = await begin(1)
   await keep(job!, 'one')
   job!.db.succeeded(flushed(1))
@@ -56,7 +56,7 @@ test('a rollback after a handler that succeeded reports a failure, once, and no 
   assert.deepEqual(await kept(), [])
 })
 
-test('a commit that the database refuses reports its error, once, and no success', async () => {
+test('a job whose commit the database refuses reports that error once, and no success', async () => {
   const [job] = await begin(1)
   await keep(job!, 'one')
   await keep(job!, 'one')
@@ -71,7 +71,7 @@ test('a commit that the database refuses reports its error, once, and no success
   assert.deepEqual(await kept(), [])
 })
 
-test('a handler that goes on after the end of its transaction writes nothing and changes no report', async () => {
+test('a handler that continues after the end of its transaction writes nothing and changes no report', async () => {
   const [late] = await begin(1)
   await late!.rollback()
   const told = [...reports]
@@ -98,7 +98,7 @@ test('a connection that breaks in the middle of a job is reported, and is not us
   assert.equal((await pool.query('SELECT FROM pg_stat_activity WHERE pid = $1', [pid])).rowCount, 0)
 })
 
-test('a transaction that can not begin is reported as a failed flush', async () => {
+test('a transaction that cannot begin is reported as a failed flush', async () => {
   const refusal = new Error('no connection')
   const jobs = new JobDatabase(
     Object.assign(Object.create(pool), { connect: () => Promise.reject(refusal) }),
@@ -111,7 +111,7 @@ test('a transaction that can not begin is reported as a failed flush', async () 
   assert.deepEqual(reports, [refusal])
 })
 
-test('session statements run once in every session of pg-boss, also in one that was open before', async () => {
+test('session statements run once in every session of pg-boss, even in a session that was open before', async () => {
   const own = createPool(database.connectionString, { applicationName: 'test', max: 1 })
   await own.query('CREATE TABLE prepared (pid int)')
   const { rows: before } = await own.query('SELECT pg_backend_pid() AS pid')

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { type FlushWorkerOptions, startFlushWorker } from '../../src/worker/worker.ts'
 import { collectLog } from '../support/log-lines.ts'
 
-/** Nobody listens there: a worker that connects fails with another error than the one expected. */
+/** Nothing listens on this port, so a worker that connects fails with another error than the expected one. */
 const NOWHERE = 'postgres://127.0.0.1:1/nowhere'
 
 const start = (options: object) => startFlushWorker(options as FlushWorkerOptions)
@@ -18,7 +18,7 @@ test('a misspelt option of a worker is refused before anything is connected, and
   })
 })
 
-test('a worker without a database or a logger is refused, and told what they may be', async () => {
+test('a worker without a database or a logger is refused, and the error says what is allowed', async () => {
   await assert.rejects(start({ logger }), {
     name: 'InvalidOptionError',
     message:

@@ -4,6 +4,7 @@ import { TestClock } from 'pg-boss'
 import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE, lastFlush } from '../../src/worker/queue.ts'
 import { startFlushWorker } from '../../src/worker/worker.ts'
 import { createTestDatabase } from '../support/database.ts'
+import { startWorker } from '../support/flush-worker.ts'
 import { flushedByJobs, flushJobs, startWaitingJobs } from '../support/jobs.ts'
 import { collectLog } from '../support/log-lines.ts'
 import { until } from '../support/poll.ts'
@@ -22,13 +23,8 @@ test('a worker drains a backlog of three and a half batches as a chain of four j
   const periodEnd = await storeClosedMarks(pool, ids)
   const log = collectLog()
   {
-    // At this interval only the start sends a job: what follows is the chain.
-    await using _worker = await startFlushWorker({
-      database: database.connectionString,
-      logger: log.logger,
-      flushIntervalSeconds: 3_600,
-      batchSize: 100,
-    })
+    // With this interval only the start sends a job. The jobs after it are the chain.
+    await using _worker = await startWorker(database, log, { flushIntervalSeconds: 3_600, batchSize: 100 })
     await until('all marks are flushed', async () => (await flushedByJobs(pool)) === 350)
   }
   const jobs = await flushJobs(pool)
@@ -60,11 +56,7 @@ test('a worker drains a backlog of three and a half batches as a chain of four j
 
 test('with an interval below a minute, each flush job sends the next one', async () => {
   const log = collectLog()
-  await using _worker = await startFlushWorker({
-    database: database.connectionString,
-    logger: log.logger,
-    flushIntervalSeconds: 1,
-  })
+  await using _worker = await startWorker(database, log, { flushIntervalSeconds: 1 })
   await until('a flush found nothing', () => log.find('nothing to flush').length >= 1)
   const [id] = await createWorkspaces(pool, 1)
   await storeClosedMarks(pool, [id!])
@@ -76,14 +68,9 @@ test('with an interval below a minute, each flush job sends the next one', async
 test('with an interval of whole minutes, the cron of pg-boss sends the flush jobs, also for minutes that were missed', async () => {
   const clock = new TestClock()
   const log = collectLog()
-  await using _worker = await startFlushWorker({
-    database: database.connectionString,
-    logger: log.logger,
-    flushIntervalSeconds: 60,
-    clock,
-  })
+  await using _worker = await startWorker(database, log, { flushIntervalSeconds: 60, clock })
   const flushes = () => log.lines.filter(({ message }) => /flush|updated/.test(message)).length
-  // The clock does not wait for handlers: they run between small steps.
+  // The clock does not wait for handlers, which run between its small steps.
   const advance = async (seconds: number, reached: () => boolean) => {
     await until('the clock has brought it about', async () => {
       await clock.tick(seconds * 1_000)
@@ -98,7 +85,7 @@ test('with an interval of whole minutes, the cron of pg-boss sends the flush job
   await advance(5, () => log.find('updated workspaces last_used_at').length === 1)
 })
 
-test("a worker on the caller's own pool leaves it open, and stopping the worker twice is stopping it once", async () => {
+test("a worker on the caller's pool leaves it open, and a second stop of the worker does nothing", async () => {
   const log = collectLog()
   const worker = await startFlushWorker({ database: pool, logger: log.logger })
   const stops = [worker.stop(), worker.stop()]
@@ -107,18 +94,14 @@ test("a worker on the caller's own pool leaves it open, and stopping the worker 
   assert.equal((await pool.query('SELECT 1 AS one')).rows[0].one, 1)
 })
 
-test('failed flushes are told as one warning, then as errors, then that flushing works again, and go to the dead letters', async () => {
+test('a worker logs failed flushes as one warning, then as errors, then their end, and pg-boss keeps them as dead letters', async () => {
   const log = collectLog()
   const [id] = await createWorkspaces(pool, 1)
   await storeClosedMarks(pool, [id!])
-  // Retries are pg-boss's own. Without any, the dead letter comes at once.
+  // Without the retries of pg-boss, the dead letter comes at once.
   await pool.query('UPDATE pgboss.queue SET retry_limit = 0 WHERE name = $1', [FLUSH_QUEUE])
   await pool.query('ALTER TABLE workspace_usage RENAME TO workspace_usage_elsewhere')
-  await using _worker = await startFlushWorker({
-    database: database.connectionString,
-    logger: log.logger,
-    flushIntervalSeconds: 1,
-  })
+  await using _worker = await startWorker(database, log, { flushIntervalSeconds: 1 })
   const failures = () => log.lines.filter(({ level }) => level === 'warn' || level === 'error')
   await until('two flushes have failed', async () => {
     await startWaitingJobs(pool)

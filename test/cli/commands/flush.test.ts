@@ -4,7 +4,7 @@ import { beforeEach, test } from 'node:test'
 import { markUsage } from '../../../src/mark/mark.ts'
 import { commandLineUrl, runCommand } from '../../support/command-line.ts'
 import { createTestDatabase } from '../../support/database.ts'
-import { setPeriodLength } from '../../support/period.ts'
+import { CENTURY, setPeriodLength } from '../../support/period.ts'
 import { until } from '../../support/poll.ts'
 import { createWorkspaces, lastUsedAt, pendingCount, storeClosedMarks } from '../../support/seed.ts'
 
@@ -13,8 +13,8 @@ const env = { DATABASE_URL: await commandLineUrl(connectionString) }
 
 beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
-  // No period ends but in the test that says so.
-  await setPeriodLength(pool, 100 * 365 * 86_400)
+  // A period ends only in the test that sets a shorter one.
+  await setPeriodLength(pool, CENTURY)
 })
 
 test('flush drains closed periods batch by batch', async () => {
@@ -49,7 +49,7 @@ test('flush --wait waits for the open period to close', async () => {
   assert.equal(code, 0)
 })
 
-test('flush reads its options from variables, and takes an empty one or a "false" for not set', async () => {
+test('flush reads its options from variables, and treats an empty one or "false" as not set', async () => {
   const ids = await createWorkspaces(pool, 3)
   await storeClosedMarks(pool, ids)
   const { code, stdout } = await runCommand(['flush'], {

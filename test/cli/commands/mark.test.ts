@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { beforeEach, test } from 'node:test'
 import { commandLineUrl, runCommand, startCommand } from '../../support/command-line.ts'
 import { createTestDatabase } from '../../support/database.ts'
-import { setPeriodLength } from '../../support/period.ts'
+import { CENTURY, setPeriodLength } from '../../support/period.ts'
 import { until } from '../../support/poll.ts'
 import { pendingCount } from '../../support/seed.ts'
 
@@ -13,13 +13,13 @@ const env = { DATABASE_URL: await commandLineUrl(connectionString) }
 
 beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
-  // No period ends but in the test that says so.
-  await setPeriodLength(pool, 100 * 365 * 86_400)
+  // A period ends only in the test that sets a shorter one.
+  await setPeriodLength(pool, CENTURY)
 })
 
 const [one, two] = [randomUUID(), randomUUID()]
 
-test('mark marks the ids among its arguments, as the source that is named', async () => {
+test('mark marks the ids in its arguments with the source that --source names', async () => {
   const result = await runCommand(['mark', one, two, one.toUpperCase(), '--source', 'ssh'], { env })
   assert.deepEqual(result, {
     code: 0,
@@ -30,7 +30,7 @@ test('mark marks the ids among its arguments, as the source that is named', asyn
   assert.equal(await pendingCount(pool), 2)
 })
 
-test('mark is the source workspace-usage unless an option or a variable names another', async () => {
+test('mark uses the source workspace-usage unless an option or a variable names another', async () => {
   await runCommand(['mark', one, '--database-url', env.DATABASE_URL], { env: { DATABASE_URL: 'overridden' } })
   assert.deepEqual(await pendingSources(), ['workspace-usage'])
   const { stdout } = await runCommand(['mark', one], {
@@ -40,7 +40,7 @@ test('mark is the source workspace-usage unless an option or a variable names an
   assert.deepEqual(await pendingSources(), ['cron', 'workspace-usage'])
 })
 
-test('mark reads ids from standard input in batches, and a bad line costs itself only', async () => {
+test('mark reads ids from standard input in batches, and a bad line costs no other line', async () => {
   const ids = Array.from({ length: 10_001 }, () => randomUUID())
   const input = ['', ...ids, '  ', 'not-an-id', ` ${one}\r`, `${two}0`].join('\n')
 
@@ -56,7 +56,7 @@ test('mark reads ids from standard input in batches, and a bad line costs itself
   assert.equal(rows.length, 2, 'transactions')
 })
 
-test('mark that is signalled in the middle tells what it has stored, and ends with the code of the signal', async () => {
+test('mark that gets a signal in the middle reports what it has stored, and ends with the code of the signal', async () => {
   for (const [signal, code] of [
     ['SIGINT', 130],
     ['SIGTERM', 143],
@@ -76,7 +76,7 @@ test('mark that is signalled in the middle tells what it has stored, and ends wi
   }
 })
 
-test('mark that is signalled finishes the batch in hand first', async () => {
+test('mark that gets a signal finishes its current batch first', async () => {
   const obstacle = await database.connect()
   await obstacle.query('BEGIN; LOCK TABLE pending_usage')
   const command = startCommand(['mark', '--json'], { env })
@@ -89,7 +89,7 @@ test('mark that is signalled finishes the batch in hand first', async () => {
   assert.equal(await pendingCount(pool), 10_000)
 })
 
-test('mark that fails in the middle tells what it has stored before', async () => {
+test('mark that fails in the middle reports what it has stored before', async () => {
   await pool.query(`
     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no more'; END $$;
     CREATE TRIGGER refuse BEFORE INSERT ON pending_usage FOR EACH ROW
@@ -107,7 +107,7 @@ test('mark that fails in the middle tells what it has stored before', async () =
   )
 })
 
-test('mark says so when it reads ids from a terminal', async () => {
+test('mark says that it reads ids if its standard input is a terminal', async () => {
   const { stdout, stderr } = await runCommand(['mark'], { env, input: `${one}\n`, terminal: true })
   assert.equal(stdout, 'marked 1 workspace, 1 for the first time in this period\n')
   assert.equal(stderr, 'reading workspace ids from the terminal, one per line; end with Ctrl-D\n')

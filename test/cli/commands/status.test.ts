@@ -4,7 +4,7 @@ import { beforeEach, test } from 'node:test'
 import { markUsage } from '../../../src/mark/mark.ts'
 import { commandLineUrl, runCommand } from '../../support/command-line.ts'
 import { createTestDatabase } from '../../support/database.ts'
-import { setPeriodLength } from '../../support/period.ts'
+import { CENTURY, setPeriodLength } from '../../support/period.ts'
 import { storeClosedMarks } from '../../support/seed.ts'
 
 const { pool, connectionString } = await createTestDatabase()
@@ -12,8 +12,8 @@ const env = { DATABASE_URL: await commandLineUrl(connectionString) }
 
 beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
-  // No period ends but in the test that says so.
-  await setPeriodLength(pool, 100 * 365 * 86_400)
+  // A period ends only in the test that sets a shorter one.
+  await setPeriodLength(pool, CENTURY)
 })
 
 test('status shows no lag while only the open period has marks', async () => {
@@ -23,7 +23,7 @@ test('status shows no lag while only the open period has marks', async () => {
   assert.equal(code, 0)
 })
 
-test('status --json shows a lag that grows while a closed period is left', async () => {
+test('status --json shows a lag that grows while marks of a closed period are pending', async () => {
   await storeClosedMarks(pool, [randomUUID()], { agoMs: 60_000 })
   await storeClosedMarks(pool, [randomUUID()], { agoMs: 5_000 })
   const before = JSON.parse((await runCommand(['status', '--json'], { env })).stdout)
@@ -34,7 +34,7 @@ test('status --json shows a lag that grows while a closed period is left', async
   assert.ok(after.lagSeconds > before.lagSeconds)
 })
 
-test('status --max-lag ends with 1 above the lag that is allowed', async () => {
+test('status --max-lag ends with 1 if the lag is greater', async () => {
   await storeClosedMarks(pool, [randomUUID()], { agoMs: 3_600_000 })
   const { code, stdout, stderr } = await runCommand(['status', '--max-lag', '60.5'], { env })
   assert.match(stdout, /^pending {5}0 marks open, 1 closed\n/)
@@ -46,7 +46,7 @@ test('status --max-lag ends with 1 above the lag that is allowed', async () => {
   assert.equal((await runCommand(['status', '--max-lag', '7200'], { env })).code, 0)
 })
 
-test('status --max-lag takes no negative number, and no text, on the command line or in its variable', async () => {
+test('status refuses a --max-lag that is negative or no number, on the command line and in its variable', async () => {
   for (const value of ['-1', 'soon', 'Infinity']) {
     const { code, stderr } = await runCommand(['status', `--max-lag=${value}`], { env })
     assert.equal(code, 2)
