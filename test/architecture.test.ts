@@ -4,8 +4,8 @@ import path from 'node:path'
 import { test } from 'node:test'
 
 /*
- * Use flows one way: mark → pending_usage → flush → workspaces. The folders show it, and this table holds it: who may
- * import whom. Types count as well, for to know a type is to know its owner.
+ * Use flows one way: mark → pending_usage → flush → workspaces. The folders stand in this order, and the table
+ * says which place may import which. An import of a type counts as well.
  */
 
 const ROOT = path.join(import.meta.dirname, '..')
@@ -46,7 +46,7 @@ const RULES: Rule[] = [
     place: 'src/worker/',
     imports: [...ROOT_FILES, 'src/database/', 'src/flush/', 'src/access/', 'src/activity/', 'src/schema/'],
   },
-  // What access and activity know of the jobs must not bring pg-boss with it.
+  // access and activity import this file, so it must not load pg-boss.
   { place: 'src/worker/queue.ts', imports: [...ROOT_FILES, 'src/database/', 'src/flush/flush.ts'] },
   { place: 'src/cli/', imports: ['src/'] },
   { place: 'migrations/', imports: [] },
@@ -105,7 +105,7 @@ function ruleFor(file: string): Rule | undefined {
   )[0]
 }
 
-test('every file stands in a place of the table, and no place is empty', () => {
+test('every source file has a place in the table of imports, and no place is empty', () => {
   for (const file of FILES) assert.ok(ruleFor(file), `${file} has no place: add one to the table, or move it`)
   for (const { place } of RULES)
     assert.ok(
@@ -114,7 +114,7 @@ test('every file stands in a place of the table, and no place is empty', () => {
     )
 })
 
-test('no import goes the wrong way', () => {
+test('every import between our files is one that the table of imports allows', () => {
   const ours = IMPORTS.filter(({ to }) => isOurs(to))
   assert.ok(ours.length > 100, 'the imports are read')
   const wrong = ours.filter(({ from, to }) => {
@@ -127,7 +127,7 @@ test('no import goes the wrong way', () => {
   )
 })
 
-test('pg-boss, migrations and the command line are loaded where they belong', () => {
+test('each package that belongs to one place is imported in that place only', () => {
   const wrong = IMPORTS.filter(({ from, to }) => {
     const place = PACKAGES[to]
     return from.startsWith('src/') && place !== undefined && !isBelow(from, place)
@@ -143,7 +143,7 @@ test('pg-boss, migrations and the command line are loaded where they belong', ()
     )
 })
 
-test('what a marking service loads is no more than it needs', () => {
+test('the entry for markers loads no package that a marking service does not need', () => {
   const loaded = reachable('src/mark/index.ts', ({ typeOnly }) => !typeOnly)
   assert.ok(loaded.some(({ to }) => to === 'src/mark/tracker.ts'))
   const packages = loaded.filter(({ to }) => !isOurs(to) && !to.startsWith('node:'))
@@ -155,7 +155,7 @@ test('what a marking service loads is no more than it needs', () => {
   )
 })
 
-test('what access and activity read of the jobs brings no pg-boss with it', () => {
+test('access and activity do not load pg-boss, not even for what they know of the jobs', () => {
   const known = ['src/access/grant.ts', 'src/activity/status.ts'].flatMap(file => reachable(file, () => true))
   assert.ok(known.length > 0)
   assert.deepEqual(
@@ -165,8 +165,8 @@ test('what access and activity read of the jobs brings no pg-boss with it', () =
 })
 
 test('no test file waits at its top level below its first test', () => {
-  // The runner starts the tests that it knows. If they end while the file waits, it takes the file for done: what
-  // `atEnd` was told to end is ended under the tests that are still to come.
+  // The runner starts the tests that it already knows. If they end while the file waits, the runner believes that the
+  // file is done. It then runs the endings of `atEnd` before the tests that are still to come.
   const files = FILES.filter(file => file.endsWith('.test.ts'))
   assert.ok(files.length > 50, 'the files are found')
   const waits = files.flatMap(file => {

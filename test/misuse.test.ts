@@ -16,7 +16,7 @@ import { type FlushWorkerOptions, startFlushWorker } from '../src/worker/worker.
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from './support/database.ts'
 import { collectLog } from './support/log-lines.ts'
 
-/** Nobody listens there: whatever is sent fails with another error than the one expected. */
+/** Nothing listens on this port, so a statement that is sent fails with another error than the expected one. */
 const NOWHERE = 'postgres://127.0.0.1:1/nowhere'
 const nowhere = createPool(NOWHERE, { applicationName: 'test', max: 1 })
 
@@ -140,30 +140,30 @@ const callsOfTables = {
   pendingStatus: () => pendingStatus(empty.pool),
 }
 for (const [name, call] of Object.entries(callsOfTables)) {
-  test(`a database that is not migrated is named by ${name}, with the remedy`, async () => {
+  test(`${name} reports a database that is not migrated, with the remedy`, async () => {
     await assert.rejects(call, notMigrated('relation "pending_usage" does not exist'))
   })
 }
 
-test('a database that is not migrated is named by openPeriodRemaining, with the remedy', async () => {
+test('openPeriodRemaining reports a database that is not migrated, with the remedy', async () => {
   await assert.rejects(
     openPeriodRemaining(empty.pool),
     notMigrated('function usage_period_end() does not exist'),
   )
 })
 
-test('a database that is not migrated is named by lastFlush, with the remedy', async () => {
+test('lastFlush reports a database that is not migrated, with the remedy', async () => {
   await assert.rejects(lastFlush(empty.pool), notMigrated('relation "pgboss.job" does not exist'))
 })
 
-test('a database that is not migrated is named by the worker, with the remedy', async () => {
+test('a worker reports a database that is not migrated, with the remedy', async () => {
   await assert.rejects(
     startWorker({ database: empty.connectionString }),
     notMigrated('pg-boss is not installed'),
   )
 })
 
-test("a database that is not migrated is named by the worker, also where pg-boss is installed for the host's own queues", async () => {
+test('a worker reports a database that is not migrated, even if pg-boss is installed for the queues of the host', async () => {
   await using database = await createEmptyDatabase()
   await withBoss(database, async () => {})
   await assert.rejects(
@@ -172,7 +172,7 @@ test("a database that is not migrated is named by the worker, also where pg-boss
   )
 })
 
-test('a database that is not migrated any more is named by the worker', async () => {
+test('a worker reports a database whose migrations were taken back', async () => {
   await using database = await createTestDatabase()
   const { connectionString } = database
   while ((await migrateDown({ connectionString })) !== null);
@@ -206,23 +206,23 @@ const cannotWrite = {
     'this server is a standby or in recovery, or the session is read-only: "pending_usage", an UNLOGGED ' +
     "table, can't be used there. Connect to the primary (target_session_attrs=read-write).",
 }
-test('a session that can only read cannot mark, and says so', async () => {
+test('markUsage on a read-only session is refused, and the error says why', async () => {
   await assert.rejects(markUsage(client, randomUUID()), cannotWrite)
 })
 
-test('a session that can only read cannot flush, and says so', async () => {
+test('flush on a read-only session is refused, and the error says why', async () => {
   await assert.rejects(flush(client), cannotWrite)
 })
 
-test('a session that can only read cannot run a worker, and says so', async () => {
+test('a worker on read-only sessions is refused, and the error says why', async () => {
   await assert.rejects(startWorker({ database: readOnly }), cannotWrite)
 })
 
-test('a session that can only read cannot migrate, and says so', async () => {
+test('migrate on a read-only session is refused, and the error says why', async () => {
   await assert.rejects(migrate({ connectionString: readOnlyUrl(empty) }), cannotWrite)
 })
 
-test('a session that can only read can see what is pending', async () => {
+test('pendingStatus works on a read-only session', async () => {
   assert.deepEqual(await pendingStatus(client), { open: 0, closed: 0, lagSeconds: 0 })
 })
 
@@ -234,7 +234,7 @@ function readOnlyUrl({ connectionString }: TestDatabase): string {
 
 async function startWorker(options: Partial<FlushWorkerOptions>): Promise<void> {
   const worker = await startFlushWorker({ database: NOWHERE, logger: collectLog().logger, ...options })
-  // It should not have started; running on, it would keep this process.
+  // It should not have started. A running worker would keep this process alive.
   await worker.stop()
 }
 
@@ -245,7 +245,7 @@ function notMigrated(missing: string) {
   }
 }
 
-/** A host's own pg-boss, which installs itself. */
+/** Runs something with a pg-boss of the host, which installs itself. */
 async function withBoss(database: TestDatabase, run: (boss: PgBoss) => Promise<unknown>): Promise<void> {
   const boss = new PgBoss({
     connectionString: database.connectionString,

@@ -20,7 +20,7 @@ import { lastFlush } from '../src/worker/queue.ts'
 import { startFlushWorker } from '../src/worker/worker.ts'
 import { collectLog } from './support/log-lines.ts'
 
-/** Nobody listens there: whatever is sent fails with another error than the one expected. */
+/** Nothing listens on this port, so a statement that is sent fails with another error than the expected one. */
 const NOWHERE = 'postgres://127.0.0.1:1/nowhere'
 const nowhere = createPool(NOWHERE, { applicationName: 'test', max: 1 })
 const ID = '0b8f9f4e-2c55-4f11-9d0c-6a1f0c2b7a10'
@@ -78,7 +78,7 @@ test('an option that resembles none is refused with the list of those that exist
     name: 'UnknownOptionError',
     message: 'no such option: "unrelated". Leave it out. Allowed: batchSize, sources.',
   })
-  // What every object has is no option.
+  // A property that every object has is no option.
   assert.throws(() => checkOptions(JSON.parse('{"__proto__": 1}'), rules), UnknownOptionError)
   assert.throws(() => checkOptions<object>({ constructor: 1 }, rules), UnknownOptionError)
 })
@@ -87,7 +87,7 @@ test('an option that is undefined counts as left out', () => {
   checkOptions({ batchSize: undefined }, { batchSize: integerWithin(1, 5) })
 })
 
-test('a range takes its ends and nothing beyond, and says its unit', () => {
+test('a rule for a range accepts both ends and nothing beyond, and names its unit', () => {
   const integer = integerWithin(1, 5, 'marks')
   assert.equal(integer.words, 'an integer from 1 to 5 marks')
   for (const value of [1, 5]) assert.ok(integer.accepts(value))

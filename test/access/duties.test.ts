@@ -23,25 +23,25 @@ const server15 = await testServer15()
 
 for (const major of [18, 15] as const) {
   const on = major === 18 ? await testServer() : server15
-  suite(`on PostgreSQL ${major}`, { skip: on === null && POSTGRES_15_MISSING }, async () => {
-    if (on !== null) await dutiesOn(on, major === 15)
+  suite(`duties on PostgreSQL ${major}`, { skip: on === null && POSTGRES_15_MISSING }, async () => {
+    if (on !== null) await dutiesOn(on, major)
   })
 }
 
-async function dutiesOn(server: string, own: boolean): Promise<void> {
+async function dutiesOn(server: string, major: 18 | 15): Promise<void> {
   const [marker, worker, reader] = await Promise.all(
     ['marker', 'worker', 'reader'].map(duty => createLoginRole(server, duty)),
   )
-  const database = await createTestDatabase(own ? { on: server } : {})
+  const database = await createTestDatabase(major === 15 ? { on: server } : {})
   const { pool } = database
   await pool.query(`ALTER TABLE workspaces ADD COLUMN name text NOT NULL DEFAULT 'mine'`)
-  // What a careful host does; a marker needs the function all the same.
+  // A careful host does this. A marker must still be able to call the default of period_end.
   await pool.query('REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public, pgboss FROM PUBLIC')
   const duties = { markers: [marker!.name], workers: [worker!.name], readers: [reader!.name] }
   await grantPrivileges(pool, duties)
   const [id] = await createWorkspaces(pool, 1)
 
-  test('a marker marks, with and without a source', async () => {
+  test(`a marker can mark with and without a source on PostgreSQL ${major}`, async () => {
     const db = marker!.pool(database)
     assert.deepEqual(await markUsage(db, id!, { source: 'ssh' }), { marked: 1, stored: 1 })
     assert.deepEqual(await markUsage(db, [id!], { source: 'ssh' }), { marked: 1, stored: 0 })
@@ -49,7 +49,7 @@ async function dutiesOn(server: string, own: boolean): Promise<void> {
     await db.query('INSERT INTO pending_usage (workspace_id) VALUES ($1) ON CONFLICT DO NOTHING', [id])
   })
 
-  test('a marker can neither name a period, nor read, nor take back, nor touch anything else', async () => {
+  test(`a marker can neither choose a period, read or delete marks, nor touch another table on PostgreSQL ${major}`, async () => {
     await refused(marker!.pool(database), [
       `INSERT INTO pending_usage (workspace_id, period_end) VALUES ('${id}', now())`,
       `INSERT INTO pending_usage (workspace_id) VALUES ('${id}') RETURNING period_end`,
@@ -64,13 +64,13 @@ async function dutiesOn(server: string, own: boolean): Promise<void> {
     ])
   })
 
-  test('a worker flushes, and looks at the witness', async () => {
+  test(`the role of a worker can flush and restore the witness on PostgreSQL ${major}`, async () => {
     const db = worker!.pool(database)
     const periodEnd = await storeClosedMarks(pool, [id!], { source: 'ssh' })
     const { flushed, updated } = await flush(db)
     assert.deepEqual({ flushed, updated }, { flushed: 1, updated: 1 })
     assert.deepEqual(await lastUsedAt(pool, [id!]), [periodEnd])
-    // A second time, so that the row of the source is updated, not inserted.
+    // The first flush inserted the row of the source. This one updates it.
     await storeClosedMarks(pool, [id!], { source: 'ssh', agoMs: 1 })
     assert.equal((await flush(db)).updated, 1)
     assert.equal(await restoreWitness(db), false)
@@ -78,7 +78,7 @@ async function dutiesOn(server: string, own: boolean): Promise<void> {
     assert.equal(await restoreWitness(db), true)
   })
 
-  test('a worker runs: starts, flushes in a job, stops, with nothing to complain of', async () => {
+  test(`a worker with the privileges of its duty starts, flushes in jobs and stops without a warning on PostgreSQL ${major}`, async () => {
     await pool.query('TRUNCATE pending_usage')
     const ids = await createWorkspaces(pool, 25)
     const periodEnd = await storeClosedMarks(pool, ids)
@@ -103,7 +103,7 @@ async function dutiesOn(server: string, own: boolean): Promise<void> {
     assert.ok((await lastFlush(worker!.pool(database))) !== null)
   })
 
-  test("a worker keeps no history of queues, so pg-boss's upkeep works after days as well", async () => {
+  test(`a worker keeps no history of queues, so the upkeep of pg-boss works even after 40 days on PostgreSQL ${major}`, async () => {
     assert.equal(await mayKeepQueueStats(pool), true)
     const persistQueueStats = await mayKeepQueueStats(worker!.pool(database))
     assert.equal(persistQueueStats, false)
@@ -140,7 +140,7 @@ async function dutiesOn(server: string, own: boolean): Promise<void> {
     }
   })
 
-  test('a worker writes nothing of a workspace but its last use, and creates nothing', async () => {
+  test(`the role of a worker can write no other column of workspaces than last_used_at, and can create nothing, on PostgreSQL ${major}`, async () => {
     await refused(worker!.pool(database), [
       `UPDATE workspaces SET name = 'x'`,
       'UPDATE workspaces SET id = gen_random_uuid()',
@@ -157,7 +157,7 @@ async function dutiesOn(server: string, own: boolean): Promise<void> {
       'CREATE TABLE pgboss.mine ()',
       'CREATE SCHEMA mine',
       'ALTER TABLE pending_usage ADD COLUMN mine int',
-      // Rows of it are commands that the next migration runs as the owner.
+      // A row of pgboss.bam is a command that the next migration runs as the owner.
       `INSERT INTO pgboss.bam (name, version, status, table_name, command)
         VALUES ('x', 1, 'pending', 'job', 'x')`,
       `UPDATE pgboss.bam SET command = 'x'`,
@@ -166,7 +166,7 @@ async function dutiesOn(server: string, own: boolean): Promise<void> {
     ])
   })
 
-  test('a reader reads last use, pending use included', async () => {
+  test(`a reader can read the last use of a workspace, pending use included, on PostgreSQL ${major}`, async () => {
     const db = reader!.pool(database)
     await pool.query('TRUNCATE pending_usage')
     const [used, idle] = await createWorkspaces(pool, 2)
@@ -179,7 +179,7 @@ async function dutiesOn(server: string, own: boolean): Promise<void> {
     assert.ok(listed.includes(idle!) && !listed.includes(used!))
   })
 
-  test('a reader reads no table, and writes nothing', async () => {
+  test(`a reader can read no table and write nothing on PostgreSQL ${major}`, async () => {
     await refused(reader!.pool(database), [
       'SELECT FROM pending_usage',
       'SELECT FROM workspace_usage',
@@ -194,7 +194,7 @@ async function dutiesOn(server: string, own: boolean): Promise<void> {
   })
 }
 
-/** What no marker may do outside pending_usage. */
+/** Statements on other tables than pending_usage that a marker may not run. */
 function foreign(id: string): string[] {
   return [
     'SELECT id FROM workspaces',

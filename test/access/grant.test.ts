@@ -25,13 +25,13 @@ const { pool } = database
 await grantPrivileges(pool, duties)
 const [id] = await createWorkspaces(pool, 1)
 
-test('a role that does not exist stops it all before anything is granted', async () => {
+test('grantPrivileges grants nothing to any role if one of the roles does not exist', async () => {
   const granting = grantPrivileges(pool, { markers: [stranger.name, 'public'], readers: ['no one"; --'] })
   await assert.rejects(granting, new UnknownRoleError(['public', 'no one"; --']))
   await refused(stranger.pool(database), [`INSERT INTO pending_usage (workspace_id) VALUES ('${id}')`])
 })
 
-test('a role that does not own the tables can grant nothing, and says so', async () => {
+test('grantPrivileges and revokePrivileges fail and change nothing for a role that does not own the tables', async () => {
   const db = worker.pool(database)
   const [first] = await privilegeStatements(pool, 'grant', { markers: [stranger.name] })
   const granting = grantPrivileges(db, { markers: [stranger.name] })
@@ -40,7 +40,7 @@ test('a role that does not own the tables can grant nothing, and says so', async
   assert.equal((await explainUsage(reader.pool(database), id!)).exists, true)
 })
 
-test('one that may grant a part is stopped, where PostgreSQL only warns', async () => {
+test('grantPrivileges fails for a role that holds a privilege but may not pass it on, where PostgreSQL only warns', async () => {
   const db = stranger.pool(database)
   const name = pg.escapeIdentifier(stranger.name)
   await pool.query(`GRANT SELECT ON workspace_activity TO ${name}`)
@@ -52,7 +52,7 @@ test('one that may grant a part is stopped, where PostgreSQL only warns', async 
   await pool.query(`REVOKE SELECT ON workspace_activity FROM ${name}`)
 })
 
-test('granting again changes nothing; revoking takes it all back, and can be repeated', async () => {
+test('a second grantPrivileges changes nothing, and revokePrivileges takes everything back and can be repeated', async () => {
   const before = await privilegesHeld(pool)
   assert.ok(before.length > 0)
   await grantPrivileges(pool, duties)
@@ -73,7 +73,7 @@ test('granting again changes nothing; revoking takes it all back, and can be rep
   }
 })
 
-test('in schemas other than public it gives USAGE of them, and revoking leaves that', async () => {
+test('a grant gives USAGE of schemas other than public, and a revoke leaves that USAGE', async () => {
   const other = await createEmptyDatabase()
   await other.pool.query(`CREATE SCHEMA "my usage"; CREATE SCHEMA host;
     CREATE TABLE host.workspaces (id uuid PRIMARY KEY, last_used_at timestamptz)`)
@@ -104,9 +104,7 @@ async function refused(db: pg.Pool, statements: readonly string[]): Promise<void
   for (const statement of statements) await assert.rejects(db.query(statement), { code: '42501' }, statement)
 }
 
-/**
- * Every privilege that somebody else than the owner holds on a table, a column or a function, or on pgboss.
- */
+/** Every privilege that a role of the tests holds on a table, a column, a function or the schema pgboss. */
 async function privilegesHeld(db: pg.Pool | pg.Client): Promise<string[]> {
   const { rows } = await db.query(
     `SELECT format('%s %s on %s', r.rolname, held.privilege_type, held.what) AS line

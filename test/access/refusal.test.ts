@@ -21,9 +21,9 @@ const workers = [role.name]
 await pool.query(`
   ALTER TABLE workspaces ADD COLUMN name text DEFAULT 'mine', ADD COLUMN "updatedAt" timestamptz;
   CREATE TABLE audit (workspace_id uuid);
-  -- A name that is in the text of every such error.
+  -- The text of every such error contains this name.
   CREATE TABLE permission (id uuid)`)
-// One session: a refusal is told before its transaction has let go of what it locked.
+// One session for all tests, because PostgreSQL reports a refusal before it releases the locks of that transaction.
 const db = await database.connect({ connectionString: role.connectionString(database) })
 const quoted = pg.escapeIdentifier(role.name)
 const command = `workspace-usage grant --worker '${role.name}'`
@@ -35,7 +35,7 @@ beforeEach(async () => {
   await storeClosedMarks(pool, await createWorkspaces(pool, 2))
 })
 
-test('what grant gives is named by its command', async () => {
+test('the error of a worker that lacks a privilege of its duty names the grant command', async () => {
   for (const revoke of [
     'DELETE ON pending_usage',
     'UPDATE (last_used_at) ON workspaces',
@@ -56,7 +56,7 @@ test('what grant gives is named by its command', async () => {
   }
 })
 
-test('the command that is named can be pasted into a shell, whatever the name of the role', () => {
+test('the grant command in an error can be pasted into a shell, whatever the name of the role', () => {
   const error = new InsufficientPrivilegeError("o'brien", 'reader', 'permission denied', null)
   const words = execFileSync('sh', ['-c', error.command.replace('workspace-usage', "printf '%s\n'")])
   assert.equal(words.toString(), "grant\n--reader\no'brien\n")
@@ -64,7 +64,7 @@ test('the command that is named can be pasted into a shell, whatever the name of
   assert.equal(plain.command, 'workspace-usage grant --worker flusher-1')
 })
 
-test('a trigger of the host that writes more than the worker may is named by its place', async () => {
+test('the error of a flush that a trigger of the host made fail names the place in the trigger', async () => {
   for (const body of [
     `UPDATE workspaces SET "updatedAt" = now(), name = 'x' WHERE id = NEW.id`,
     'INSERT INTO audit VALUES (NEW.id)',
@@ -87,7 +87,7 @@ test('a trigger of the host that writes more than the worker may is named by its
   assert.equal((await flush(db)).updated, 2)
 })
 
-test('a refusal of anything else names the role and the command of its duty', async () => {
+test('the error of any other refused statement names the role and the grant command of its duty', async () => {
   const reader = 'reader' satisfies Duty
   for (const statement of ['CREATE TABLE pgboss.mine ()', 'CREATE SCHEMA mine']) {
     const error = await explained(db.query(statement), reader)
@@ -96,7 +96,7 @@ test('a refusal of anything else names the role and the command of its duty', as
   }
 })
 
-test('the worker explains a refusal in its log and at its start', async () => {
+test('a worker explains a missing privilege in its log and when it starts', async () => {
   await createTrigger(`UPDATE workspaces SET name = 'x'`)
   const options = { database: role.connectionString(database), flushIntervalSeconds: 1 }
   const log = collectLog()
@@ -119,14 +119,14 @@ test('the worker explains a refusal in its log and at its start', async () => {
   )
 })
 
-test('any other error is left as it is', async () => {
+test('explainPrivilegeError returns an error that is no refusal as it is', async () => {
   const division = await db.query('SELECT 1 / 0').catch(error => error)
   for (const error of [division, new Error('permission denied'), 'permission denied', undefined]) {
     assert.equal(await explainPrivilegeError(db, error, 'worker'), error)
   }
 })
 
-test('a refusal is left as it is where the role can no longer be asked for', async () => {
+test('explainPrivilegeError returns a refusal as it is if it can no longer ask for the role', async () => {
   const refused = await db.query('SELECT FROM audit').catch(error => error)
   const ended = new pg.Pool({ connectionString: role.connectionString(database) })
   await ended.end()

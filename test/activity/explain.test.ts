@@ -13,7 +13,7 @@ beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
 })
 
-test('explainUsage merges what is flushed and what is pending by source, the newest first', async () => {
+test('explainUsage merges flushed and pending use by source, the newest first', async () => {
   const [id, other] = await createWorkspaces(pool, 2)
   const web = await storeClosedMarks(pool, [id!], { agoMs: 90_000, source: 'web' })
   await storeClosedMarks(pool, [id!], { agoMs: 60_000, source: 'ssh' })
@@ -37,7 +37,7 @@ test('explainUsage merges what is flushed and what is pending by source, the new
   assert.ok(Math.abs(asOf.getTime() - ssh.getTime() - 20_000) < 5_000)
 })
 
-test('explainUsage shows use in the open period as of its own clock', async () => {
+test('explainUsage shows use in the open period as used at the time of its answer', async () => {
   const [id] = await createWorkspaces(pool, 1)
   await storeClosedMarks(pool, [id!], { agoMs: -3_600_000, source: 'ssh' })
   const { sources, lastUsedAt, asOf } = await explainUsage(kysely, id!)
@@ -45,7 +45,7 @@ test('explainUsage shows use in the open period as of its own clock', async () =
   assert.deepEqual(lastUsedAt, asOf)
 })
 
-test('explainUsage tells apart a workspace never used, one that does not exist, and one that does not exist but is marked', async () => {
+test('explainUsage distinguishes a workspace that was never used, one that does not exist, and one that does not exist but is marked', async () => {
   const [id] = await createWorkspaces(pool, 1)
   const [missing, marked] = [randomUUID(), randomUUID()]
   const at = await storeClosedMarks(pool, [marked], { source: 'ssh' })
@@ -64,7 +64,7 @@ test('explainUsage tells apart a workspace never used, one that does not exist, 
   })
 })
 
-test('explainUsage tells when a workspace was used if no source is on record', async () => {
+test('explainUsage returns when a workspace was last used even if no source is on record', async () => {
   const [id] = await createWorkspaces(pool, 1)
   const at = await storeClosedMarks(pool, [id!])
   await flush(pool, { sources: false })
@@ -72,7 +72,7 @@ test('explainUsage tells when a workspace was used if no source is on record', a
   assert.deepEqual({ lastUsedAt, sources }, { lastUsedAt: at, sources: [] })
 })
 
-test('explainUsage refuses what is no id, and a database that is not migrated', async () => {
+test('explainUsage refuses a malformed id and a database that is not migrated', async () => {
   await assert.rejects(explainUsage(pool, 'nope'), new InvalidWorkspaceIdError('nope'))
   const empty = await createEmptyDatabase()
   await assert.rejects(explainUsage(empty.pool, randomUUID()), NotMigratedError)

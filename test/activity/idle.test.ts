@@ -12,7 +12,7 @@ beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
 })
 
-test('idleWorkspaces lists first what is idle for longest and last what was never used, and nothing that is in use', async () => {
+test('idleWorkspaces lists the longest idle first and the never used last, and no workspace in use', async () => {
   const [idle, longest, used, marked, never] = await createWorkspaces(pool, 5)
   await setUsed(idle!, 3_600)
   await setUsed(longest!, 7_200)
@@ -24,7 +24,7 @@ test('idleWorkspaces lists first what is idle for longest and last what was neve
   assert.deepEqual(await ids(kysely, { idleForSeconds: 7_300 }), [never])
 })
 
-test('idleWorkspaces counts pending use from the end of its period, however long it is pending', async () => {
+test('idleWorkspaces counts pending use from the end of its period, however long the mark is pending', async () => {
   const [once, again] = await createWorkspaces(pool, 2)
   await storeClosedMarks(pool, [once!, again!], { agoMs: 7_200_000 })
   await storeClosedMarks(pool, [again!], { agoMs: 60_000 })
@@ -48,7 +48,7 @@ test('idleWorkspaces tells since when a workspace is idle, by the clock of the d
   assert.deepEqual(listed[0]!.lastUsedAt, rows[0].at)
 })
 
-test('the pages of idleWorkspaces meet without a gap or a repeat, among equal times and times a microsecond apart', async () => {
+test('the pages of idleWorkspaces have no gap and no repeat, even among equal times and times a microsecond apart', async () => {
   const created = await createWorkspaces(pool, 100)
   await pool.query(
     `UPDATE workspaces
@@ -64,7 +64,7 @@ test('the pages of idleWorkspaces meet without a gap or a repeat, among equal ti
   }
 })
 
-test('idleWorkspaces goes on behind its place whatever the format of times in the session', async () => {
+test('the pages of idleWorkspaces have no gap and no repeat, whatever the format of times in the session', async () => {
   const created = await createWorkspaces(pool, 5)
   await pool.query(`UPDATE workspaces SET last_used_at = '2026-02-03 04:05:06Z'`)
   const client = await pool.connect()
@@ -83,7 +83,7 @@ test('idleWorkspaces goes on behind its place whatever the format of times in th
   }
 })
 
-test("idleWorkspaces reads '-infinity', with which some hosts say that a workspace was never used, as no time", async () => {
+test("idleWorkspaces lists a workspace with last_used_at '-infinity', which some hosts write, as never used", async () => {
   await createWorkspaces(pool, 2)
   await pool.query(`UPDATE workspaces SET last_used_at = '-infinity'`)
   const listed = await all(pool, { idleForSeconds: 1, pageSize: 1 })
@@ -96,7 +96,7 @@ test("idleWorkspaces reads '-infinity', with which some hosts say that a workspa
   )
 })
 
-test('idleWorkspaces reads a page only when it is wanted, and holds no connection between two', async () => {
+test('idleWorkspaces reads a page only when the caller asks for it, and holds no connection between pages', async () => {
   await createWorkspaces(pool, 10)
   const statements: string[] = []
   const noting: Queryable = {
@@ -108,13 +108,13 @@ test('idleWorkspaces reads a page only when it is wanted, and holds no connectio
   const listing = idleWorkspaces(noting, { idleForSeconds: 1, pageSize: 4 })
   assert.equal(statements.length, 0)
   for (let n = 0; n < 4; n++) await listing.next()
-  // The clock, the page of those used, the first page of those never used.
+  // Three statements: the clock, the page of used workspaces, and the first page of never used ones.
   assert.equal(statements.length, 3)
   await listing.return(undefined)
   assert.equal(statements.length, 3)
 })
 
-test('idleWorkspaces does not list a workspace that is used while its page is awaited', async () => {
+test('idleWorkspaces does not list a workspace that is marked before its page is read', async () => {
   const created = await createWorkspaces(pool, 4)
   await pool.query(`UPDATE workspaces SET last_used_at = now() - interval '1 h'`)
   const listed: string[] = []
@@ -138,7 +138,7 @@ test('idleWorkspaces refuses options out of their range before anything is sent'
   for (const pageSize of [0, 1.5, 1_000_001]) refused({ idleForSeconds: 1, pageSize }, 'pageSize')
 })
 
-test('idleWorkspaces says that a database is not migrated', async () => {
+test('idleWorkspaces reports a database that is not migrated', async () => {
   const empty = await createEmptyDatabase()
   await assert.rejects(idleWorkspaces(empty.pool, { idleForSeconds: 1 }).next(), NotMigratedError)
 })

@@ -7,20 +7,17 @@ import { onPostgres15 } from '../support/postgres-15.ts'
 const WORKSPACES = 20_000
 const PENDING = 10_000
 
-/**
- * Of a lookup: a few levels of a few indexes, for each of four periods. Reading one index whole is more than
- * this.
- */
+/** The most pages of a lookup: a few levels of a few indexes, for each of four periods. A whole index has more. */
 const LOOKUP_PAGES = 60
 
-/** Of a read of everything: each node runs a few times, and none for each workspace. */
+/** The most runs of a node when everything is read: each node runs a few times, not once for each workspace. */
 const SCAN_LOOPS = 100
 
-test('the plans of the views hold whatever the planner believes of pending_usage', async () => {
+test('the views have good plans whatever statistics the planner has of pending_usage', async () => {
   await holdsPlans(await createTestDatabase())
 })
 
-test('the plans of the views hold on PostgreSQL 15 as well', async t => {
+test('the views have good plans on PostgreSQL 15 as well', async t => {
   await onPostgres15(t, holdsPlans)
 })
 
@@ -74,7 +71,7 @@ async function holdsPlans(database: TestDatabase): Promise<void> {
 
 /** Workspaces with two sources each. Returns their ids, sorted. */
 async function createUsedWorkspaces(pool: TestDatabase['pool']): Promise<string[]> {
-  // The second statement without its 40,000 checks of the foreign key.
+  // The role `replica` saves the second INSERT its 40,000 checks of the foreign key.
   await pool.query(`
     BEGIN;
     INSERT INTO workspaces (last_used_at) SELECT now() - interval '1 h' FROM generate_series(1, ${WORKSPACES});

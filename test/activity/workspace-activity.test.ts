@@ -17,7 +17,7 @@ test('workspace_activity shows a workspace that was never used with neither a ti
   assert.deepEqual(await activityOf(pool, id!), { last_used_at: null, source: null, pending: false })
 })
 
-test('workspace_activity shows the newest of several pending uses, and of two in one period the source that is first by name', async () => {
+test('workspace_activity shows the newest pending use, and the source that is first by name if two have the same period', async () => {
   const [id] = await createWorkspaces(pool, 1)
   await storeClosedMarks(pool, [id!], { agoMs: 60_000, source: 'a' })
   const newest = await storeClosedMarks(pool, [id!], { agoMs: 1_000, source: 'ssh' })
@@ -30,7 +30,7 @@ test('workspace_activity shows the newest of several pending uses, and of two in
   assert.deepEqual(await activityOf(pool, id!), { last_used_at: newest, source: 'jetbrains', pending: false })
 })
 
-test('workspace_activity does not show a pending use that is as old as what was flushed, or older', async () => {
+test('workspace_activity does not show a pending use that is not newer than the flushed one', async () => {
   const ids = await createWorkspaces(pool, 2)
   const flushed = await storeClosedMarks(pool, ids, { agoMs: 30_000, source: 'ssh' })
   await flush(pool)
@@ -58,7 +58,7 @@ test('workspace_activity shows no source if something else wrote last_used_at, o
   assert.deepEqual(await activityOf(pool, ids[1]!), { last_used_at: newer, source: null, pending: false })
 })
 
-test('workspace_activity holds each workspace once, and no id that is only marked', async () => {
+test('workspace_activity has one row for each workspace, and none for an id that is only marked', async () => {
   const ids = await createWorkspaces(pool, 3)
   for (const source of ['ssh', 'vscode']) {
     await storeClosedMarks(pool, [ids[0]!, ids[1]!, randomUUID()], { agoMs: 60_000, source })

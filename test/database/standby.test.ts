@@ -12,7 +12,7 @@ import { startServer } from '../support/server.ts'
 import { startStandby, untilCaughtUp } from '../support/standby.ts'
 import { urlOf } from '../support/template.ts'
 
-test('on a standby explain and idle say that it is one, and workspaces can be read', async () => {
+test('explain and idle fail on a standby and say so, and last_used_at can be read there', async () => {
   const primary = await startServer()
   const database = await createTestDatabase({ on: primary.connectionString })
   const server = await startStandby(primary)

@@ -13,7 +13,7 @@ beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
 })
 
-test('marks of a workspace that is deleted while they are pending are consumed as unknown, and nothing of it is left', async () => {
+test('marks of a workspace that is deleted while they are pending are consumed as unknown, and nothing of the workspace is left', async () => {
   const [gone, stays] = await createWorkspaces(pool, 2)
   await storeClosedMarks(pool, [gone!, stays!], { agoMs: 60_000 })
   await flush(pool)
@@ -40,7 +40,7 @@ test('marks of a workspace that an open transaction has deleted are held, and co
   assert.deepEqual({ flushed, unknown }, { flushed: 1, unknown: 1 })
 })
 
-test('a workspace that is deleted while it is being flushed is deleted after that, with what the flush has stored', async () => {
+test('the deletion of a workspace during its flush follows the flush, and also deletes what the flush has stored', async () => {
   const ids = await createWorkspaces(pool, 2)
   await storeClosedMarks(pool, ids)
   const [flusher, application] = [await database.connect(), await database.connect()]
@@ -55,7 +55,7 @@ test('a workspace that is deleted while it is being flushed is deleted after tha
   assert.equal(await pendingCount(pool), 0)
 })
 
-test('a workspace that is deleted while it is being flushed is deleted if that flush fails, and its marks stay pending', async () => {
+test('the deletion of a workspace during its flush also succeeds if that flush fails, and the marks stay pending', async () => {
   const [gone] = await createWorkspaces(pool, 1)
   await storeClosedMarks(pool, [gone!])
   const [flusher, application] = [await database.connect(), await database.connect()]

@@ -9,11 +9,11 @@ import { createWorkspaces, storeClosedMarks } from '../support/seed.ts'
 const WORKSPACES = 20_000
 const MARKED = 2_000
 
-test('the plan of the flush is good whatever the planner believes of pending_usage', async () => {
+test('the flush has a good plan whatever statistics the planner has of pending_usage', async () => {
   await holdsThePlan(await createTestDatabase())
 })
 
-test('the plan of the flush is good on PostgreSQL 15 as well', async t => {
+test('the flush has a good plan on PostgreSQL 15 as well', async t => {
   await onPostgres15(t, holdsThePlan)
 })
 

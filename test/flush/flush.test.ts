@@ -79,7 +79,7 @@ test('a flush takes the newest period first, so that the first batch of a drain 
   assert.deepEqual([second.flushed, second.updated, second.full], [5, 0, false])
 })
 
-test('a flush runs on a Kysely instance, and inside its transaction', async () => {
+test('a flush runs on a Kysely instance, and inside a Kysely transaction', async () => {
   const ids = await createWorkspaces(pool, 2)
   const periodEnd = await storeClosedMarks(pool, ids)
   const rolledBack = kysely.transaction().execute(async transaction => {
@@ -101,7 +101,7 @@ test('a drain flushes until nothing is due, and returns the sums of its flushes'
   assert.deepEqual(result, { flushes: 4, flushed: 350, workspaces: 350, updated: 350, unknown: 0, held: 0 })
 })
 
-test('a mark that is not committed yet is left alone, and flushed once it is', async () => {
+test('a flush leaves a mark that is not committed yet, and a flush after the commit consumes it', async () => {
   const [id] = await createWorkspaces(pool, 1)
   await using marker = await openTransaction(database)
   await storeClosedMarks(marker.client, [id!])

@@ -10,11 +10,11 @@ const { pool } = database
 
 beforeEach(async () => {
   assert.equal(await restoreWitness(pool), false)
-  // What a crash does to it.
+  // A crash empties this table in the same way.
   await pool.query('TRUNCATE pending_usage_witness')
 })
 
-test('the witness tells one of two who ask at the same time that pending_usage was emptied', async () => {
+test('the witness tells only one of two callers at the same time that pending_usage was emptied', async () => {
   await using first = await openTransaction(database)
   assert.equal(await restoreWitness(first.client), true)
   const second = await database.connect()
@@ -24,7 +24,7 @@ test('the witness tells one of two who ask at the same time that pending_usage w
   assert.equal(await asking, false)
 })
 
-test('the witness tells again that pending_usage was emptied if the transaction of the first who asked was rolled back', async () => {
+test('the witness tells again that pending_usage was emptied if the transaction of the first caller was rolled back', async () => {
   await using first = await openTransaction(database)
   assert.equal(await restoreWitness(first.client), true)
   await first.client.query('ROLLBACK')
