@@ -2,8 +2,8 @@ import { writeFileSync } from 'node:fs'
 import { registerHooks } from 'node:module'
 
 /*
- * Preloaded (`node --import`) by a test that asks what a program loads: writes the addresses of all modules to the
- * file that the variable LOADED_MODULES names, as a JSON array, when the program ends.
+ * A test that asks what a program loads preloads this file (`node --import`). When the program ends, it writes the
+ * addresses of all modules, as a JSON array, to the file that the variable LOADED_MODULES names.
  */
 
 const file = process.env.LOADED_MODULES

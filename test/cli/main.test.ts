@@ -7,7 +7,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { text } from 'node:stream/consumers'
-import { after, beforeEach, suite, test } from 'node:test'
+import { after, beforeEach, test } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import { transform } from 'esbuild'
 import { OLDEST_NODE, refusesNode } from '../../src/cli/node-version.ts'
@@ -16,7 +16,7 @@ import { createTestDatabase } from '../support/database.ts'
 import { until } from '../support/poll.ts'
 import { pendingCount } from '../support/seed.ts'
 
-/* What only a process of its own shows: signals, pipes, exit codes, and what is loaded. */
+/* These tests start processes, because only a process shows signals, pipes, exit codes and loaded modules. */
 
 const ROOT = path.join(import.meta.dirname, '../..')
 const MANIFEST = JSON.parse(await readFile(path.join(ROOT, 'package.json'), 'utf8'))
@@ -30,7 +30,7 @@ beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
 })
 
-test('the process prints its version, and ends with 0, 1 or 2', async () => {
+test('workspace-usage as a process prints its version, and ends with 0, 1 or 2', async () => {
   assert.deepEqual(await runCommandProcess(['--version']), {
     code: 0,
     stdout: `${MANIFEST.version}\n`,
@@ -47,7 +47,7 @@ test('the process prints its version, and ends with 0, 1 or 2', async () => {
   assert.equal((await runCommandProcess(['status'])).code, 2)
 })
 
-test('idle ends quietly with 0 when whoever reads it has seen enough, as in "idle | head"', async () => {
+test('idle ends with 0 and prints no error when its reader closes the pipe, as in "idle | head"', async () => {
   await pool.query('INSERT INTO workspaces SELECT FROM generate_series(1, 30000)')
   await pool.query(`UPDATE workspaces SET last_used_at = '2020-01-01'`)
   const child = start(['idle', '--for', '1s', '--csv'])
@@ -58,7 +58,7 @@ test('idle ends quietly with 0 when whoever reads it has seen enough, as in "idl
   assert.deepEqual([code, await stderr], [0, ''])
 })
 
-test('a command whose standard error nobody reads ends with its exit code', async () => {
+test('a command whose standard error is closed still ends with its exit code', async () => {
   const child = start(['mark', '42'])
   child.stderr.destroy()
   const [code] = await once(child, 'exit')
@@ -69,7 +69,7 @@ for (const [signal, code] of [
   ['SIGINT', 130],
   ['SIGTERM', 143],
 ] as const) {
-  test(`${signal} in the middle of mark: it tells how many were stored, and ends with ${code}`, async () => {
+  test(`mark that gets ${signal} in the middle reports how many it has stored, and ends with ${code}`, async () => {
     const child = start(['mark'])
     const output = Promise.all([text(child.stdout), text(child.stderr)])
     for (let i = 0; i < 10_005; i++) child.stdin.write(`${randomUUID()}\n`)
@@ -85,45 +85,43 @@ for (const [signal, code] of [
   })
 }
 
-suite('nothing but what the chosen command needs is loaded:', () => {
-  const PACKAGES = ['commander', 'pg', 'kysely', 'pg-boss', 'pino', 'cli-table3', 'cli-progress']
-  const cases: { args: string[]; modules: string[]; packages: string[] }[] = [
-    { args: ['--help'], modules: [], packages: ['commander'] },
-    { args: ['--version'], modules: [], packages: ['commander'] },
-    { args: ['status'], modules: ['status'], packages: ['commander', 'pg'] },
-    { args: ['mark', randomUUID()], modules: ['mark', 'workspace-id-lines'], packages: ['commander', 'pg'] },
-    { args: ['flush'], modules: ['flush'], packages: ['commander', 'pg', 'kysely'] },
-    { args: ['idle', '--for', '1d'], modules: ['idle'], packages: ['commander', 'pg', 'kysely'] },
-    { args: ['grant', '--reader', 'nobody'], modules: ['duties'], packages: ['commander', 'pg', 'kysely'] },
-    {
-      args: ['explain', randomUUID()],
-      modules: ['explain'],
-      packages: ['commander', 'pg', 'kysely', 'cli-table3'],
-    },
-    { args: ['period'], modules: ['period'], packages: ['commander', 'pg', 'kysely'] },
-    {
-      args: ['migrate'],
-      modules: ['migrate'],
-      packages: ['commander', 'pg', 'kysely', 'pg-boss', 'pino'],
-    },
-    {
-      args: ['worker'],
-      modules: ['worker'],
-      packages: ['commander', 'pg', 'kysely', 'pg-boss', 'pino'],
-    },
-  ]
-  for (const { args, modules, packages } of cases) {
-    test(`workspace-usage ${args[0]} loads ${packages.join(', ')}`, async () => {
-      const loaded = await loadedBy(args)
-      const commands = loaded.flatMap(url => /\/src\/cli\/commands\/([a-z-]+)\.ts$/.exec(url)?.[1] ?? [])
-      assert.deepEqual(commands.sort(), ['list', ...modules].sort())
-      const found = PACKAGES.filter(name => loaded.some(url => url.includes(`/node_modules/${name}/`)))
-      assert.deepEqual(found, packages)
-    })
-  }
-})
+const PACKAGES = ['commander', 'pg', 'kysely', 'pg-boss', 'pino', 'cli-table3', 'cli-progress']
+const cases: { args: string[]; modules: string[]; packages: string[] }[] = [
+  { args: ['--help'], modules: [], packages: ['commander'] },
+  { args: ['--version'], modules: [], packages: ['commander'] },
+  { args: ['status'], modules: ['status'], packages: ['commander', 'pg'] },
+  { args: ['mark', randomUUID()], modules: ['mark', 'workspace-id-lines'], packages: ['commander', 'pg'] },
+  { args: ['flush'], modules: ['flush'], packages: ['commander', 'pg', 'kysely'] },
+  { args: ['idle', '--for', '1d'], modules: ['idle'], packages: ['commander', 'pg', 'kysely'] },
+  { args: ['grant', '--reader', 'nobody'], modules: ['duties'], packages: ['commander', 'pg', 'kysely'] },
+  {
+    args: ['explain', randomUUID()],
+    modules: ['explain'],
+    packages: ['commander', 'pg', 'kysely', 'cli-table3'],
+  },
+  { args: ['period'], modules: ['period'], packages: ['commander', 'pg', 'kysely'] },
+  {
+    args: ['migrate'],
+    modules: ['migrate'],
+    packages: ['commander', 'pg', 'kysely', 'pg-boss', 'pino'],
+  },
+  {
+    args: ['worker'],
+    modules: ['worker'],
+    packages: ['commander', 'pg', 'kysely', 'pg-boss', 'pino'],
+  },
+]
+for (const { args, modules, packages } of cases) {
+  test(`workspace-usage ${args[0]} loads only the packages that it needs: ${packages.join(', ')}`, async () => {
+    const loaded = await loadedBy(args)
+    const commands = loaded.flatMap(url => /\/src\/cli\/commands\/([a-z-]+)\.ts$/.exec(url)?.[1] ?? [])
+    assert.deepEqual(commands.sort(), ['list', ...modules].sort())
+    const found = PACKAGES.filter(name => loaded.some(url => url.includes(`/node_modules/${name}/`)))
+    assert.deepEqual(found, packages)
+  })
+}
 
-test("a Node that is too old is told so in one line, before anything that it can't parse is loaded", async t => {
+test("workspace-usage on a Node that is too old says so in one line, before it loads anything that this Node can't parse", async t => {
   const node = oldNode()
   if (node === undefined) return t.skip(`no Node older than ${OLDEST_NODE} is in PATH`)
   for (const name of ['main', 'node-version']) {
@@ -140,7 +138,7 @@ test("a Node that is too old is told so in one line, before anything that it can
   assert.deepEqual(await output, ['', line])
 })
 
-test('the oldest Node is the one that package.json names, to the minor version', () => {
+test('workspace-usage refuses exactly the Nodes that are older than the one in package.json, to the minor version', () => {
   assert.equal(MANIFEST.engines.node, `>=${OLDEST_NODE}`)
   const versions = ['20.20.2', '22.11.9', '22.12.0', '22.13.0', '23.0.0', '24.1.0']
   const refused = versions.filter(node => refusesNode({ versions: { node }, stderr: { write: () => {} } }))
@@ -163,7 +161,7 @@ async function loadedBy(args: string[]): Promise<string[]> {
   return JSON.parse(await readFile(file, 'utf8'))
 }
 
-/** A Node in PATH that is older than ours may be. */
+/** A Node in PATH that is older than OLDEST_NODE. */
 function oldNode(): { path: string; version: string } | undefined {
   const candidates = (process.env.PATH ?? '').split(path.delimiter).map(folder => path.join(folder, 'node'))
   for (const candidate of candidates.filter(existsSync)) {

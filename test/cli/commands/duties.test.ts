@@ -22,7 +22,7 @@ async function mayMark(): Promise<boolean[]> {
   return tried.map(({ status }) => status === 'fulfilled')
 }
 
-test('grant and revoke give and take, to several roles at once, and --dry-run changes nothing', async () => {
+test('grant and revoke change several roles at once, and --dry-run changes nothing', async () => {
   const dry = await runCommand(['grant', ...ofRoles, '--dry-run'], { env })
   assert.deepEqual([dry.code, dry.stderr], [0, ''])
   assert.deepEqual(await mayMark(), [false, false])
@@ -39,7 +39,7 @@ test('grant and revoke give and take, to several roles at once, and --dry-run ch
   assert.deepEqual(revoked, { code: 0, stdout: `revoked from marker ${one.name}\n`, stderr: '' })
   assert.deepEqual(await mayMark(), [false, true])
 
-  // What was printed is SQL that does the same, pasted into psql.
+  // The printed SQL does the same when it is pasted into psql.
   await pool.query(dry.stdout)
   assert.deepEqual(await mayMark(), [true, true])
   const script = (await runCommand(['revoke', ...ofRoles, '--dry-run'], { env })).stdout
@@ -48,14 +48,14 @@ test('grant and revoke give and take, to several roles at once, and --dry-run ch
   assert.deepEqual(await mayMark(), [false, false])
 })
 
-test('a role can be named by the environment', async () => {
+test('grant takes a role from an environment variable', async () => {
   const { code } = await runCommand(['grant'], { env: { ...env, WORKSPACE_USAGE_MARKER: one.name } })
   assert.equal(code, 0)
   assert.deepEqual(await mayMark(), [true, false])
   await revokePrivileges(pool, { markers: [one.name] })
 })
 
-test('a role that does not exist ends with 1 and changes nothing, and no role at all with 2', async () => {
+test('grant ends with 1 and changes nothing if a role does not exist, and ends with 2 if no role is given', async () => {
   const [unknown, none] = await Promise.all([
     runCommand(['grant', '--marker', one.name, '--worker', 'nobody'], { env }),
     runCommand(['grant'], { env }),
@@ -67,7 +67,7 @@ test('a role that does not exist ends with 1 and changes nothing, and no role at
   assert.match(none.stderr, /^error: name at least one role: --marker, --worker or --reader\n/)
 })
 
-test('who does not own the tables is told whom to connect as', async () => {
+test('grant by a role that does not own the tables says which role to connect as', async () => {
   const { code, stderr } = await runCommand(['grant', '--reader', two.name], {
     env: { DATABASE_URL: one.connectionString(database) },
   })

@@ -63,7 +63,7 @@ test('explain says that a workspace was never used, or that its sources are not 
   assert.match(ofUnknown.stdout, /: last used 1 min ago, \S+ \S+Z\nThe source is not on record\.\n$/)
 })
 
-test('explain ends with 1 for a workspace that does not exist, and shows its marks all the same', async () => {
+test('explain ends with 1 for a workspace that does not exist, and still shows its marks', async () => {
   const [missing, marked] = [randomUUID(), randomUUID()]
   await storeClosedMarks(pool, [marked], { source: 'ssh' })
   const ofMissing = await runCommand(['explain', missing], { env })
@@ -76,7 +76,7 @@ test('explain ends with 1 for a workspace that does not exist, and shows its mar
   assert.deepEqual([json.code, JSON.parse(json.stdout).exists], [1, false])
 })
 
-test('explain ends with 2 for what is no id, and names the grant to a role that may not read', async () => {
+test('explain ends with 2 for a malformed id, and names the grant command to a role that may not read', async () => {
   const bad = await runCommand(['explain', '42'], { env })
   assert.equal(bad.code, 2)
   assert.match(bad.stderr, /^error: not a UUID: "42"\./)

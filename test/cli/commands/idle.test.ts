@@ -12,7 +12,7 @@ beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
 })
 
-test('idle lists as a table, JSON or CSV: longest idle first, never used last', async () => {
+test('idle lists the longest idle first and the never used last, as a table, JSON or CSV', async () => {
   const [never, short, long, used] = await createWorkspaces(pool, 4)
   await pool.query(
     `UPDATE workspaces SET last_used_at = CASE id
@@ -61,7 +61,7 @@ test('idle reads its options from the environment', async () => {
   assert.match(stdout, /\n2 workspaces\n$/)
 })
 
-test('idle stops reading the database when its reader has seen enough, and ends with 0', async () => {
+test('idle stops reading the database when its output is closed, and ends with 0', async () => {
   await pool.query('INSERT INTO workspaces SELECT FROM generate_series(1, 30000)')
   await pool.query(`UPDATE workspaces SET last_used_at = '2020-01-01'`)
   const command = startCommand(['idle', '--for', '1s', '--csv'], { env })

@@ -5,7 +5,7 @@ import { test } from 'node:test'
 import { commandLineUrl, runCommand, startCommand } from '../../support/command-line.ts'
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../../support/database.ts'
 
-test('migrate goes up at once and down one by one, and says what it did', async () => {
+test('migrate applies all migrations at once, takes them back one by one, and says what it did', async () => {
   const database = await createEmptyDatabase()
   const env = await environmentOf(database)
   const names = readdirSync(path.join(import.meta.dirname, '../../../migrations'))
@@ -38,7 +38,7 @@ test('migrate goes up at once and down one by one, and says what it did', async 
   assert.deepEqual(bottom, { code: 0, stdout: 'nothing to take back\n', stderr: '' })
 })
 
-test('migrate prints JSON: the migrations that ran, and the queue', async () => {
+test('migrate --json prints the migrations that ran and the queue', async () => {
   const env = await environmentOf(await createTestDatabase())
   const { code, stdout } = await runCommand(['migrate', '--json'], { env })
   const { applied, queue } = JSON.parse(stdout)
@@ -57,7 +57,7 @@ test('no environment variable makes migrate take anything back', async () => {
   assert.match(stdout, /^the schema is up to date\n/)
 })
 
-test('migrate --down --all --yes removes everything of ours and says what, and again finds nothing', async () => {
+test('migrate --down --all --yes removes everything of ours and lists it, and a second run finds nothing', async () => {
   const database = await createTestDatabase()
   const env = await environmentOf(database)
   const first = await runCommand(['migrate', '--down', '--all', '--yes'], { env })
@@ -71,7 +71,7 @@ test('migrate --down --all --yes removes everything of ours and says what, and a
   assert.deepEqual(again, { code: 0, stdout: 'nothing to remove\n', stderr: '' })
 })
 
-test('migrate --down --all names what it leaves and why, also as JSON', async () => {
+test('migrate --down --all names what it leaves and why, in text and in JSON', async () => {
   const database = await createTestDatabase()
   await database.pool.query('INSERT INTO workspaces DEFAULT VALUES; CREATE TABLE pgboss.of_somebody_else ()')
   const env = await environmentOf(database)
@@ -92,7 +92,7 @@ test('migrate --down --all names what it leaves and why, also as JSON', async ()
   assert.match(text, /^nothing to remove\n/)
 })
 
-test('migrate --down --all asks once on a terminal, and goes on after yes alone', async () => {
+test('migrate --down --all asks once on a terminal, and continues only after yes', async () => {
   const database = await createTestDatabase()
   const before = await tables(database)
   for (const input of ['\n', 'y\n', 'no\nyes\n', '']) {
@@ -119,7 +119,7 @@ test('migrate --down --all asks once on a terminal, and goes on after yes alone'
   assert.equal(await tables(database), 0)
 })
 
-test('migrate --down --all needs --yes where nobody can be asked, and both flags need what they belong to', async () => {
+test('migrate --down --all needs --yes without a terminal, --all needs --down, and --yes needs both', async () => {
   const database = await createTestDatabase()
   const env = await environmentOf(database)
   const before = await tables(database)

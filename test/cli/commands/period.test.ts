@@ -26,7 +26,7 @@ test('period shows the length of a period, and sets it', async () => {
   assert.equal(await usagePeriod(pool), 0.5)
 })
 
-test('period refuses a length that is not allowed before it connects, and says what is', async () => {
+test('period refuses a length that is not allowed, says what is allowed, and does not connect', async () => {
   for (const value of ['0', '3601', '0.0001', 'long']) {
     const { code, stdout, stderr } = await runCommand(['period', value], {
       env: { DATABASE_URL: 'postgres://127.0.0.1:1/nowhere' },

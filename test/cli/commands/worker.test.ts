@@ -47,7 +47,7 @@ test('worker flushes, logs JSON lines, and ends with 0 on SIGTERM; status shows 
   )
 })
 
-test('worker that is signalled twice does not wait for the flush in hand', async () => {
+test('worker that gets two signals does not wait for its current flush', async () => {
   await storeClosedMarks(pool, await createWorkspaces(pool, 1))
   const gate = await closeFlushGate(database)
   const worker = startCommand(['worker'], { env })
@@ -60,7 +60,7 @@ test('worker that is signalled twice does not wait for the flush in hand', async
   await gate.open()
 })
 
-test('worker whose log nobody reads any more says so, finishes the flush in hand and ends with 1', async () => {
+test('worker whose log is closed by its reader says so, finishes its current flush and ends with 1', async () => {
   const worker = startCommand(['worker'], { env })
   await worker.prints(/worker started/)
   worker.stdout.destroy(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }))

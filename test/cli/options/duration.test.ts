@@ -5,7 +5,7 @@ import { numberWithin, whatever } from '../../../src/options.ts'
 
 const parse = durationAllowedBy(whatever('anything', () => true))
 
-test('durations are whole numbers of one unit', () => {
+test('a duration is a whole number of one unit', () => {
   const seconds = {
     '45s': 45,
     '90m': 5_400,
@@ -24,7 +24,7 @@ test('durations are whole numbers of one unit', () => {
   }
 })
 
-test('a duration is held to the rule of the function that takes it, in the words of that rule', () => {
+test('a duration is checked by the rule of the function that takes it, and refused in the words of that rule', () => {
   const withinADay = durationAllowedBy(numberWithin(60, 86_400, 'seconds'))
   assert.equal(withinADay('1d'), 86_400)
   for (const text of ['59s', '2d']) {

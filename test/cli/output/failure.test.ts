@@ -7,13 +7,13 @@ import { commandLineUrl, runCommand } from '../../support/command-line.ts'
 import { createEmptyDatabase, createTestDatabase } from '../../support/database.ts'
 
 const ID = randomUUID()
-/** Nobody listens there. */
+/** Nothing listens on this port. */
 const UNREACHABLE = await commandLineUrl('postgres://127.0.0.1:1/nowhere')
 
 const refused = { code: 1, stdout: '' }
 
 for (const args of [['migrate'], ['mark', ID], ['flush'], ['status'], ['worker']]) {
-  test(`${args[0]} ends with 1 where it can't reach the server`, async () => {
+  test(`workspace-usage ${args[0]} ends with 1 if it can't reach the server`, async () => {
     assert.deepEqual(await runCommand(args, { env: { DATABASE_URL: UNREACHABLE } }), {
       ...refused,
       stderr:
@@ -23,7 +23,7 @@ for (const args of [['migrate'], ['mark', ID], ['flush'], ['status'], ['worker']
   })
 }
 
-test('a command ends with 1 where there is no such database', async () => {
+test('a command ends with 1 if the database does not exist', async () => {
   const { connectionString } = await createEmptyDatabase()
   const url = new URL(await commandLineUrl(connectionString))
   url.pathname = '/no-such-database'
@@ -33,7 +33,7 @@ test('a command ends with 1 where there is no such database', async () => {
   })
 })
 
-test('a command ends with 1 where the database is not migrated, and names the command that migrates', async () => {
+test('a command ends with 1 if the database is not migrated, and names the command that migrates', async () => {
   const { connectionString } = await createEmptyDatabase()
   const env = { DATABASE_URL: await commandLineUrl(connectionString) }
   const noTable = 'relation "pending_usage" does not exist'
@@ -53,7 +53,7 @@ test('a command ends with 1 where the database is not migrated, and names the co
   }
 })
 
-test('worker and migrate end with 1 where the flush queue exists with another policy', async () => {
+test('worker and migrate end with 1 if the flush queue exists with another policy', async () => {
   const { connectionString } = await createTestDatabase()
   const boss = new PgBoss({ connectionString, supervise: false, schedule: false })
   await boss.start()
@@ -74,7 +74,7 @@ test('worker and migrate end with 1 where the flush queue exists with another po
   }
 })
 
-test("migrate ends with 1 where the table workspaces can't be adopted", async () => {
+test("migrate ends with 1 if the table workspaces can't be adopted", async () => {
   const { connectionString, pool } = await createEmptyDatabase()
   await pool.query('CREATE TABLE workspaces (id bigint PRIMARY KEY, last_used_at timestamptz)')
   const env = { DATABASE_URL: await commandLineUrl(connectionString) }
