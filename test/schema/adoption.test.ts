@@ -1,153 +1,147 @@
 import assert from 'node:assert/strict'
-import { suite, test } from 'node:test'
+import { test } from 'node:test'
 import { migrate, migrateDown } from '../../src/schema/migrate.ts'
 import { createEmptyDatabase, type TestDatabase } from '../support/database.ts'
 import { catalogObjects, schemaDump } from '../support/schema-dump.ts'
 
-suite("a host's own table workspaces", () => {
-  test("a host's own workspaces is adopted as it is, and stays when all migrations are taken back", async () => {
-    const { connectionString, pool } = await createEmptyDatabase()
-    await pool.query(`
-      CREATE TABLE workspaces (
-        number bigint PRIMARY KEY,
-        owner text NOT NULL CHECK (owner <> ''),
-        id uuid NOT NULL DEFAULT gen_random_uuid() UNIQUE,
-        last_used_at timestamptz(3) NOT NULL DEFAULT '2020-02-02Z'
-      );
-      CREATE INDEX by_owner ON workspaces (owner);
-      COMMENT ON TABLE workspaces IS 'Ours.';
-      INSERT INTO workspaces (number, owner) SELECT n, 'owner ' || n FROM generate_series(1, 5) n`)
-    const table = await statementsOf(pool)
-    const rows = await rowsOf(pool)
+test('a table workspaces of the host is adopted as it is, and stays when all migrations are taken back', async () => {
+  const { connectionString, pool } = await createEmptyDatabase()
+  await pool.query(`
+    CREATE TABLE workspaces (
+      number bigint PRIMARY KEY,
+      owner text NOT NULL CHECK (owner <> ''),
+      id uuid NOT NULL DEFAULT gen_random_uuid() UNIQUE,
+      last_used_at timestamptz(3) NOT NULL DEFAULT '2020-02-02Z'
+    );
+    CREATE INDEX by_owner ON workspaces (owner);
+    COMMENT ON TABLE workspaces IS 'Ours.';
+    INSERT INTO workspaces (number, owner) SELECT n, 'owner ' || n FROM generate_series(1, 5) n`)
+  const table = await statementsOf(pool)
+  const rows = await rowsOf(pool)
 
-    await migrate({ connectionString })
-    const aboutWorkspaces = /^(CREATE|ALTER|COMMENT) .*\b(TABLE|COLUMN|ON) workspaces\b/
-    assert.deepEqual(
-      (await statementsOf(pool)).filter(statement => aboutWorkspaces.test(statement)),
-      table,
-    )
-    assert.deepEqual(await rowsOf(pool), rows)
+  await migrate({ connectionString })
+  const aboutWorkspaces = /^(CREATE|ALTER|COMMENT) .*\b(TABLE|COLUMN|ON) workspaces\b/
+  assert.deepEqual(
+    (await statementsOf(pool)).filter(statement => aboutWorkspaces.test(statement)),
+    table,
+  )
+  assert.deepEqual(await rowsOf(pool), rows)
 
-    await downToNothing(connectionString)
-    assert.deepEqual(await statementsOf(pool), table)
-    assert.deepEqual(await rowsOf(pool), rows)
-  })
-
-  test("a host's own workspaces may be empty and look just like the one that migrate creates", async () => {
-    const { connectionString, pool } = await createEmptyDatabase()
-    await pool.query('CREATE TABLE workspaces (id uuid PRIMARY KEY, last_used_at timestamptz)')
-    const table = await statementsOf(pool)
-    await migrate({ connectionString })
-    await downToNothing(connectionString)
-    assert.deepEqual(await statementsOf(pool), table)
-  })
+  await downToNothing(connectionString)
+  assert.deepEqual(await statementsOf(pool), table)
+  assert.deepEqual(await rowsOf(pool), rows)
 })
 
-suite('the table workspaces that migrate created', () => {
-  test('our own workspaces stays while it holds rows when all migrations are taken back, and is adopted again', async () => {
-    const { connectionString, pool } = await createEmptyDatabase()
-    await migrate({ connectionString })
-    const dump = await schemaDump(pool)
-    await pool.query('INSERT INTO workspaces DEFAULT VALUES')
-    const rows = await rowsOf(pool)
-
-    await downToNothing(connectionString)
-    assert.deepEqual(await rowsOf(pool), rows)
-
-    await migrate({ connectionString })
-    assert.deepEqual(await rowsOf(pool), rows)
-    assert.equal(await schemaDump(pool), dump)
-  })
+test('a table workspaces of the host stays even if it is empty and looks just like the one that migrate creates', async () => {
+  const { connectionString, pool } = await createEmptyDatabase()
+  await pool.query('CREATE TABLE workspaces (id uuid PRIMARY KEY, last_used_at timestamptz)')
+  const table = await statementsOf(pool)
+  await migrate({ connectionString })
+  await downToNothing(connectionString)
+  assert.deepEqual(await statementsOf(pool), table)
 })
 
-suite('a table workspaces that the flush could not use', () => {
-  const idExpected = 'type uuid with a unique index of its own'
-  const uniqueExpected = 'a primary key or unique index on "id" alone'
-  const cases = [
-    {
-      name: 'with an id of another type',
-      ddl: 'CREATE TABLE workspaces (id bigint PRIMARY KEY, last_used_at timestamptz)',
-      found: 'column "id" has type bigint',
-      expected: idExpected,
-    },
-    {
-      name: 'without an id',
-      ddl: 'CREATE TABLE workspaces (workspace_id uuid PRIMARY KEY, last_used_at timestamptz)',
-      found: 'column "id" is missing',
-      expected: idExpected,
-    },
-    {
-      name: 'with an id that may occur twice',
-      ddl: 'CREATE TABLE workspaces (id uuid NOT NULL, last_used_at timestamptz)',
-      found: 'column "id" has no unique index',
-      expected: uniqueExpected,
-    },
-    {
-      name: 'with an id that is unique within a region only',
-      ddl: `CREATE TABLE workspaces
-              (id uuid, region text, last_used_at timestamptz, PRIMARY KEY (id, region))`,
-      found: 'column "id" has no unique index',
-      expected: uniqueExpected,
-    },
-    {
-      name: 'with an id that is unique among some rows only',
-      ddl: `CREATE TABLE workspaces (id uuid, deleted boolean, last_used_at timestamptz);
-            CREATE UNIQUE INDEX ON workspaces (id) WHERE NOT deleted`,
-      found: 'column "id" has no unique index',
-      expected: uniqueExpected,
-    },
-    {
-      name: 'with an id that is unique at the end of a transaction only',
-      ddl: 'CREATE TABLE workspaces (id uuid UNIQUE DEFERRABLE, last_used_at timestamptz)',
-      found: 'column "id" has no unique index',
-      expected: uniqueExpected,
-    },
-    {
-      name: 'without last_used_at',
-      ddl: 'CREATE TABLE workspaces (id uuid PRIMARY KEY)',
-      found: 'column "last_used_at" is missing',
-      expected: 'type timestamptz',
-    },
-    {
-      name: 'with a last_used_at in nobody knows which time zone',
-      ddl: 'CREATE TABLE workspaces (id uuid PRIMARY KEY, last_used_at timestamp)',
-      found: 'column "last_used_at" has type timestamp without time zone',
-      expected: 'type timestamptz',
-    },
-    {
-      name: 'that is a view',
-      ddl: 'CREATE VIEW workspaces AS SELECT gen_random_uuid() AS id, now() AS last_used_at',
-      found: 'is not a table',
-      expected: 'a table',
-    },
-    {
-      name: 'that is UNLOGGED, which a foreign key can not refer to',
-      ddl: 'CREATE UNLOGGED TABLE workspaces (id uuid PRIMARY KEY, last_used_at timestamptz)',
-      found: 'is UNLOGGED or temporary',
-      expected: 'a table that survives a crash',
-    },
-  ]
+test('the table workspaces that migrate created stays if it has rows when all migrations are taken back, and is adopted again', async () => {
+  const { connectionString, pool } = await createEmptyDatabase()
+  await migrate({ connectionString })
+  const dump = await schemaDump(pool)
+  await pool.query('INSERT INTO workspaces DEFAULT VALUES')
+  const rows = await rowsOf(pool)
 
-  let database: Promise<TestDatabase> | undefined
+  await downToNothing(connectionString)
+  assert.deepEqual(await rowsOf(pool), rows)
 
-  for (const { name, ddl, found, expected } of cases) {
-    test(`a table workspaces ${name} is refused, and nothing is created`, async () => {
-      database ??= createEmptyDatabase()
-      const { connectionString, pool } = await database
-      await pool.query(`DROP SCHEMA public CASCADE; CREATE SCHEMA public; ${ddl}`)
-      const before = await catalogObjects(pool)
+  await migrate({ connectionString })
+  assert.deepEqual(await rowsOf(pool), rows)
+  assert.equal(await schemaDump(pool), dump)
+})
 
-      await assert.rejects(migrate({ connectionString }), {
-        name: 'WorkspacesTableError',
-        message:
-          `the existing table "workspaces" can't be adopted: ${found}; expected ${expected}. ` +
-          'Nothing was created. Change the table, or migrate in a schema of its own ' +
-          '(set search_path in the connection string).',
-      })
-      assert.deepEqual(await catalogObjects(pool), before)
+const idExpected = 'type uuid with a unique index of its own'
+const uniqueExpected = 'a primary key or unique index on "id" alone'
+const cases = [
+  {
+    name: 'with an id of another type',
+    ddl: 'CREATE TABLE workspaces (id bigint PRIMARY KEY, last_used_at timestamptz)',
+    found: 'column "id" has type bigint',
+    expected: idExpected,
+  },
+  {
+    name: 'without an id',
+    ddl: 'CREATE TABLE workspaces (workspace_id uuid PRIMARY KEY, last_used_at timestamptz)',
+    found: 'column "id" is missing',
+    expected: idExpected,
+  },
+  {
+    name: 'with an id that may occur twice',
+    ddl: 'CREATE TABLE workspaces (id uuid NOT NULL, last_used_at timestamptz)',
+    found: 'column "id" has no unique index',
+    expected: uniqueExpected,
+  },
+  {
+    name: 'with an id that is unique within a region only',
+    ddl: `CREATE TABLE workspaces
+            (id uuid, region text, last_used_at timestamptz, PRIMARY KEY (id, region))`,
+    found: 'column "id" has no unique index',
+    expected: uniqueExpected,
+  },
+  {
+    name: 'with an id that is unique among some rows only',
+    ddl: `CREATE TABLE workspaces (id uuid, deleted boolean, last_used_at timestamptz);
+          CREATE UNIQUE INDEX ON workspaces (id) WHERE NOT deleted`,
+    found: 'column "id" has no unique index',
+    expected: uniqueExpected,
+  },
+  {
+    name: 'with an id that is unique at the end of a transaction only',
+    ddl: 'CREATE TABLE workspaces (id uuid UNIQUE DEFERRABLE, last_used_at timestamptz)',
+    found: 'column "id" has no unique index',
+    expected: uniqueExpected,
+  },
+  {
+    name: 'without last_used_at',
+    ddl: 'CREATE TABLE workspaces (id uuid PRIMARY KEY)',
+    found: 'column "last_used_at" is missing',
+    expected: 'type timestamptz',
+  },
+  {
+    name: 'with a last_used_at without a time zone',
+    ddl: 'CREATE TABLE workspaces (id uuid PRIMARY KEY, last_used_at timestamp)',
+    found: 'column "last_used_at" has type timestamp without time zone',
+    expected: 'type timestamptz',
+  },
+  {
+    name: 'that is a view',
+    ddl: 'CREATE VIEW workspaces AS SELECT gen_random_uuid() AS id, now() AS last_used_at',
+    found: 'is not a table',
+    expected: 'a table',
+  },
+  {
+    name: 'that is UNLOGGED, which a foreign key can not refer to',
+    ddl: 'CREATE UNLOGGED TABLE workspaces (id uuid PRIMARY KEY, last_used_at timestamptz)',
+    found: 'is UNLOGGED or temporary',
+    expected: 'a table that survives a crash',
+  },
+]
+
+let database: Promise<TestDatabase> | undefined
+
+for (const { name, ddl, found, expected } of cases) {
+  test(`a table workspaces ${name} is refused, and nothing is created`, async () => {
+    database ??= createEmptyDatabase()
+    const { connectionString, pool } = await database
+    await pool.query(`DROP SCHEMA public CASCADE; CREATE SCHEMA public; ${ddl}`)
+    const before = await catalogObjects(pool)
+
+    await assert.rejects(migrate({ connectionString }), {
+      name: 'WorkspacesTableError',
+      message:
+        `the existing table "workspaces" can't be adopted: ${found}; expected ${expected}. ` +
+        'Nothing was created. Change the table, or migrate in a schema of its own ' +
+        '(set search_path in the connection string).',
     })
-  }
-})
+    assert.deepEqual(await catalogObjects(pool), before)
+  })
+}
 
 async function downToNothing(connectionString: string): Promise<void> {
   while ((await migrateDown({ connectionString })) !== null);
@@ -157,7 +151,7 @@ async function statementsOf(pool: TestDatabase['pool']): Promise<string[]> {
   return (await schemaDump(pool)).split(/\n\n(?=\S)/).map(statement => statement.trim())
 }
 
-/** With their places: a row that was written anew has another place. */
+/** The rows with ctid and xmin, which change when a row is written again. */
 async function rowsOf(pool: TestDatabase['pool']): Promise<unknown[]> {
   return (await pool.query('SELECT ctid, xmin, w.* FROM workspaces w ORDER BY ctid')).rows
 }

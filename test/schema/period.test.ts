@@ -18,13 +18,13 @@ for (const major of [18, 15] as const) {
   suite(`the length of a period on PostgreSQL ${major}`, { skip: on === null && POSTGRES_15_MISSING }, () => {
     const database = () => createTestDatabase(major === 15 ? { on: on! } : {})
 
-    test('the length of a period is part of the plan of a mark, which calls no function of ours when it runs', async () => {
+    test(`the length of a period is part of the plan of a mark, which calls no function of ours when it runs on PostgreSQL ${major}`, async () => {
       const { pool } = await database()
       assert.match(await planOf(pool, MARK), /Output: .*statement_timestamp\(\).*'00:00:30'::interval/)
       assert.doesNotMatch(await planOf(pool, MARK), /usage_period/)
     })
 
-    test('a mark that was prepared before a change of the length uses the new one at its next execution', async () => {
+    test(`a mark that was prepared before a change of the length uses the new length at its next execution on PostgreSQL ${major}`, async () => {
       const db = await database()
       const marker = await db.connect()
       await marker.query(`PREPARE mark AS ${MARK}`)
@@ -32,7 +32,7 @@ for (const major of [18, 15] as const) {
       for (let i = 0; i < 8; i++) await marker.query('EXECUTE mark')
       for (const seconds of [0.5, 1_800]) {
         await setUsagePeriod(db.pool, seconds)
-        // Not TRUNCATE, after which PostgreSQL plans anew in any case.
+        // Not TRUNCATE, because PostgreSQL always plans anew after it.
         await db.pool.query('DELETE FROM pending_usage')
         const { rows: before } = await marker.query('SELECT clock_timestamp() AS now')
         await marker.query('EXECUTE mark')
@@ -44,7 +44,7 @@ for (const major of [18, 15] as const) {
       }
     })
 
-    test('periods divide time from the epoch on, exactly: each end lies ahead, by one length at most', async () => {
+    test(`each period ends a whole number of lengths after the epoch, later than its marks by one length at most, on PostgreSQL ${major}`, async () => {
       const { pool } = await database()
       for (const seconds of [0.1, 0.123, 7, 30, 3_600, 86_400]) {
         await setPeriodLength(pool, seconds)
@@ -68,7 +68,7 @@ for (const major of [18, 15] as const) {
       }
     })
 
-    test('the end of a period uses our usage_period() whatever search_path says, and wherever that moves', async () => {
+    test(`usage_period_end() calls our usage_period() whatever search_path says, even after it moved to another schema, on PostgreSQL ${major}`, async () => {
       const db = await database()
       const { pool } = db
       await pool.query(`
@@ -101,102 +101,98 @@ for (const major of [18, 15] as const) {
   })
 }
 
-suite('usagePeriod and setUsagePeriod', () => {
-  test('setUsagePeriod changes the length, and usagePeriod reads it: 30 seconds in a new database', async () => {
-    const { pool } = await createTestDatabase()
-    assert.equal(await usagePeriod(pool), 30)
-    assert.equal(DEFAULT_PERIOD_SECONDS, 30)
-    for (const seconds of [0.1, 0.125, 60, 3_600]) {
-      await setUsagePeriod(pool, seconds)
-      assert.equal(await usagePeriod(pool), seconds)
-    }
-  })
-
-  test('setUsagePeriod leaves the period of a mark that is stored as it is', async () => {
-    const { pool } = await createTestDatabase()
-    const id = crypto.randomUUID()
-    await markUsage(pool, id)
-    const { rows: before } = await pool.query('SELECT period_end FROM pending_usage')
-    await setUsagePeriod(pool, 0.1)
-    await markUsage(pool, id)
-    const { rows } = await pool.query('SELECT period_end FROM pending_usage')
-    assert.equal(rows.length, 2)
-    assert.ok(rows.some(({ period_end }) => +period_end === +before[0].period_end))
-  })
-
-  test('setUsagePeriod refuses what is no number of seconds from 0.1 to 3600 with at most 3 decimals', async () => {
-    const { pool } = await createTestDatabase()
-    for (const seconds of [0, -1, 0.09, 3_600.1, 0.1234, Number.NaN, Infinity, '30', null, undefined]) {
-      await assert.rejects(setUsagePeriod(pool, seconds as number), {
-        name: 'InvalidOptionError',
-        option: 'seconds',
-        allowed: '0.1 to 3600 seconds, with at most 3 decimals',
-      })
-    }
-    assert.equal(await usagePeriod(pool), 30)
-  })
-
-  test('setUsagePeriod names the owner if another role wants to change the length', async () => {
-    const role = await createLoginRole(await testServer(), 'stranger')
-    const database = await createTestDatabase()
-    const pool = role.pool(database)
-    assert.equal(await usagePeriod(pool), 30)
-    await database.pool.query(`GRANT CREATE ON SCHEMA public TO "${role.name.replaceAll('"', '""')}"`)
-    const { rows } = await database.pool.query('SELECT current_user AS owner')
-    await assert.rejects(setUsagePeriod(pool, 1), {
-      name: 'SchemaChangeRefusedError',
-      message:
-        'PostgreSQL refused the change: must be owner of function usage_period. Nothing was changed. ' +
-        `Connect as its owner, the role "${rows[0].owner}", or as a superuser.`,
-    })
-    assert.equal(await usagePeriod(pool), 30)
-  })
-
-  test('usagePeriod and setUsagePeriod say that a database with the older migrations only is not migrated', async () => {
-    const { pool, connectionString } = await createTestDatabase()
-    await migrateDown({ connectionString })
-    const missing = { name: 'NotMigratedError', missing: 'function usage_period() does not exist' }
-    await assert.rejects(usagePeriod(pool), missing)
-    await assert.rejects(setUsagePeriod(pool, 1), missing)
-  })
+test('setUsagePeriod changes the length, and usagePeriod reads it: 30 seconds in a new database', async () => {
+  const { pool } = await createTestDatabase()
+  assert.equal(await usagePeriod(pool), 30)
+  assert.equal(DEFAULT_PERIOD_SECONDS, 30)
+  for (const seconds of [0.1, 0.125, 60, 3_600]) {
+    await setUsagePeriod(pool, seconds)
+    assert.equal(await usagePeriod(pool), seconds)
+  }
 })
 
-suite('the migration that makes the length one value', () => {
-  test('the migration to one length keeps pending marks and the default of their column, up and down', async () => {
-    const { pool, connectionString } = await createTestDatabase()
-    await markUsage(pool, crypto.randomUUID())
-    const before = await pendingUsage(pool)
-    await migrateDown({ connectionString })
-    assert.deepEqual(await pendingUsage(pool), before)
-    await migrate({ connectionString })
-    assert.deepEqual(await pendingUsage(pool), before)
-  })
+test('setUsagePeriod does not change the period of a mark that is already stored', async () => {
+  const { pool } = await createTestDatabase()
+  const id = crypto.randomUUID()
+  await markUsage(pool, id)
+  const { rows: before } = await pool.query('SELECT period_end FROM pending_usage')
+  await setUsagePeriod(pool, 0.1)
+  await markUsage(pool, id)
+  const { rows } = await pool.query('SELECT period_end FROM pending_usage')
+  assert.equal(rows.length, 2)
+  assert.ok(rows.some(({ period_end }) => +period_end === +before[0].period_end))
+})
 
-  test('the migration to one length, taken back, restores the function that the first migration made', async () => {
-    const first = await createEmptyDatabase()
-    await firstMigration(first.kysely as never)
-    const { pool, connectionString } = await createTestDatabase()
-    await setUsagePeriod(pool, 1)
-    await migrateDown({ connectionString })
-    assert.deepEqual(await periodEndFunction(pool), await periodEndFunction(first.pool))
-  })
+test('setUsagePeriod refuses everything but seconds from 0.1 to 3600 with at most 3 decimals', async () => {
+  const { pool } = await createTestDatabase()
+  for (const seconds of [0, -1, 0.09, 3_600.1, 0.1234, Number.NaN, Infinity, '30', null, undefined]) {
+    await assert.rejects(setUsagePeriod(pool, seconds as number), {
+      name: 'InvalidOptionError',
+      option: 'seconds',
+      allowed: '0.1 to 3600 seconds, with at most 3 decimals',
+    })
+  }
+  assert.equal(await usagePeriod(pool), 30)
+})
 
-  test('after the migration to one length the same roles may mark as before', async () => {
-    const server = await testServer()
-    const marker = await createLoginRole(server, 'marker')
-    const stranger = await createLoginRole(server, 'stranger')
-    const database = await createTestDatabase()
-    const { pool, connectionString } = database
-    await migrateDown({ connectionString })
-    const name = `"${marker.name.replaceAll('"', '""')}"`
-    await pool.query(`
-      REVOKE EXECUTE ON FUNCTION usage_period_end() FROM PUBLIC;
-      GRANT EXECUTE ON FUNCTION usage_period_end() TO ${name};
-      GRANT INSERT (workspace_id, source) ON pending_usage TO ${name}`)
-    await migrate({ connectionString })
-    assert.equal((await markUsage(marker.pool(database), crypto.randomUUID())).stored, 1)
-    await assert.rejects(stranger.pool(database).query('SELECT usage_period()'), { code: '42501' })
+test('setUsagePeriod names the owner if another role wants to change the length', async () => {
+  const role = await createLoginRole(await testServer(), 'stranger')
+  const database = await createTestDatabase()
+  const pool = role.pool(database)
+  assert.equal(await usagePeriod(pool), 30)
+  await database.pool.query(`GRANT CREATE ON SCHEMA public TO "${role.name.replaceAll('"', '""')}"`)
+  const { rows } = await database.pool.query('SELECT current_user AS owner')
+  await assert.rejects(setUsagePeriod(pool, 1), {
+    name: 'SchemaChangeRefusedError',
+    message:
+      'PostgreSQL refused the change: must be owner of function usage_period. Nothing was changed. ' +
+      `Connect as its owner, the role "${rows[0].owner}", or as a superuser.`,
   })
+  assert.equal(await usagePeriod(pool), 30)
+})
+
+test('usagePeriod and setUsagePeriod report a database that has only the older migrations', async () => {
+  const { pool, connectionString } = await createTestDatabase()
+  await migrateDown({ connectionString })
+  const missing = { name: 'NotMigratedError', missing: 'function usage_period() does not exist' }
+  await assert.rejects(usagePeriod(pool), missing)
+  await assert.rejects(setUsagePeriod(pool, 1), missing)
+})
+
+test('the migration to one length of periods keeps pending marks and the default of their column, up and down', async () => {
+  const { pool, connectionString } = await createTestDatabase()
+  await markUsage(pool, crypto.randomUUID())
+  const before = await pendingUsage(pool)
+  await migrateDown({ connectionString })
+  assert.deepEqual(await pendingUsage(pool), before)
+  await migrate({ connectionString })
+  assert.deepEqual(await pendingUsage(pool), before)
+})
+
+test('the migration to one length of periods, taken back, restores the function of the first migration', async () => {
+  const first = await createEmptyDatabase()
+  await firstMigration(first.kysely as never)
+  const { pool, connectionString } = await createTestDatabase()
+  await setUsagePeriod(pool, 1)
+  await migrateDown({ connectionString })
+  assert.deepEqual(await periodEndFunction(pool), await periodEndFunction(first.pool))
+})
+
+test('the same roles may mark before and after the migration to one length of periods', async () => {
+  const server = await testServer()
+  const marker = await createLoginRole(server, 'marker')
+  const stranger = await createLoginRole(server, 'stranger')
+  const database = await createTestDatabase()
+  const { pool, connectionString } = database
+  await migrateDown({ connectionString })
+  const name = `"${marker.name.replaceAll('"', '""')}"`
+  await pool.query(`
+    REVOKE EXECUTE ON FUNCTION usage_period_end() FROM PUBLIC;
+    GRANT EXECUTE ON FUNCTION usage_period_end() TO ${name};
+    GRANT INSERT (workspace_id, source) ON pending_usage TO ${name}`)
+  await migrate({ connectionString })
+  assert.equal((await markUsage(marker.pool(database), crypto.randomUUID())).stored, 1)
+  await assert.rejects(stranger.pool(database).query('SELECT usage_period()'), { code: '42501' })
 })
 
 async function planOf(pool: TestDatabase['pool'], statement: string): Promise<string> {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { suite, test } from 'node:test'
+import { test } from 'node:test'
 import { PgBoss } from 'pg-boss'
 import { markUsage } from '../../src/mark/mark.ts'
 import { migrate, migrateDown } from '../../src/schema/migrate.ts'
@@ -19,210 +19,202 @@ const OURS = [
 ]
 const QUEUES = [`pg-boss queue ${FLUSH_QUEUE}`, `pg-boss queue ${FAILED_FLUSH_QUEUE}`]
 
-suite('uninstall', () => {
-  test('uninstall leaves the catalog as it was before migrate, and says what it dropped', async () => {
-    const { connectionString, pool } = await createEmptyDatabase()
-    const before = await catalogObjects(pool)
-    await migrate({ connectionString })
-    await markUsage(pool, crypto.randomUUID())
-    await pool.query('INSERT INTO pgboss.job (name) VALUES ($1)', [FLUSH_QUEUE])
+test('uninstall leaves the catalog as it was before migrate, and says what it dropped', async () => {
+  const { connectionString, pool } = await createEmptyDatabase()
+  const before = await catalogObjects(pool)
+  await migrate({ connectionString })
+  await markUsage(pool, crypto.randomUUID())
+  await pool.query('INSERT INTO pgboss.job (name) VALUES ($1)', [FLUSH_QUEUE])
 
-    const result = await uninstall({ connectionString })
+  const result = await uninstall({ connectionString })
 
-    assert.deepEqual(result, { dropped: [...OURS, ...QUEUES, 'schema pgboss'], left: [] })
-    assert.deepEqual(await catalogObjects(pool), before)
-    assert.equal(await schemaDump(pool), '')
-  })
-
-  test('a second uninstall does nothing, and migrate then makes the same schema again', async () => {
-    const { connectionString, pool } = await createTestDatabase()
-    const dump = await schemaDump(pool)
-    await uninstall({ connectionString })
-    const objects = await catalogObjects(pool)
-
-    assert.deepEqual(await uninstall({ connectionString }), { dropped: [], left: [] })
-    assert.deepEqual(await catalogObjects(pool), objects)
-
-    const { applied } = await migrate({ connectionString })
-    assert.ok(applied.length > 0)
-    assert.equal(await schemaDump(pool), dump)
-    assert.ok((await uninstall({ connectionString })).dropped.includes('schema pgboss'))
-  })
-
-  test("uninstall drops no workspaces of the host's, and touches none of its rows", async () => {
-    const { connectionString, pool } = await createEmptyDatabase()
-    await pool.query(`
-      CREATE TABLE workspaces (id uuid PRIMARY KEY, name text, last_used_at timestamptz);
-      INSERT INTO workspaces VALUES (gen_random_uuid(), 'mine', now())`)
-    const before = await catalogObjects(pool)
-    const rows = await rowsOf(pool)
-    await migrate({ connectionString })
-
-    const { left } = await uninstall({ connectionString })
-
-    assert.deepEqual(left, [
-      { object: 'table public.workspaces', reason: 'workspace-usage did not create it' },
-    ])
-    assert.deepEqual(await catalogObjects(pool), before)
-    assert.deepEqual(await rowsOf(pool), rows)
-  })
-
-  test('uninstall leaves our own workspaces while it holds rows', async () => {
-    const { connectionString, pool } = await createTestDatabase()
-    await pool.query('INSERT INTO workspaces DEFAULT VALUES')
-    const rows = await rowsOf(pool)
-    const { left } = await uninstall({ connectionString })
-    assert.deepEqual(left, [{ object: 'table public.workspaces', reason: 'it holds rows' }])
-    assert.deepEqual(await rowsOf(pool), rows)
-  })
-
-  test('uninstall finishes what was begun by hand: newest migrations taken back, pg-boss dropped', async () => {
-    const { connectionString, pool } = await createEmptyDatabase()
-    const before = await catalogObjects(pool)
-    await migrate({ connectionString })
-    await migrateDown({ connectionString })
-    await migrateDown({ connectionString })
-    await pool.query('DROP SCHEMA pgboss CASCADE')
-    const { dropped, left } = await uninstall({ connectionString })
-    assert.deepEqual(
-      dropped,
-      OURS.filter(object => !/view|usage_period\(/.test(object)),
-    )
-    assert.deepEqual(left, [])
-    assert.deepEqual(await catalogObjects(pool), before)
-  })
-
-  test('uninstall takes place in one schema only, if the package is in two of them', async () => {
-    const { connectionString, pool } = await createTestDatabase()
-    await pool.query('CREATE SCHEMA app')
-    const dump = await schemaDump(pool)
-    const url = new URL(connectionString)
-    url.search = '?options=-c%20search_path%3Dapp'
-    await migrate({ connectionString: url.href })
-    const jobs = await jobObjects(pool)
-
-    const { dropped, left } = await uninstall({ connectionString: url.href })
-
-    assert.deepEqual(
-      dropped,
-      OURS.map(object => object.replace('public.', 'app.')),
-    )
-    assert.deepEqual(left, [
-      {
-        object: 'pg-boss with its queues',
-        reason: 'workspace-usage is also installed in another schema: public',
-      },
-    ])
-    assert.equal(await schemaDump(pool, 'app'), '')
-    assert.equal(await schemaDump(pool), dump)
-    assert.deepEqual(await jobObjects(pool), jobs)
-  })
+  assert.deepEqual(result, { dropped: [...OURS, ...QUEUES, 'schema pgboss'], left: [] })
+  assert.deepEqual(await catalogObjects(pool), before)
+  assert.equal(await schemaDump(pool), '')
 })
 
-suite('uninstall beside a host that uses pg-boss itself', () => {
-  test("uninstall takes our queues, jobs and schedule, and leaves a host's queue in pg-boss as it is", async () => {
-    const { connectionString, pool } = await createTestDatabase()
-    const boss = new PgBoss({ connectionString, supervise: false, schedule: false })
-    await boss.start()
-    try {
-      await boss.createQueue('mails')
-      await boss.schedule('mails', '0 * * * *')
-      const job = await boss.send('mails', { to: 'all' })
-      await boss.send(FLUSH_QUEUE)
-      await pool.query('INSERT INTO pgboss.queue_stats (name) VALUES ($1), ($2)', [FLUSH_QUEUE, 'mails'])
-      const objects = await jobObjects(pool)
+test('a second uninstall does nothing, and migrate then makes the same schema again', async () => {
+  const { connectionString, pool } = await createTestDatabase()
+  const dump = await schemaDump(pool)
+  await uninstall({ connectionString })
+  const objects = await catalogObjects(pool)
 
-      const { dropped, left } = await uninstall({ connectionString })
+  assert.deepEqual(await uninstall({ connectionString }), { dropped: [], left: [] })
+  assert.deepEqual(await catalogObjects(pool), objects)
 
-      assert.deepEqual(dropped, [...OURS, ...QUEUES])
-      assert.deepEqual(left, [{ object: 'schema pgboss', reason: 'it has other queues: mails' }])
-      assert.deepEqual(await jobObjects(pool), objects)
-      const { rows } = await pool.query(`
-        SELECT name FROM pgboss.job UNION ALL SELECT name FROM pgboss.queue
-        UNION ALL SELECT name FROM pgboss.schedule UNION ALL SELECT name FROM pgboss.queue_stats`)
-      assert.deepEqual(
-        rows.map(({ name }) => name),
-        Array(4).fill('mails'),
-      )
-      const [fetched] = await boss.fetch('mails')
-      assert.equal(fetched?.id, job)
-    } finally {
-      await boss.stop({ graceful: false })
-    }
-  })
+  const { applied } = await migrate({ connectionString })
+  assert.ok(applied.length > 0)
+  assert.equal(await schemaDump(pool), dump)
+  assert.ok((await uninstall({ connectionString })).dropped.includes('schema pgboss'))
+})
 
-  test("uninstall leaves pg-boss's schema if a view of the host's reads it, and says which", async () => {
-    const { connectionString, pool } = await createTestDatabase()
-    await pool.query('CREATE VIEW jobs AS SELECT id, name FROM pgboss.job')
+test('uninstall leaves a table workspaces of the host, and changes none of its rows', async () => {
+  const { connectionString, pool } = await createEmptyDatabase()
+  await pool.query(`
+    CREATE TABLE workspaces (id uuid PRIMARY KEY, name text, last_used_at timestamptz);
+    INSERT INTO workspaces VALUES (gen_random_uuid(), 'mine', now())`)
+  const before = await catalogObjects(pool)
+  const rows = await rowsOf(pool)
+  await migrate({ connectionString })
+
+  const { left } = await uninstall({ connectionString })
+
+  assert.deepEqual(left, [{ object: 'table public.workspaces', reason: 'workspace-usage did not create it' }])
+  assert.deepEqual(await catalogObjects(pool), before)
+  assert.deepEqual(await rowsOf(pool), rows)
+})
+
+test('uninstall leaves the table workspaces that migrate created if it has rows', async () => {
+  const { connectionString, pool } = await createTestDatabase()
+  await pool.query('INSERT INTO workspaces DEFAULT VALUES')
+  const rows = await rowsOf(pool)
+  const { left } = await uninstall({ connectionString })
+  assert.deepEqual(left, [{ object: 'table public.workspaces', reason: 'it holds rows' }])
+  assert.deepEqual(await rowsOf(pool), rows)
+})
+
+test('uninstall finishes after the newest migrations were taken back and pg-boss was dropped by hand', async () => {
+  const { connectionString, pool } = await createEmptyDatabase()
+  const before = await catalogObjects(pool)
+  await migrate({ connectionString })
+  await migrateDown({ connectionString })
+  await migrateDown({ connectionString })
+  await pool.query('DROP SCHEMA pgboss CASCADE')
+  const { dropped, left } = await uninstall({ connectionString })
+  assert.deepEqual(
+    dropped,
+    OURS.filter(object => !/view|usage_period\(/.test(object)),
+  )
+  assert.deepEqual(left, [])
+  assert.deepEqual(await catalogObjects(pool), before)
+})
+
+test('uninstall removes the package from only one schema if it is in two of them', async () => {
+  const { connectionString, pool } = await createTestDatabase()
+  await pool.query('CREATE SCHEMA app')
+  const dump = await schemaDump(pool)
+  const url = new URL(connectionString)
+  url.search = '?options=-c%20search_path%3Dapp'
+  await migrate({ connectionString: url.href })
+  const jobs = await jobObjects(pool)
+
+  const { dropped, left } = await uninstall({ connectionString: url.href })
+
+  assert.deepEqual(
+    dropped,
+    OURS.map(object => object.replace('public.', 'app.')),
+  )
+  assert.deepEqual(left, [
+    {
+      object: 'pg-boss with its queues',
+      reason: 'workspace-usage is also installed in another schema: public',
+    },
+  ])
+  assert.equal(await schemaDump(pool, 'app'), '')
+  assert.equal(await schemaDump(pool), dump)
+  assert.deepEqual(await jobObjects(pool), jobs)
+})
+
+test('uninstall removes our queues, jobs and schedule, and leaves a queue of the host in pg-boss as it is', async () => {
+  const { connectionString, pool } = await createTestDatabase()
+  const boss = new PgBoss({ connectionString, supervise: false, schedule: false })
+  await boss.start()
+  try {
+    await boss.createQueue('mails')
+    await boss.schedule('mails', '0 * * * *')
+    const job = await boss.send('mails', { to: 'all' })
+    await boss.send(FLUSH_QUEUE)
+    await pool.query('INSERT INTO pgboss.queue_stats (name) VALUES ($1), ($2)', [FLUSH_QUEUE, 'mails'])
+    const objects = await jobObjects(pool)
+
     const { dropped, left } = await uninstall({ connectionString })
+
     assert.deepEqual(dropped, [...OURS, ...QUEUES])
+    assert.deepEqual(left, [{ object: 'schema pgboss', reason: 'it has other queues: mails' }])
+    assert.deepEqual(await jobObjects(pool), objects)
+    const { rows } = await pool.query(`
+      SELECT name FROM pgboss.job UNION ALL SELECT name FROM pgboss.queue
+      UNION ALL SELECT name FROM pgboss.schedule UNION ALL SELECT name FROM pgboss.queue_stats`)
     assert.deepEqual(
-      left.map(({ object }) => object),
-      ['schema pgboss'],
+      rows.map(({ name }) => name),
+      Array(4).fill('mails'),
     )
-    assert.match(left[0]!.reason, /view jobs depends on table pgboss\.job/)
-    assert.equal((await pool.query('SELECT FROM jobs')).rowCount, 0)
-  })
-
-  test("uninstall leaves pg-boss's schema if a table of the host's is in it", async () => {
-    const { connectionString, pool } = await createTestDatabase()
-    await pool.query('CREATE TABLE pgboss.archive (id uuid); INSERT INTO pgboss.archive VALUES (NULL)')
-    const { left } = await uninstall({ connectionString })
-    assert.match(left[0]!.reason, /table pgboss\.archive depends on schema pgboss/)
-    assert.equal((await pool.query('SELECT FROM pgboss.archive')).rowCount, 1)
-    assert.equal((await pool.query('SELECT FROM pgboss.queue')).rowCount, 0)
-  })
+    const [fetched] = await boss.fetch('mails')
+    assert.equal(fetched?.id, job)
+  } finally {
+    await boss.stop({ graceful: false })
+  }
 })
 
-suite('an uninstall that is refused', () => {
-  test('uninstall is refused for a role that is not the owner, and nothing changes', async () => {
-    const role = await createLoginRole(await testServer(), 'stranger')
-    const database = await createTestDatabase()
-    const objects = await catalogObjects(database.pool)
-    await assert.rejects(uninstall({ connectionString: role.connectionString(database) }), {
-      name: 'SchemaChangeRefusedError',
-      message:
-        /^PostgreSQL refused the change: .*permission denied.*Nothing was changed\. Connect as the role that ran/,
-    })
-    assert.deepEqual(await catalogObjects(database.pool), objects)
-  })
+test('uninstall leaves the schema of pg-boss if a view of the host reads it, and names the view', async () => {
+  const { connectionString, pool } = await createTestDatabase()
+  await pool.query('CREATE VIEW jobs AS SELECT id, name FROM pgboss.job')
+  const { dropped, left } = await uninstall({ connectionString })
+  assert.deepEqual(dropped, [...OURS, ...QUEUES])
+  assert.deepEqual(
+    left.map(({ object }) => object),
+    ['schema pgboss'],
+  )
+  assert.match(left[0]!.reason, /view jobs depends on table pgboss\.job/)
+  assert.equal((await pool.query('SELECT FROM jobs')).rowCount, 0)
+})
 
-  test("uninstall is refused if a view of the host's reads what is ours, and nothing changes", async () => {
-    const { connectionString, pool } = await createTestDatabase()
-    await pool.query('CREATE VIEW mine AS SELECT workspace_id FROM workspace_activity')
-    const objects = await catalogObjects(pool)
-    await assert.rejects(uninstall({ connectionString }), {
-      name: 'SchemaChangeRefusedError',
-      message:
-        /view mine depends on view workspace_activity\. Nothing was changed\. Drop what depends on it first\.$/,
-    })
-    assert.deepEqual(await catalogObjects(pool), objects)
-    assert.equal((await pool.query('SELECT FROM pgboss.queue WHERE name = $1', [FLUSH_QUEUE])).rowCount, 1)
-  })
+test('uninstall leaves the schema of pg-boss if a table of the host is in it', async () => {
+  const { connectionString, pool } = await createTestDatabase()
+  await pool.query('CREATE TABLE pgboss.archive (id uuid); INSERT INTO pgboss.archive VALUES (NULL)')
+  const { left } = await uninstall({ connectionString })
+  assert.match(left[0]!.reason, /table pgboss\.archive depends on schema pgboss/)
+  assert.equal((await pool.query('SELECT FROM pgboss.archive')).rowCount, 1)
+  assert.equal((await pool.query('SELECT FROM pgboss.queue')).rowCount, 0)
+})
 
-  test('uninstall gives up after 5 seconds while somebody holds a lock of a table, and nothing changes', async () => {
-    const database = await createTestDatabase()
-    const { connectionString, pool } = database
-    const objects = await catalogObjects(pool)
-    const reader = await database.connect()
-    await reader.query('BEGIN; SELECT FROM pending_usage')
-    await assert.rejects(uninstall({ connectionString }), {
-      name: 'SchemaChangeRefusedError',
-      message: /Nothing was changed\. Stop the workers and the services that mark, then repeat\.$/,
-    })
-    await reader.query('ROLLBACK')
-    assert.deepEqual(await catalogObjects(pool), objects)
+test('uninstall is refused for a role that is not the owner, and nothing changes', async () => {
+  const role = await createLoginRole(await testServer(), 'stranger')
+  const database = await createTestDatabase()
+  const objects = await catalogObjects(database.pool)
+  await assert.rejects(uninstall({ connectionString: role.connectionString(database) }), {
+    name: 'SchemaChangeRefusedError',
+    message:
+      /^PostgreSQL refused the change: .*permission denied.*Nothing was changed\. Connect as the role that ran/,
   })
+  assert.deepEqual(await catalogObjects(database.pool), objects)
+})
 
-  test('uninstall and migrate refuse an option that is misspelt', async () => {
-    const options = { connectionstring: 'postgres://nowhere/' } as unknown as { connectionString: string }
-    for (const run of [uninstall, migrate]) {
-      await assert.rejects(run(options), {
-        name: 'UnknownOptionError',
-        message: /"connectionstring"\. Did you mean "connectionString"\?/,
-      })
-    }
+test('uninstall is refused if a view of the host reads our tables, and nothing changes', async () => {
+  const { connectionString, pool } = await createTestDatabase()
+  await pool.query('CREATE VIEW mine AS SELECT workspace_id FROM workspace_activity')
+  const objects = await catalogObjects(pool)
+  await assert.rejects(uninstall({ connectionString }), {
+    name: 'SchemaChangeRefusedError',
+    message:
+      /view mine depends on view workspace_activity\. Nothing was changed\. Drop what depends on it first\.$/,
   })
+  assert.deepEqual(await catalogObjects(pool), objects)
+  assert.equal((await pool.query('SELECT FROM pgboss.queue WHERE name = $1', [FLUSH_QUEUE])).rowCount, 1)
+})
+
+test('uninstall gives up after 5 seconds if another session has locked a table, and nothing changes', async () => {
+  const database = await createTestDatabase()
+  const { connectionString, pool } = database
+  const objects = await catalogObjects(pool)
+  const reader = await database.connect()
+  await reader.query('BEGIN; SELECT FROM pending_usage')
+  await assert.rejects(uninstall({ connectionString }), {
+    name: 'SchemaChangeRefusedError',
+    message: /Nothing was changed\. Stop the workers and the services that mark, then repeat\.$/,
+  })
+  await reader.query('ROLLBACK')
+  assert.deepEqual(await catalogObjects(pool), objects)
+})
+
+test('uninstall and migrate refuse an option that is misspelt', async () => {
+  const options = { connectionstring: 'postgres://nowhere/' } as unknown as { connectionString: string }
+  for (const run of [uninstall, migrate]) {
+    await assert.rejects(run(options), {
+      name: 'UnknownOptionError',
+      message: /"connectionstring"\. Did you mean "connectionString"\?/,
+    })
+  }
 })
 
 async function rowsOf(pool: TestDatabase['pool']): Promise<unknown[]> {
