@@ -16,7 +16,7 @@ async function generateApiPage(): Promise<string> {
   return await readFile(path.join(directory, 'api.md'), 'utf8')
 }
 
-test('docs/api.md is what the doc comments say today', async () => {
+test('docs/api.md is up to date with the doc comments', async () => {
   const generated = await generateApiPage()
   const committed = await readFile(path.join(ROOT, 'docs/api.md'), 'utf8')
   assert.ok(
@@ -28,7 +28,7 @@ test('docs/api.md is what the doc comments say today', async () => {
   }
 })
 
-test('docs/api.md names no place on the machine that wrote it, and no revision', async () => {
+test('docs/api.md contains no path of the machine that generated it, and no revision', async () => {
   const page = await readFile(path.join(ROOT, 'docs/api.md'), 'utf8')
   assert.doesNotMatch(page, /file:\/\/|\/home\/|\/blob\/|[0-9a-f]{40}/)
   assert.ok(!page.includes(ROOT))

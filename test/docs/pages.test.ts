@@ -5,9 +5,7 @@ import { test } from 'node:test'
 import { COMMANDS } from '../../src/cli/commands/list.ts'
 import { blocksOf, PAGES, proseOf, ROOT, textOf } from './markdown.ts'
 
-/*
- * What the pages promise about themselves: they are short, and what they point to is there.
- */
+/* The pages are short, and everything that they point to exists. */
 
 const LINK = /\[[^\]]*\]\(([^)\s]+)\)/g
 
@@ -18,7 +16,7 @@ test('the README has less than 100 lines and about 700 words', () => {
   assert.ok(words < 750, `${words} words`)
 })
 
-test('a page of the docs is at most two screens long', () => {
+test('each page of the docs is at most two screens long', () => {
   const pages = PAGES.filter(page => page.startsWith('docs'))
   assert.ok(pages.length > 5)
   for (const page of pages) {
@@ -27,7 +25,7 @@ test('a page of the docs is at most two screens long', () => {
   }
 })
 
-test('every link of a page leads to a file that exists, and to a heading that it has', () => {
+test('every link of a page leads to a file and a heading that exist', () => {
   let links = 0
   for (const page of PAGES) {
     for (const [, target] of textOf(page).matchAll(LINK)) {
@@ -62,7 +60,7 @@ test('every file that a page names in code exists', () => {
   assert.ok(named > 5, 'the names are read')
 })
 
-test('code stands in fences that name their language, so that it is found and run', () => {
+test('every block of code in the pages names its language, so that the tests find and run it', () => {
   for (const page of PAGES) {
     for (const { at, language } of blocksOf(page)) {
       assert.ok(['ts', 'sql', 'sh', 'mermaid'].includes(language), `${at}: a fence of "${language}"`)
@@ -100,7 +98,7 @@ test('every command and every option that a page names exists', async () => {
   assert.ok(named > 20, 'the commands are read')
 })
 
-test('the messages that the page of the worker lists are logged in these words', () => {
+test('the worker logs the messages in docs/worker.md in the same words', () => {
   const sources = globSync(['src/worker/*.ts', 'src/database/*.ts'], { cwd: ROOT }).map(textOf).join('')
   const messages = [...textOf('docs/worker.md').matchAll(/^\| (?:debug|info|warn|error) \| `([^`]+)`/gm)]
   assert.ok(messages.length >= 8, 'the messages are read')

@@ -21,7 +21,7 @@ import { type Block, blocksOf, PAGES, ROOT } from './markdown.ts'
 /** The workspace that the pages speak of. */
 const WORKSPACE = '1b4e28ba-2fa1-41d2-883f-0016d3cca427'
 
-/** Names on the pages that other runs of these tests would meet on the same server. */
+/** Names on the pages that must differ here, because other runs of these tests may use the same server. */
 const OWN_NAMES = new Map([
   ...['gateway', 'flusher', 'support'].map(name => [name, `usage_docs_${name}_${suffix()}`] as const),
   ...['usage_template', 'usage_test_1'].map(name => [name, `usage_${RUN}_docs_${name}`] as const),
@@ -42,13 +42,13 @@ before(async () => {
   await Promise.all(programs.map(block => writeFile(fileOf(block), withOwnNames(block.code))))
 })
 
-test('the pages hold programs, SQL and lines of a shell', () => {
+test('the pages contain programs, SQL and shell commands', () => {
   for (const language of ['ts', 'sql', 'sh']) {
     assert.ok(blocks.filter(block => block.language === language).length >= 3, language)
   }
 })
 
-test('the programs have no type errors', async () => {
+test('the programs in the pages have no type errors', async () => {
   const compiler = path.join(ROOT, 'node_modules/typescript-7/bin/tsc')
   const { code, stdout } = await runProgram(compiler, ['--project', consumer], { timeoutMs: 60_000 })
   assert.equal(code, 0, stdout)
@@ -64,7 +64,7 @@ for (const block of blocks) {
 for (const page of PAGES) {
   const lines = blocksOf(page).filter(({ language, notRun }) => language === 'sh' && notRun === undefined)
   if (lines.length === 0) continue
-  test(`the lines for a shell in ${page} work, in their order`, async () => {
+  test(`the shell commands in ${page} work in their order`, async () => {
     const database = await createDatabase()
     for (const block of lines) await runLines(block, database)
   })
@@ -78,7 +78,7 @@ async function runBlock(block: Block): Promise<void> {
   assert.equal(code, 0, stdout + stderr)
 }
 
-/** A program that runs until SIGTERM: its mark is stored, its worker flushes, and then it ends in time. */
+/** Runs a program that ends at SIGTERM. Its mark must be stored, its worker must flush, and it must end in time. */
 async function runUntilStopped(block: Block, { connectionString, pool }: TestDatabase): Promise<void> {
   const program = startProgram(fileOf(block), [], { env: { DATABASE_URL: connectionString } })
   await program.line(/nothing to flush|updated workspaces last_used_at/)
@@ -129,7 +129,7 @@ async function runWorker(args: string[], env: Record<string, string>): Promise<C
   return await worker.ended
 }
 
-/** npm itself is not run: it would install what is here, or run all the tests. */
+/** Does not run npm, because that would install this package or run all the tests. */
 function assertNpmKnows(at: string, [command, ...args]: string[]): void {
   const known = (script: string | undefined) => script !== undefined && MANIFEST.scripts[script] !== undefined
   const isOurs = (name: string) => name === MANIFEST.name || MANIFEST.dependencies[name] !== undefined

@@ -28,12 +28,12 @@ beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
 })
 
-/** Waits until what was marked may be flushed. It asks for that state, so nothing depends on timing. */
+/** Waits until all marks may be flushed. It asks for that state, so nothing depends on timing. */
 async function untilPeriodClosed(db: Connection): Promise<void> {
   await until('no mark is in the open period', async () => (await pendingStatus(db)).open === 0)
 }
 
-test('a flush by hand: what was marked is flushed when the test says so, and not before', async () => {
+test('a test that flushes by hand decides when a mark is flushed', async () => {
   const [used, unused] = await createWorkspaces(pool, 2)
   const { rows } = await pool.query('SELECT clock_timestamp() AS now')
   await using tracker = new UsageTracker(pool, { source: 'ssh' })
@@ -49,12 +49,12 @@ test('a flush by hand: what was marked is flushed when the test says so, and not
   assert.equal(unusedAt, null)
 })
 
-test('the schedule: a minute passes when the test says so', async () => {
+test('a test with a TestClock decides when the worker flushes', async () => {
   const [id] = await createWorkspaces(pool, 1)
   const log = collectLog()
   const clock = new TestClock()
   await using _worker = await startFlushWorker({ database: connectionString, logger: log.logger, clock })
-  // The clock waits for pg-boss's own statements, not for a flush: so advance in steps, and look after each.
+  // The clock waits for the statements of pg-boss, not for a flush. So advance it in steps, and check after each.
   const advanceUntil = async (description: string, reached: () => boolean | Promise<boolean>) => {
     await until(description, async () => {
       await clock.tick(5_000)

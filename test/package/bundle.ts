@@ -5,7 +5,7 @@ import { build } from 'esbuild'
 export interface Bundle {
   /** Its size, not minified. */
   bytes: number
-  /** The packages of which something was read for it, sorted. */
+  /** The packages that it contains files of, sorted. */
   packages: string[]
 }
 

@@ -3,7 +3,7 @@ import { delimiter, dirname } from 'node:path'
 import { atEnd } from '../support/at-end.ts'
 import { RUN_VARIABLE, SERVER_VARIABLE } from '../support/settings.ts'
 
-/** What a program printed, having ended with 0. */
+/** The output of a program that ended with 0. */
 export interface Output {
   stdout: string
   stderr: string
@@ -31,9 +31,9 @@ export class CommandError extends Error {
 /** How to run a program. */
 export interface CommandOptions {
   cwd: string
-  /** Added to our own environment, without what in that names a database or this package's scripts. */
+  /** Added to our own environment, without everything in that which names a database or a script of this package. */
   env?: Record<string, string>
-  /** After which it and its children are killed. Default 60 s, less than the test runner gives a file. */
+  /** After this time it and its children are killed. Default 60 s, which is less than the test runner gives a file. */
   timeoutMs?: number
 }
 

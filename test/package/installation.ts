@@ -29,7 +29,7 @@ export async function temporaryDirectory(): Promise<string> {
   return directory
 }
 
-/** Packs a copy of the tree, for packing builds `dist/`, which no test should do in the tree itself. */
+/** Packs a copy of the tree, because packing builds `dist/`, and no test should do that in the tree itself. */
 export async function packCopy(directory: string): Promise<PackedPackage> {
   const copy = join(directory, 'copy')
   const left = ['node_modules', 'dist', '.git'].map(name => join(ROOT, name))
@@ -39,7 +39,7 @@ export async function packCopy(directory: string): Promise<PackedPackage> {
     cwd: copy,
   })
   const report = JSON.parse(stdout)
-  // A list of packages, or since npm 12 an object of them.
+  // A list of packages. Since npm 12 it is an object of them.
   const [packed] = Object.values(report) as [{ filename: string; files: { path: string }[] }]
   return {
     tarball: join(directory, packed.filename),
@@ -48,8 +48,9 @@ export async function packCopy(directory: string): Promise<PackedPackage> {
 }
 
 /**
- * Makes a project with that manifest, and files copied from `sources`, and installs its dependencies.
- * @returns why not, if the registry can't be reached or lacks what is `optional`, else undefined
+ * Makes a project with this manifest and copies of the files of `sources`, and installs its dependencies.
+ * @returns the reason why nothing was installed, if the registry can't be reached or lacks something `optional`; else
+ *   undefined
  * @throws CommandError if it fails for any other reason
  */
 export async function installProject(
@@ -72,7 +73,7 @@ export async function installProject(
   }
 }
 
-/** What an install without dev dependencies would hold of a project that was installed: names, sorted. */
+/** The packages, sorted by name, that an install of this project without dev dependencies contains. */
 export async function runtimePackages(directory: string): Promise<string[]> {
   const lock = await readFile(join(directory, 'node_modules/.package-lock.json'), 'utf8')
   const { packages } = JSON.parse(lock) as { packages: Record<string, { dev?: boolean }> }
@@ -91,7 +92,7 @@ const INSTALL = [
   '--fetch-retry-mintimeout=1000',
 ]
 
-/** npm's codes for a registry that is not there, as opposed to one that says no. */
+/** npm's codes for a registry that can't be reached. */
 const UNREACHABLE = [
   'ENOTFOUND',
   'EAI_AGAIN',

@@ -27,10 +27,10 @@ const installingOldest = installProject(
   { dependencies: { node: '22.12.0' }, allowScripts: { node: true } },
   { optional: true },
 )
-// Each test waits for what it needs, and fails if that has failed.
+// A test that needs one of these awaits it, and fails with it.
 for (const promise of [packing, installing, installingOldest]) promise.catch(() => {})
 
-test('the package holds what runs, with its types, and nothing of what it is made from', async () => {
+test('the package contains the built code with its types, docs and examples, and no sources', async () => {
   const { files } = await packing
   const [built, beside] = [files.filter(isBuilt), files.filter(file => !isBuilt(file))]
   assert.deepEqual(
@@ -54,7 +54,7 @@ test('the package holds what runs, with its types, and nothing of what it is mad
   )
 })
 
-test('nothing is installed that only its development needs', async t => {
+test('an install of the package brings no development dependency', async t => {
   const unreachable = await installing
   if (unreachable) return t.skip(unreachable)
   const installed = await runtimePackages(consumer)
@@ -68,7 +68,7 @@ test('nothing is installed that only its development needs', async t => {
   )
 })
 
-test('a bundle of a program that only marks is under 60 kB, and holds nothing of the worker', async t => {
+test('a bundle of a program that only marks is under 60 kB, and contains nothing of the worker', async t => {
   const unreachable = await installing
   if (unreachable) return t.skip(unreachable)
   const { bytes, packages } = await bundle(MARKING_PROGRAM, consumer)
@@ -77,7 +77,7 @@ test('a bundle of a program that only marks is under 60 kB, and holds nothing of
   assert.ok(bytes > 10_000 && bytes < 60_000, `${bytes} bytes`)
 })
 
-test('a bundle of the same program through the main entry leaves out what it does not use', async t => {
+test('a bundle of a program that only marks is also under 60 kB through the main entry', async t => {
   const unreachable = await installing
   if (unreachable) return t.skip(unreachable)
   const { bytes } = await bundle(MARKING_PROGRAM.replace('workspace-usage/mark', 'workspace-usage'), consumer)
@@ -85,7 +85,7 @@ test('a bundle of the same program through the main entry leaves out what it doe
   assert.ok(bytes > 10_000 && bytes < 60_000, `${bytes} bytes`)
 })
 
-test('a program that imports the entry for markers loads one package beside it', async t => {
+test('a program that imports the entry for markers loads only one other package', async t => {
   const unreachable = await installing
   if (unreachable) return t.skip(unreachable)
   assert.deepEqual(packagesOf(await loadedBy('workspace-usage/mark')), ['leven', 'workspace-usage'])
@@ -104,20 +104,20 @@ test('the entry for markers and the main entry export the same classes and funct
   assert.deepEqual(different, [])
 })
 
-test('its types fit those of pg and Kysely', async t => {
+test('the types of the package fit those of pg and Kysely', async t => {
   const unreachable = await installing
   if (unreachable) return t.skip(unreachable)
   assert.deepEqual(await typeErrors('tsconfig.json'), [])
 })
 
-test('its types need neither those of pg nor of Node', async t => {
+test('the types of the package need neither those of pg nor those of Node', async t => {
   const unreachable = await installing
   if (unreachable) return t.skip(unreachable)
   await rm(join(consumer, 'node_modules/@types'), { recursive: true })
   assert.deepEqual(await typeErrors('tsconfig.bare.json'), [])
 })
 
-test('the command works from there, and a program works on what it has migrated', async t => {
+test('the command of the installed package works, and a program works on the database that it has migrated', async t => {
   const unreachable = await installing
   if (unreachable) return t.skip(unreachable)
   const { connectionString } = await createEmptyDatabase()
@@ -139,7 +139,7 @@ test('the command works from there, and a program works on what it has migrated'
   })
 })
 
-test('the program, its own migrating included, and the command work on Node 22.12', async t => {
+test('a program of the installed package, which migrates, and the command work on Node 22.12', async t => {
   const missing = (await installing) ?? (await installingOldest)
   if (missing) return t.skip(missing)
   const { connectionString } = await createEmptyDatabase()
@@ -171,7 +171,7 @@ function isBuilt(file: string): boolean {
   return file.startsWith('dist/')
 }
 
-/** What the compiler says of the consumer's project; without errors, its JavaScript is there afterwards. */
+/** The type errors of a project of the consumer. Without errors, its JavaScript is there afterwards. */
 async function typeErrors(project: string): Promise<string[]> {
   const compiler = join(ROOT, 'node_modules/typescript-7/bin/tsc')
   try {
@@ -193,7 +193,7 @@ async function runConsumer(node: string, connectionString: string): Promise<unkn
   return JSON.parse(stdout)
 }
 
-/** The files that Node loads for the import of a module. */
+/** The addresses of the files that Node loads for the import of a module. */
 async function loadedBy(module: string): Promise<string[]> {
   const program = `
     import { registerHooks } from 'node:module'
@@ -209,7 +209,7 @@ async function loadedBy(module: string): Promise<string[]> {
   return JSON.parse(await evaluate(program))
 }
 
-/** What a program prints that runs in the consumer's project. */
+/** The output of a program that runs in the consumer's project. */
 async function evaluate(program: string): Promise<string> {
   const arguments_ = ['--input-type=module', '--eval', program]
   return (await command(process.execPath, arguments_, { cwd: consumer })).stdout

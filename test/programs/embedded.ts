@@ -12,7 +12,7 @@ process.once('SIGINT', async () => {
   const { default: pg } = await import('pg')
   const client = new pg.Client(server.connectionString)
   await client.connect()
-  // Long enough for a server that got the signal as well to be on its way down.
+  // Long enough that a server which also got the signal would be shutting down.
   await client.query('SELECT pg_sleep(0.3)')
   await client.end()
   console.log('flushed')

@@ -51,7 +51,7 @@ test('the dashboard lists finished flushes with time and counts, shows the job o
   assert.equal(await isThere(), true)
   const response = await fetch(new URL(address, dashboard.url), {
     method: 'POST',
-    // As a browser sends it, so that the dashboard's check of the origin is passed, too.
+    // A browser sends this header, and the dashboard checks it.
     headers: { origin: new URL(dashboard.url).origin },
     body: new URLSearchParams({ intent: 'delete' }),
   })

@@ -12,7 +12,7 @@ import { type Program, runProgram, startProgram } from '../../support/process.ts
 
 const DEMO = 'dev/demo/demo.ts'
 const START = { timeoutMs: 30_000 }
-/** Calls of mark(), marks stored, marks flushed, workspaces updated, how long that took. */
+/** A row of numbers: calls of mark(), marks stored, marks flushed, workspaces updated, and the time of the flush. */
 const ROW = /Z +\d+ +\d+ +[1-9]\d* +[1-9]\d* +[\d.]+ ms /
 
 suite('npm start', { concurrency: true }, () => {
@@ -46,7 +46,7 @@ suite('npm start', { concurrency: true }, () => {
     )
   })
 
-  test('SIGTERM to npm alone leaves neither Node nor PostgreSQL behind', async () => {
+  test('npm start leaves neither Node nor PostgreSQL behind after a SIGTERM that only npm gets', async () => {
     const npm = startNpm()
     const connectionString = (await npm.line(/DATABASE_URL=/, START)).match(/postgresql:\S+/)![0]
     await npm.line(/Ctrl-C stops everything/)
@@ -56,7 +56,7 @@ suite('npm start', { concurrency: true }, () => {
     await until('the server is gone', () => isGone(connectionString))
   })
 
-  test('SIGKILL to npm alone leaves no Node behind', async () => {
+  test('npm start leaves no Node behind after a SIGKILL that only npm gets', async () => {
     const { connectionString } = await createEmptyDatabase()
     const npm = startNpm([], { DATABASE_URL: connectionString })
     await npm.line(/Ctrl-C stops everything/, START)
@@ -64,7 +64,7 @@ suite('npm start', { concurrency: true }, () => {
     await until('its process group is empty', () => isEmpty(npm.pid))
   })
 
-  test('with DATABASE_URL, the demo makes up neither workspaces nor use, unless asked', async () => {
+  test('the demo on the database of DATABASE_URL creates workspaces and use only with --demo', async () => {
     const database = await createEmptyDatabase()
     const env = { DATABASE_URL: database.connectionString }
     const plain = startProgram(DEMO, ['--flush-interval=1'], { env })
@@ -87,7 +87,7 @@ suite('npm start', { concurrency: true }, () => {
   })
 })
 
-suite('what the demo can not do, it says in a sentence, without a stack and without a password', {
+suite('a demo that does not start', {
   concurrency: 2,
 }, () => {
   const hint = '(npm start -- --help tells what is allowed)\n'
@@ -120,7 +120,8 @@ suite('what the demo can not do, it says in a sentence, without a stack and with
     },
   ]
   for (const { args = [], url, code = 2, stderr } of cases) {
-    test([...args, url && `DATABASE_URL=${url}`].join(' ').trim(), async () => {
+    const given = [...args, url && `DATABASE_URL=${url}`].join(' ').trim()
+    test(`a demo that does not start says why, without a stack or a password: ${given}`, async () => {
       const run = await runProgram(DEMO, args, { env: url === undefined ? {} : { DATABASE_URL: url } })
       if (typeof stderr === 'string') assert.equal(run.stderr, stderr)
       else assert.match(run.stderr, stderr)
@@ -129,7 +130,7 @@ suite('what the demo can not do, it says in a sentence, without a stack and with
     })
   }
 
-  test('a port that is taken', async () => {
+  test('a demo that does not start says why, without a stack: a --dashboard-port that is taken', async () => {
     await using other = createServer().listen(0, '127.0.0.1')
     await until('it listens', () => other.listening)
     const { port } = other.address() as { port: number }
@@ -144,13 +145,13 @@ suite('what the demo can not do, it says in a sentence, without a stack and with
 })
 
 function startNpm(args: string[] = [], env: Record<string, string> = {}): Program {
-  // npm's own program, for it is npm itself that a test signals.
+  // The program of npm itself, because the tests send signals to npm.
   const npm = (process.env.PATH ?? '').split(delimiter).map(directory => join(directory, 'npm'))
   const program = startProgram(npm.find(existsSync)!, ['start', '--', ...args], {
     group: true,
     env: { ...env, npm_config_update_notifier: 'false' },
   })
-  // Only a test that fails leaves anything.
+  // Only a test that fails leaves processes behind.
   atEnd(() => isEmpty(program.pid) || program.signalGroup('SIGKILL'))
   return program
 }

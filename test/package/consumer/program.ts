@@ -1,7 +1,7 @@
 /*
  * A program of somebody who installed the package: the test compiles it against the package's types, and runs
- * it on the database of DATABASE_URL. It uses the public API with each kind of connection, and prints what
- * came of it.
+ * it on the database of DATABASE_URL. It uses the public API with each kind of connection, and prints the
+ * results.
  */
 
 import { Kysely, PostgresDialect } from 'kysely'
@@ -63,7 +63,7 @@ await markUsage(client, FIRST, { source: 'client' })
 await client.end()
 await db.transaction().execute(transaction => markUsage(transaction, [FIRST, SECOND], { source: 'kysely' }))
 
-// Once closed they are flushed, whatever period each of them fell in.
+// Waits until all periods with marks are closed, so that the flush consumes every mark.
 while ((await pendingStatus(pool)).open > 0);
 const result: FlushResult = await flush(pool, { batchSize: 100 })
 const { flushes } = await drain(db)
