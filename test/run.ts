@@ -25,7 +25,7 @@ process.env.NODE_COMPILE_CACHE ??= 'node_modules/.cache/node-compile-cache'
 
 const [own, own15] = await Promise.all([
   process.env.DATABASE_URL ? undefined : startEmbeddedPostgres({ settings: TEST_SETTINGS }),
-  // The few files that need it start their own if they are run by name.
+  // If files are run by name, the few that need PostgreSQL 15 start their own.
   names.length > 0 ? null : startInstalledPostgres15(),
 ])
 const server = own?.connectionString ?? process.env.DATABASE_URL!
@@ -47,7 +47,7 @@ const tests = run({
   files,
   // Most of a test's time is waiting for a server or a program, so two files more than there are cores.
   concurrency: availableParallelism() + 2,
-  // For a file that never ends, because it left something open.
+  // Ends a file that left something open and so never ends by itself.
   timeout: 120_000,
   signal: interruption.signal,
 })

@@ -16,8 +16,8 @@ import { noteStatements, type SentStatement } from '../support/statements.ts'
 
 /*
  * Several trackers mark thousands of workspaces at random while periods end and flushes run, and while connections and
- * servers break. The test keeps its own record of every call. At the end no workspace may seem used before its last
- * mark, nor more than a period after that was made or, where it had to wait, was stored.
+ * servers break. The test keeps its own record of every call. At the end no last_used_at may be earlier than the
+ * last mark. It also may not be later than one period after the mark was made or, if the mark had to wait, was stored.
  */
 
 const TRACKERS = 3
@@ -48,7 +48,7 @@ suite('trackers under fire', { concurrency: true }, () => {
     assert.ok(fire.failedAttempts > 0)
   })
 
-  test('last_used_at is exact though the server restarts; a crash loses nothing that is marked once it is noticed', async () => {
+  test('last_used_at is exact though the server restarts and crashes, except for marks before a tracker noticed the crash', async () => {
     const server = await startServer()
     const database = await createTestDatabase({ on: server.connectionString })
     const fire = await Fire.start(database, { periodMs: 5_000, durationMs: 20_000 })
@@ -56,7 +56,7 @@ suite('trackers under fire', { concurrency: true }, () => {
     await server.shutDown()
     await delay(1_000)
     await server.startUp()
-    // By then most workspaces are stored for the period, and many are last marked in what is left of it.
+    // By then most workspaces are stored for the period, and many get their last mark in the rest of it.
     await fire.untilPeriodIsOld(1_000)
     fire.expectLoss()
     await server.crash()
@@ -74,16 +74,16 @@ interface Witnessed {
   sent: SentStatement[]
   /** When each workspace was last marked through this tracker. */
   lastMarks: Map<string, number>
-  /** When it had reason to forget what is stored. */
+  /** The times at which it had reason to forget what is stored. */
   forgotAt: number[]
 }
 
-/** Trackers that mark and flushes that run until it ceases. */
+/** Trackers that mark, and flushes that run, until `cease`. */
 class Fire {
   readonly #database: TestDatabase
   readonly #periodMs: number
   readonly #unused: string[]
-  /** When a workspace falls out of use, so that there are last marks at any time. */
+  /** When each workspace gets its last mark. The times differ, so that last marks fall at any time of a period. */
   readonly #usedUntil: Map<string, number>
   readonly #witnessed: Witnessed[]
   readonly #loopDelay = monitorEventLoopDelay({ resolution: 5 })
@@ -144,7 +144,7 @@ class Fire {
     await delay(periodEnd + ageMs - Date.now())
   }
 
-  /** Stops marking, and flushes all there is. */
+  /** Stops marking, and flushes everything. */
   async cease(): Promise<void> {
     this.#ceased = true
     await this.#burning
@@ -187,17 +187,17 @@ class Fire {
     assert.ok(marked > USED * 0.8, `${marked} marked workspaces prove little`)
   }
 
-  /** The earliest time that a workspace may seem used, as far as this tracker is concerned. */
+  /** The earliest last_used_at that is right for the marks of this tracker. */
   #earliest({ lastMarks, forgotAt }: Witnessed, id: string): number {
     const at = lastMarks.get(id)!
     const noticedAt = forgotAt.find(forgot => forgot >= this.#lossExpectedFrom)
     return noticedAt !== undefined && at <= noticedAt ? Number.NEGATIVE_INFINITY : at
   }
 
-  /** The latest such time: a period after the mark, or after the end of the statement that it had to wait for. */
+  /** The latest one: a period after the mark, or after the end of the statement that the mark had to wait for. */
   #latest({ lastMarks, forgotAt }: Witnessed, id: string, sent: readonly SentStatement[]): number {
     const at = lastMarks.get(id)!
-    // Where the event loop was blocked, the tracker may have had to mark again what it was not sure of.
+    // If the event loop was blocked, the tracker may have marked a workspace again because it was not sure.
     const blockedMs = this.#loopDelay.max / 1e6
     const latest = at + this.#periodMs + (blockedMs > 250 ? 250 + blockedMs : 0) + 1
     let storedAt = at
@@ -205,7 +205,7 @@ class Fire {
       if (answeredAt === undefined) continue
       const openUntil = sentAt + remainingMs
       if (answeredAt < at) {
-        // Stored already, so that the mark needed no statement. (The tracker's own idea of the end may be a bit earlier.)
+        // The workspace was stored, so the mark needed no statement. (The tracker may assume a slightly earlier end.)
         const forgotten = forgotAt.some(forgot => forgot >= answeredAt && forgot <= at)
         if (at < openUntil - 50 && !forgotten) return latest
       } else {
@@ -232,7 +232,7 @@ class Fire {
 
   async #flush(): Promise<void> {
     while (!this.#ceased) {
-      // A flush that is cut leaves its marks to the next one.
+      // A flush whose connection is cut leaves its marks to the next flush.
       await flush(this.#database.pool, { batchSize: 1_000 }).catch(() => {})
       await delay(Math.random() * 200)
     }

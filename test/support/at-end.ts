@@ -3,9 +3,8 @@ import { after } from 'node:test'
 const endings: (() => Promise<unknown> | unknown)[] = []
 
 /**
- * Has `ending` run when all tests of this file are done, last come, first run: what was started on top of
- * something is ended before it. Use it in place of a file's own `after`, which runs later than the endings of
- * this directory.
+ * Runs `ending` after all tests of this file. The endings run in reverse order, so that what was started last is ended
+ * first. Use it instead of `after` in a test file, which runs later than the endings of this directory.
  */
 export function atEnd(ending: () => Promise<unknown> | unknown): void {
   endings.push(ending)

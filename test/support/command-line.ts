@@ -20,9 +20,9 @@ export interface CommandResult {
   stderr: string
 }
 
-/** What a command gets. */
+/** The input of a command. */
 export interface CommandOptions {
-  /** All that it sees of an environment. Default: nothing. */
+  /** Its whole environment. Default: empty. */
   env?: Record<string, string>
   /** Standard input, whole. Default: empty. */
   input?: string
@@ -46,7 +46,7 @@ export async function runCommand(
 /** Starts a command in this process that runs until it is told to stop, or until its standard input ends. */
 export function startCommand(args: string[], options: CommandOptions = {}): RunningCommand {
   const command = new RunningCommand(args, options)
-  // One that a failed test left running would keep this process alive.
+  // A command that a failed test left running would keep this process alive.
   atEnd(() => command.end())
   return command
 }
@@ -96,7 +96,7 @@ export class RunningCommand extends EventEmitter implements Streams {
   }
 }
 
-/** Runs a command in a process of its own, for what only a process shows. */
+/** Runs a command in a process of its own. */
 export async function runCommandProcess(
   args: string[],
   options: ProgramOptions = {},
@@ -107,8 +107,8 @@ export async function runCommandProcess(
 }
 
 /**
- * The connection string of a database as a role of this test file's own, which may do what the superuser
- * may, and has a password that is easily found in an output.
+ * The connection string of a database for a role of this test file. The role has the rights of the superuser, and a
+ * password that is easily found in an output.
  */
 export async function commandLineUrl(connectionString: string): Promise<string> {
   role ??= createRole()
@@ -126,7 +126,7 @@ async function createRole(): Promise<string> {
   const name = `usage_command_line_${randomBytes(5).toString('hex')}`
   const { rows } = await client.query('SELECT quote_ident(current_user) AS superuser')
   const { superuser } = rows[0] as { superuser: string }
-  // It acts as the superuser and so owns nothing, which would stay in the way of dropping it.
+  // The role acts as the superuser. So it owns nothing, and can be dropped at the end.
   await client.query(`
     CREATE ROLE ${name} LOGIN PASSWORD '${PASSWORD}' IN ROLE ${superuser};
     ALTER ROLE ${name} SET role = ${superuser}`)

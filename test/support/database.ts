@@ -56,9 +56,9 @@ async function create(server: string, template: string): Promise<TestDatabase> {
 /** A database that one test file has to itself. */
 export class TestDatabase implements AsyncDisposable {
   readonly name: string
-  /** Of the server's superuser, to this database. */
+  /** Connects the superuser of the server to this database. */
   readonly connectionString: string
-  /** At most 60 connections at once. Losing one is no error of the test. */
+  /** At most 60 connections at once. A lost connection is no error of the test. */
   readonly pool: pg.Pool
   readonly kysely: Kysely<UsageSchema>
   readonly #server: string
@@ -75,7 +75,7 @@ export class TestDatabase implements AsyncDisposable {
     this.kysely = new Kysely({ dialect: new PostgresDialect({ pool: this.pool }) })
   }
 
-  /** A new connection, closed with the database if not before. Losing it fails its queries, nothing else. */
+  /** A new connection, closed with the database at the latest. If it is lost, only its queries fail. */
   async connect(config: pg.ClientConfig = {}): Promise<pg.Client & { processID: number }> {
     const client = new pg.Client({ connectionString: this.connectionString, ...config })
     client.on('error', () => {})
@@ -97,7 +97,7 @@ export class TestDatabase implements AsyncDisposable {
   async #drop(): Promise<void> {
     await dropDatabase(this.#server, this.name)
     await Promise.all(this.#clients.map(client => client.end().catch(() => {})))
-    // Not awaited: it never ends if a test did not release a connection, which is of no use by now.
+    // Not awaited, because it never ends if a test did not release a connection.
     void this.pool.end()
   }
 }

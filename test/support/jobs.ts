@@ -17,7 +17,7 @@ export async function flushJobs(db: Queryable): Promise<FlushJob[]> {
   return rows as FlushJob[]
 }
 
-/** Marks that completed jobs consumed, all in all. */
+/** The number of marks that all completed jobs consumed. */
 export async function flushedByJobs(db: Queryable): Promise<number> {
   const jobs = await flushJobs(db)
   return jobs
@@ -25,7 +25,7 @@ export async function flushedByJobs(db: Queryable): Promise<number> {
     .reduce((sum, { output }) => sum + (output?.flushed ?? 0), 0)
 }
 
-/** Ends the wait of every flush job that is queued for later, be it the next one or a retry. */
+/** Lets every flush job start that waits for its time: the next one or a retry. */
 export async function startWaitingJobs(db: Queryable): Promise<void> {
   await db.query(
     `UPDATE pgboss.job SET start_after = now()

@@ -4,8 +4,8 @@ import type { TestDatabase } from './database.ts'
 import { until } from './poll.ts'
 
 /**
- * Waits until the backend `pid` waits for a lock, and returns the backends that hold it up. `db` must be
- * another connection than the one that waits; that one's `pid` is `processID` of a `pg` Client.
+ * Waits until the backend `pid` waits for a lock, and returns the backends that block it. `pid` is the `processID` of
+ * a `pg` Client, and `db` must be another connection.
  * @throws DeadlineError after `timeoutMs`, default 10 s
  */
 export async function untilBlocked(
@@ -31,8 +31,8 @@ export async function untilBlockedBy(db: Queryable, pid: number): Promise<void> 
 }
 
 /**
- * Has each new connection to the database give up with an error (55P03) once it has waited 5 s for a lock: a test of
- * what never waits then fails, and does not hang.
+ * Makes each new connection to the database give up with an error (55P03) after it has waited 5 s for a lock. A test
+ * that nothing waits then fails instead of hanging.
  */
 export async function giveUpWaitingForLocks(database: TestDatabase): Promise<void> {
   const client = await database.connect()
@@ -40,7 +40,7 @@ export async function giveUpWaitingForLocks(database: TestDatabase): Promise<voi
   await client.end()
 }
 
-/** What a backend does now; undefined if there is none of that `pid`. */
+/** What a backend does now; undefined if no backend has this `pid`. */
 export async function backendActivity(db: Queryable, pid: number): Promise<BackendActivity | undefined> {
   const { rows } = await db.query(
     `SELECT state, wait_event_type, wait_event, query, pg_blocking_pids(pid) AS blockers
@@ -50,7 +50,7 @@ export async function backendActivity(db: Queryable, pid: number): Promise<Backe
   return rows[0] as BackendActivity | undefined
 }
 
-/** A row of `pg_stat_activity`, and the backends that hold this one up. */
+/** A row of `pg_stat_activity`, and the backends that block this one. */
 export interface BackendActivity {
   state: string | null
   wait_event_type: string | null

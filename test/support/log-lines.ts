@@ -7,7 +7,7 @@ export interface LogLine {
   fields: Record<string, unknown>
 }
 
-/** A logger that keeps what it is told. */
+/** A logger that keeps its lines. */
 export function collectLog(): { logger: Logger; lines: LogLine[]; find(message: string): LogLine[] } {
   const lines: LogLine[] = []
   const at = (level: LogLine['level']) => (fields: object, message: string) => {

@@ -6,9 +6,8 @@ const IN_MEMORY = '/dev/shm'
 const NEEDED_BYTES = 4 * 2 ** 30
 
 /**
- * A directory that is kept in memory, where this machine has one with 4 GiB free in which programs may run. A
- * database is 400 files. Creating one takes a disk's file system up to 0.7 ms, so a clone takes 250 ms there and 40 ms
- * here.
+ * A directory in memory, if this machine has one with 4 GiB free in which programs may run. A database is 400 files.
+ * A file system on disk takes up to 0.7 ms to create a file, so a clone takes 250 ms there and 40 ms here.
  */
 export function memoryDirectory(): string | undefined {
   try {
@@ -16,7 +15,7 @@ export function memoryDirectory(): string | undefined {
     if (bavail * bsize < NEEDED_BYTES) return undefined
     const trial = mkdtempSync(join(IN_MEMORY, 'workspace-usage-tests-'))
     try {
-      // Containers often mount it without leave to run programs.
+      // Containers often mount it with noexec.
       const program = join(trial, 'program')
       writeFileSync(program, '#!/bin/sh\n', { mode: 0o700 })
       execFileSync(program)

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events'
 import type { Queryable } from '../../src/database/connection.ts'
 import type { VirtualTime } from './virtual-time.ts'
 
-/** What becomes of a statement: lost on its way, answered by nobody though it was stored, refused, or nothing bad. */
+/** What goes wrong with a statement: it is lost, it is stored but its answer is lost, it is refused, or nothing. */
 export type Trouble = 'lost' | 'cut' | 'refused' | undefined
 
 /** A statement as the server saw it. Times are milliseconds of virtual time. */
@@ -12,11 +12,11 @@ export interface Arrival {
   /** When it was stored; undefined if it was not. */
   storedAt: number | undefined
   answeredAt: number | undefined
-  /** What a tracker may make of the answer: until when the ids are stored. */
+  /** Until when a tracker may take the ids for stored, according to the answer. */
   openUntil: number | undefined
 }
 
-/** The least of a server that a tracker can tell from a real one, in virtual time. */
+/** A server in virtual time that has everything a tracker can notice of a real one, and nothing more. */
 export class ModelServer extends EventEmitter implements Queryable {
   trouble: Trouble
   /** Milliseconds that a statement takes to arrive, and its answer to return. */
@@ -77,12 +77,12 @@ export class ModelServer extends EventEmitter implements Queryable {
     })
   }
 
-  /** Whether an answer comes from the server as it is now, not as it was before a crash or failover. */
+  /** Whether the server has had no crash and no failover since it gave this answer. */
   isCurrent(answer: Answer): boolean {
     return answer.period.endsWith(` ${this.#starts}`)
   }
 
-  /** Crashes and is back at once: what was stored is gone, and every connection with it. */
+  /** Crashes and is back at once. It loses what was stored and every connection. */
   crash(): void {
     this.#starts++
     this.periodEnds.clear()
@@ -91,7 +91,7 @@ export class ModelServer extends EventEmitter implements Queryable {
     this.emit('error', new Error('Connection terminated unexpectedly'))
   }
 
-  /** Another server takes over, which has nothing of what was stored; the connections, behind a proxy, stay. */
+  /** Another server takes over, and has nothing of what was stored. A proxy keeps the connections. */
   failOver(): void {
     this.#starts++
     this.periodEnds.clear()
@@ -110,7 +110,7 @@ export interface Answer {
   period: string
 }
 
-/** Told of what a tracker learns, at the instant it learns it. */
+/** Hears what a tracker learns, at the same time. */
 export interface ServerListener {
   sent(ids: string[]): void
   answered(answer: Answer): void

@@ -1,12 +1,12 @@
 /*
- * The tracker as one would write it first: it looks at the clock at every mark, so that there is nothing to prove
- * later. The real one must send the very same ids at the very same times. Times are milliseconds.
+ * The simplest correct tracker: it looks at the clock at every mark. The real one must send the same ids at the same
+ * times. Times are milliseconds.
  */
 
-/** What a mark came to. */
+/** The outcome of a mark. */
 export type Outcome = 'deduplicated' | 'pending' | 'dropped'
 
-/** A model of `UsageTracker`, told of all that happens to that. */
+/** A model of `UsageTracker`. It must be told of everything that happens to the real one. */
 export class ModelTracker {
   readonly counts = { deduplicated: 0, stored: 0, dropped: 0, failedAttempts: 0 }
   readonly #maxPending: number

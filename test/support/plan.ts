@@ -3,7 +3,7 @@ import type { Queryable } from '../../src/database/connection.ts'
 /** What a statement did, as EXPLAIN ANALYZE tells it. */
 export interface Execution {
   nodes: PlanNode[]
-  /** 8 kB pages that were looked at, all in all. */
+  /** The number of pages of 8 kB that were read, from memory or disk. */
   pages: number
   /** The plan as text, for messages. */
   text: string
@@ -12,7 +12,7 @@ export interface Execution {
 /** A node of the plan. */
 export interface PlanNode {
   type: string
-  /** The table that it reads, if it reads one. */
+  /** The table that it reads; undefined if it reads none. */
   relation: string | undefined
   /** How often it ran. */
   loops: number
@@ -29,7 +29,7 @@ interface JsonNode {
   Plans?: JsonNode[]
 }
 
-/** Runs a statement and tells how. Planning is not counted. */
+/** Runs a statement and returns how it ran. Planning is not counted. */
 export async function execution(db: Queryable, statement: string): Promise<Execution> {
   const { rows } = await db.query(
     `EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF, FORMAT JSON) ${statement}`,

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { inspect } from 'node:util'
 
-/** What a test waited for did not come about. */
+/** A condition that a test waited for was not met in time. */
 export class DeadlineError extends Error {
   override readonly name = 'DeadlineError'
   readonly description: string
@@ -15,11 +15,11 @@ export class DeadlineError extends Error {
   }
 }
 
-/** What `until` returns: what the question can be answered with, without what is falsy. */
+/** What `until` returns: an answer that is not falsy. */
 export type Truthy<T> = Exclude<T, false | null | undefined | 0 | 0n | ''>
 
 /**
- * Asks `question` again and again until `accept` takes the answer, and returns that. If it throws, it is
+ * Asks `question` again and again until `accept` takes the answer, and returns that answer. A question that throws is
  * asked again.
  * @param description ends the sentence "waited until …"
  * @param accept default: any truthy answer; falsy ones are never taken

@@ -8,7 +8,7 @@ import { SERVER_15_VARIABLE } from './settings.ts'
 export const POSTGRES_15_MISSING =
   "PostgreSQL 15's initdb is neither in PATH nor in /usr/lib/postgresql/15/bin"
 
-/** Runs a test's body with a migrated database of its own on PostgreSQL 15. Skips the test where that is missing. */
+/** Runs a test's body with a migrated database of its own on PostgreSQL 15. Skips the test if that is not installed. */
 export async function onPostgres15(
   t: TestContext,
   body: (database: TestDatabase) => Promise<unknown>,

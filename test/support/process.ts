@@ -14,7 +14,7 @@ export interface ProgramOptions {
   input?: string
   /** Default: the package's root. */
   cwd?: string
-  /** Whom to run it as; only root may say. */
+  /** The user to run it as. Only root may set it. */
   uid?: number
   gid?: number
   /** In a process group of its own, so that `signalGroup` works. Default: false. */
@@ -85,7 +85,7 @@ export class Program {
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.stderr += text
     })
-    // Its end is seen by "close"; why it could not be started is output enough.
+    // "close" reports its end. The output only needs the reason why it could not be started.
     child.once('error', error => {
       this.stderr += String(error)
     })
@@ -104,7 +104,7 @@ export class Program {
   }
 
   /**
-   * Waits for the `count`-th line that matches and returns it; one that was printed already will do.
+   * Waits for the `count`-th line that matches and returns it. Lines that were printed before the call count.
    * @param count default 1
    * @throws DeadlineError after `timeoutMs` (default 10 s), or Error at once if the program ends without;
    * with its output

@@ -3,18 +3,18 @@ import pg from 'pg'
 import { atEnd } from './at-end.ts'
 import type { TestDatabase } from './database.ts'
 
-/** A role that may log in, and nothing else until something is granted to it. */
+/** A role that may log in, and may do nothing else until something is granted to it. */
 export interface LoginRole {
   name: string
   /** The role's own pool on a database; ended at the file's end. */
   pool(database: TestDatabase): pg.Pool
-  /** Of the role, to a database. */
+  /** Connects the role to a database. */
   connectionString(database: TestDatabase): string
 }
 
 /**
- * Creates a role on a server, dropped at the file's end. Create it before the databases in which it is
- * granted something: what was made first is dropped last, and a role that owns privileges can't be dropped.
+ * Creates a role on a server, dropped at the file's end. Create it before the databases in which it gets
+ * privileges: what was created first is dropped last, and a role with privileges can't be dropped.
  */
 export async function createLoginRole(server: string, purpose: string): Promise<LoginRole> {
   const name = `usage ${purpose} "${randomBytes(4).toString('hex')}"`

@@ -23,7 +23,7 @@ export async function schemaDump(db: Queryable, schema = 'public'): Promise<stri
     .join('\n')
 }
 
-/** Everything in a database that PostgreSQL did not bring with it, in whatever schema, as PostgreSQL describes it. */
+/** All objects in all schemas of a database, except those of PostgreSQL itself, as PostgreSQL describes them. */
 export async function catalogObjects(db: Queryable): Promise<string[]> {
   const { rows } = await db.query(`
     SELECT pg_describe_object(classid, objid, 0) AS object FROM (
@@ -90,7 +90,7 @@ const PARTS = [
      WHERE pronamespace = $1::regnamespace
    ) comments`,
 
-  // What this file does not know is a difference all the same.
+  // Objects of any other kind also count as a difference.
   `SELECT 7, what, 0, '-- and ' || what FROM (
      SELECT pg_describe_object('pg_class'::regclass, oid, 0) AS what
      FROM relation WHERE relkind NOT IN ('r', 'p', 'i', 'I', 'v')

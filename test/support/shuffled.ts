@@ -1,4 +1,4 @@
-/** The same values in an order by chance. */
+/** The same values in random order. */
 export function shuffled<Value>(values: readonly Value[]): Value[] {
   return values
     .map(value => ({ value, order: Math.random() }))

@@ -4,15 +4,15 @@ import { atEnd } from './at-end.ts'
 import { until } from './poll.ts'
 
 /**
- * Starts a standby of an embedded PostgreSQL 18, which is down for a moment meanwhile, and waits until it
- * streams. Its databases have the primary's names. `SELECT pg_promote()` there makes it a primary. Stopped at
- * the file's end.
+ * Starts a standby of an embedded PostgreSQL 18, and waits until it streams. Meanwhile the primary is down for a moment.
+ * The databases of the standby have the same names. `SELECT pg_promote()` makes it a primary. It is stopped at the
+ * file's end.
  */
 export async function startStandby(primary: EmbeddedPostgres): Promise<EmbeddedPostgres> {
   await primary.shutDown()
   const standby = await startEmbeddedPostgres({
     standbyOf: primary,
-    // The primary is still down when it first looks.
+    // The primary is still down at the first try of the standby.
     settings: { wal_retrieve_retry_interval: '50ms' },
   })
   atEnd(() => standby.stop())
@@ -35,7 +35,7 @@ export async function startStandby(primary: EmbeddedPostgres): Promise<EmbeddedP
 
 /** Waits until the standby has replayed all that the primary has written so far. */
 export async function untilCaughtUp(primary: pg.Pool, standby: pg.Pool): Promise<void> {
-  // A test server commits before it flushes; this flushes.
+  // A test server commits before it writes to disk. This statement makes it write.
   await primary.query(`
     BEGIN;
     SET LOCAL synchronous_commit = on;

@@ -6,11 +6,11 @@ export interface SentStatement {
   sentAt: number
   /** Undefined until it has succeeded. */
   answeredAt: number | undefined
-  /** How long the tracker may believe what this stored, counted from `sentAt`. */
+  /** For how long, counted from `sentAt`, the tracker may take the ids for stored. */
   remainingMs: number
 }
 
-/** A connection that notes what a tracker sends over it, and sends it on. Its errors are those of the other. */
+/** A connection that notes each statement of a tracker and passes it on to another connection, errors included. */
 export function noteStatements(connection: Queryable): Queryable & { sent: SentStatement[] } {
   const sent: SentStatement[] = []
   return Object.assign(Object.create(connection), {

@@ -16,7 +16,7 @@ export async function createTemplate(server: string): Promise<void> {
 
 /** Migrates a database. */
 export async function migrateDatabase(connectionString: string): Promise<void> {
-  // Loaded with its pg-boss only now: most test files clone a database, and migrate none.
+  // Loaded only now, because it loads pg-boss, and most test files clone a database and migrate none.
   const { migrate } = await import('../../src/schema/migrate.ts')
   await migrate({ connectionString })
 }

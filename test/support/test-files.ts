@@ -3,7 +3,7 @@ import path from 'node:path'
 
 const ROOT = path.join(import.meta.dirname, '../..')
 
-/** What is run only by its name, because it takes longer than a few seconds. */
+/** These files run only by name, because each takes longer than a few seconds. */
 const SOAK = path.join('test', 'soak', path.sep)
 
 /**

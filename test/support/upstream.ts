@@ -36,7 +36,7 @@ export async function untilRefused(port: number): Promise<void> {
 /** An HTTP server that answers 201 with method, path and body of each request, at once or when told to. */
 export interface Upstream {
   readonly url: string
-  /** Keeps answers back from now on, until what it returns is called. */
+  /** Keeps answers back from now on, until the returned function is called. */
   hold(): () => void
   /** Waits until that many answers are kept back. */
   untilHeld(count: number): Promise<void>

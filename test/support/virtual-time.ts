@@ -1,4 +1,4 @@
-/** A clock that stands still unless told, in place of `performance.now` and `setTimeout` of this process. */
+/** A clock that moves only when it is told. It replaces `performance.now` and `setTimeout` of this process. */
 export class VirtualTime implements Disposable {
   now = 0
   #timers: { at: number; run: () => void }[] = []
@@ -27,7 +27,7 @@ export class VirtualTime implements Disposable {
     return timer
   }
 
-  /** Lets time pass; each timer runs when it is due, and what it sets off is done before the next. */
+  /** Lets time pass. Each timer runs when it is due, and everything that it starts is done before the next. */
   async pass(duration: number): Promise<void> {
     const end = this.now + duration
     await settle()
@@ -42,7 +42,7 @@ export class VirtualTime implements Disposable {
     this.now = end
   }
 
-  /** Lets time pass while nothing else gets to run, as a busy event loop does. */
+  /** Lets time pass while nothing else can run, like a busy event loop. */
   block(duration: number): void {
     this.now += duration
   }
