@@ -43,7 +43,7 @@ test('period refuses a length that is not allowed, says what is allowed, and doe
 test('period --help says what a change means', async () => {
   const { stdout } = await runCommand(['period', '--help'])
   for (const sentence of [
-    'A longer period makes it coarser',
+    'With a longer period there are fewer marks to store',
     'Marks that are stored keep the end of their period.',
     'a tracker notices when the period that it knows has ended',
   ]) {
