@@ -39,8 +39,8 @@ export async function stopIdleWorkspaces(
  * lock. A mark that was stored while the lock waited would then be missed.
  *
  * A mark that is stored after the second statement came too late. It is not lost: last_used_at will show it. Keep
- * `stop` short, because all who update the workspace wait for it. It may only set a state on which another process
- * acts.
+ * `stop` short, because all who update the workspace wait for it. For example, let it set a state, and let another
+ * process act on that state.
  */
 export async function stopIfStillIdle(
   pool: pg.Pool,

@@ -6,8 +6,8 @@ import { type Duty, InsufficientPrivilegeError } from '../errors.ts'
 
 /**
  * Adds the remedy to an error that says that a privilege is missing (SQLSTATE 42501): the command that gives the role
- * what its duty needs. A trigger of the host may be what was refused. The error then also tells the place in the
- * trigger. Any other error is returned as it is. So is this one if the name of the role can't be read.
+ * what its duty needs. If a trigger of the host was refused, the error also tells the place in the trigger. Another
+ * error is returned as it is. If the name of the role can't be read, this error is returned as it is too.
  *
  * @param connection Has the same role. It must not be in the transaction that failed.
  */

@@ -8,7 +8,7 @@ export interface PendingStatus {
   open: number
   /** Marks of closed periods. They wait for the next flush. */
   closed: number
-  /** Seconds since the oldest closed period ended; 0 if there is none. The one number to alert on. */
+  /** Seconds since the end of the oldest closed period, or 0 if there is none. Alert on this number. */
   lagSeconds: number
 }
 

@@ -83,7 +83,7 @@ export class OpenPeriod {
   }
 
   /**
-   * Takes note that a statement stored the ids. Returns true if this covers all marks of them until now. Returns false,
+   * Records that a statement stored the ids. Returns true if this covers all marks of them until now. Returns false,
    * and remembers nothing, if their period has ended.
    *
    * @param sentAt When the statement was sent, or earlier, by `performance.now()`. The rest of the period is counted

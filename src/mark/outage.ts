@@ -45,7 +45,7 @@ export class Outage {
   }
 
   /**
-   * Takes note that a statement failed.
+   * Records that a statement failed.
    *
    * @param pending Distinct ids that are not stored.
    * @param closing Whether the tracker is closing. It must try again soon then.
@@ -73,7 +73,7 @@ export class Outage {
   }
 
   /**
-   * Takes note that a statement succeeded. Ends the outage, if there is one.
+   * Records that a statement succeeded. Ends the outage, if there is one.
    *
    * @param carriedOver Distinct ids that the outage kept waiting.
    * @param dropped Marks lost since the tracker was made.

@@ -87,18 +87,18 @@ export class PendingMarks {
     this.#batch = batch
   }
 
-  /** Takes note that the batch is sent now. Returns its ids. */
+  /** Records that the batch is sent now. Returns its ids. */
   sendBatch(): ReadonlySet<string> {
     this.#underWay = true
     return this.#batch
   }
 
-  /** Takes note that the statement was answered or has failed. */
+  /** Records that the statement was answered or has failed. */
   returnBatch(): void {
     this.#underWay = false
   }
 
-  /** Takes note that the batch is stored. */
+  /** Records that the batch is stored. */
   settleBatch(): void {
     this.stored += this.#batch.size
     this.#batch = NOTHING

@@ -52,7 +52,7 @@ export async function takeBackAll(transaction: Transaction<unknown>): Promise<st
   return namesOf(await (await migratorOn(transaction)).migrateTo(NO_MIGRATIONS))
 }
 
-/** The schema of the record of migrations, as `search_path` finds it; null if there is no record. */
+/** The schema of the record of migrations, as `search_path` finds it. Null if there is no record. */
 export async function recordSchema(connection: Connection): Promise<string | null> {
   const { rows } = await execute(
     connection,

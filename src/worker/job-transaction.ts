@@ -72,12 +72,12 @@ export class JobTransaction {
     }
   }
 
-  /** Takes note of the handler's flush. It is reported if the transaction commits. */
+  /** Records the handler's flush. It is reported if the transaction commits. */
   succeeded(flush: FinishedFlush): void {
     this.#flush = flush
   }
 
-  /** Takes note of the handler's error. It is reported when the transaction is rolled back. */
+  /** Records the handler's error. It is reported when the transaction is rolled back. */
   failed(error: unknown): void {
     this.#error = error
   }
