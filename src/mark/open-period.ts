@@ -12,8 +12,8 @@ const FOUND_PLACES = 2 ** 16
  * mark is answered first and proven later. The ids of the last answers are kept until the clock is read. If the period
  * is still open then, it was open at each of these marks. If it is not, these ids are marked again.
  *
- * The clock is read four times a second and at every 256th mark, and near the end of the period at every mark. So an
- * answer that was right is made again only if the event loop was blocked at the end of the period.
+ * The clock is read four times a second and at every 256th mark, and near the end of the period at every mark. So a
+ * mark that was in time is made again only if the event loop was blocked at the end of the period.
  */
 export class OpenPeriod {
   /** Marks that were answered from here and are proven. */

@@ -49,7 +49,7 @@ export class JobTransaction {
     return transaction
   }
 
-  /** Returns the `db` that pg-boss passes to a handler as what it is: a transaction. */
+  /** Returns the transaction of a handler. It is the same object as the `db` that pg-boss passes to the handler. */
   static of(db: object): JobTransaction {
     if (db instanceof JobTransaction) return db
     throw new TypeError('this db is no transaction of a job: pg-boss was given another database')
