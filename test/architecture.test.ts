@@ -10,7 +10,7 @@ import { test } from 'node:test'
 
 const ROOT = path.join(import.meta.dirname, '..')
 
-/** A place in the tree, the narrowest that fits, and the places that it may import beside itself. */
+/** A place in the tree, and the places that it may import beside itself. A file counts to the narrowest place. */
 interface Rule {
   place: string
   imports: string[]
@@ -65,7 +65,7 @@ const PACKAGES: Record<string, string> = {
   'cli-table3': 'src/cli/',
 }
 
-/** The only packages that a marking service may have to load; `kysely` and `pino` as types. */
+/** The only packages that a marking service may have to load. It needs `kysely` and `pino` as types only. */
 const PACKAGES_OF_A_MARKER = ['leven']
 
 interface Import {
@@ -155,7 +155,7 @@ test('the entry for markers loads no package that a marking service does not nee
   )
 })
 
-test('access and activity do not load pg-boss, not even for what they know of the jobs', () => {
+test('access and activity do not load pg-boss', () => {
   const known = ['src/access/grant.ts', 'src/activity/status.ts'].flatMap(file => reachable(file, () => true))
   assert.ok(known.length > 0)
   assert.deepEqual(
@@ -181,7 +181,7 @@ test('no test file waits at its top level below its first test', () => {
   assert.deepEqual(waits, [])
 })
 
-/** All imports that a file leads to, directly or through others of ours. */
+/** The imports of a file, and those of our files that it imports, to any depth. */
 function reachable(file: string, follow: (found: Import) => boolean): Import[] {
   const found: Import[] = []
   const open = [file]

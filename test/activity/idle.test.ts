@@ -31,7 +31,7 @@ test('idleWorkspaces counts pending use from the end of its period, however long
   assert.deepEqual(await ids(pool, { idleForSeconds: 3_600 }), [once])
 })
 
-test('idleWorkspaces tells since when a workspace is idle, by the clock of the database', async () => {
+test('idleWorkspaces returns since when a workspace is idle, by the clock of the database', async () => {
   const [inside, outside] = await createWorkspaces(pool, 2)
   await setUsed(inside!, 81)
   await setUsed(outside!, 60)

@@ -137,7 +137,7 @@ const cases: { args: string[]; env?: Record<string, string>; stderr: string | Re
   },
 ]
 for (const { args, env = {}, stderr } of cases) {
-  const given = Object.keys(env).map(name => `${name}=… `)
+  const given = Object.entries(env).map(([name, value]) => `${name}=${value && '…'} `)
   test(`wrong usage ends with 2 before anything is sent: ${given.join('')}workspace-usage ${args.join(' ').replace(ID, '<id>')}`, async () => {
     const result = await runCommand(args, { env })
     if (typeof stderr === 'string') assert.equal(result.stderr, stderr)

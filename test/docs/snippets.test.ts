@@ -18,7 +18,7 @@ import { type Block, blocksOf, PAGES, ROOT } from './markdown.ts'
  * migrated database, and each line of a shell.
  */
 
-/** The workspace that the pages speak of. */
+/** The workspace that the pages use. */
 const WORKSPACE = '1b4e28ba-2fa1-41d2-883f-0016d3cca427'
 
 /** Names on the pages that must differ here, because other runs of these tests may use the same server. */
@@ -143,7 +143,7 @@ function assertNpmKnows(at: string, [command, ...args]: string[]): void {
   assert.ok(fits[command!]?.(), `${at}: npm ${[command, ...args].join(' ')}`)
 }
 
-/** Short periods, and the workspace that the pages speak of. */
+/** A database with short periods, and with the workspace that the pages use. */
 async function createDatabase(): Promise<TestDatabase> {
   const database = await createTestDatabase()
   await setPeriodLength(database.pool, 0.1)

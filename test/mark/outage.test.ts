@@ -17,8 +17,8 @@ const outages: [string, object][] = [
   ['a table that is not there yet', { code: '42P01' }],
   ['a function that is not there yet', { code: '42883' }],
   ['a connection refused', { code: 'ECONNREFUSED', syscall: 'connect' }],
-  ['a broken pipe, whose code has the form of a SQLSTATE', { code: 'EPIPE', syscall: 'write' }],
-  ['a timeout of the pool, which has no code', {}],
+  ['a broken pipe, whose code has the form of a SQLSTATE,', { code: 'EPIPE', syscall: 'write' }],
+  ['a timeout of the pool, which has no code,', {}],
 ]
 const refusals: [string, object][] = [
   ['a missing privilege', { code: '42501' }],

@@ -1,6 +1,6 @@
 /*
  * Promise 1: A mark never waits for a flush. The flush takes closed periods only, and marks go to the open one, so
- * both never use the same key.
+ * the two never use the same key.
  */
 
 import assert from 'node:assert/strict'

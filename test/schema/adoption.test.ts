@@ -116,7 +116,7 @@ const cases = [
     expected: 'a table',
   },
   {
-    name: 'that is UNLOGGED, which a foreign key can not refer to',
+    name: 'that is UNLOGGED, which a foreign key cannot refer to,',
     ddl: 'CREATE UNLOGGED TABLE workspaces (id uuid PRIMARY KEY, last_used_at timestamptz)',
     found: 'is UNLOGGED or temporary',
     expected: 'a table that survives a crash',

@@ -18,13 +18,13 @@ for (const major of [18, 15] as const) {
   suite(`the length of a period on PostgreSQL ${major}`, { skip: on === null && POSTGRES_15_MISSING }, () => {
     const database = () => createTestDatabase(major === 15 ? { on: on! } : {})
 
-    test(`the length of a period is part of the plan of a mark, which calls no function of ours when it runs on PostgreSQL ${major}`, async () => {
+    test(`the length of a period is part of the plan of a mark, which calls no function of ours when it runs, on PostgreSQL ${major}`, async () => {
       const { pool } = await database()
       assert.match(await planOf(pool, MARK), /Output: .*statement_timestamp\(\).*'00:00:30'::interval/)
       assert.doesNotMatch(await planOf(pool, MARK), /usage_period/)
     })
 
-    test(`a mark that was prepared before a change of the length uses the new length at its next execution on PostgreSQL ${major}`, async () => {
+    test(`a mark that was prepared before a change of the length uses the new length at its next execution, on PostgreSQL ${major}`, async () => {
       const db = await database()
       const marker = await db.connect()
       await marker.query(`PREPARE mark AS ${MARK}`)

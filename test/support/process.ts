@@ -106,8 +106,8 @@ export class Program {
   /**
    * Waits for the `count`-th line that matches and returns it. Lines that were printed before the call count.
    * @param count default 1
-   * @throws DeadlineError after `timeoutMs` (default 10 s), or Error at once if the program ends without;
-   * with its output
+   * @throws DeadlineError after `timeoutMs` (default 10 s), or Error at once if the program ends without
+   * such a line; both with its output
    */
   async line(pattern: RegExp, { count = 1, timeoutMs = 10_000 } = {}): Promise<string> {
     await until(`${this.name} prints ${pattern}`, () => this.state(), {

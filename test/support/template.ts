@@ -37,7 +37,7 @@ export async function dropDatabase(server: string, name: string): Promise<void> 
   await administer(server, `DROP DATABASE IF EXISTS ${pg.escapeIdentifier(name)} WITH (FORCE)`)
 }
 
-/** Drops the template, and what test files that were killed left behind. */
+/** Drops the template, and the databases that killed test files left behind. */
 export async function dropDatabasesOfRun(server: string): Promise<void> {
   const rows = await administer(
     server,

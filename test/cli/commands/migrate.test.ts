@@ -124,10 +124,7 @@ test('migrate --down --all needs --yes without a terminal, --all needs --down, a
   const env = await environmentOf(database)
   const before = await tables(database)
   const cases: [string[], RegExp][] = [
-    [
-      ['--down', '--all'],
-      /^error: there is no terminal on which to confirm this: add --yes\. This removes/,
-    ],
+    [['--down', '--all'], /^error: there is no terminal on which to confirm this: add --yes\. This removes/],
     [['--all', '--yes'], /^error: --all needs --down\n/],
     [['--down', '--yes'], /^error: --yes needs --down --all\n/],
   ]
