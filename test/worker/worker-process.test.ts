@@ -15,10 +15,11 @@ beforeEach(async () => {
   await pool.query('DELETE FROM pgboss.job WHERE name = $1', [FLUSH_QUEUE])
 })
 
-test('SIGTERM in the middle of a flush lets it commit, and the process of the worker ends with 0', async () => {
+test('SIGTERM in the middle of a flush lets it commit, and the process of the worker ends with 0', async t => {
   const [id] = await createWorkspaces(pool, 1)
   const periodEnd = await storeClosedMarks(pool, [id!])
   const gate = await closeFlushGate(database)
+  t.after(() => gate.open())
   const worker = startWorkerProcess(database)
   await gate.untilReached()
   worker.kill('SIGTERM')
@@ -31,10 +32,11 @@ test('SIGTERM in the middle of a flush lets it commit, and the process of the wo
   assert.equal(worker.lines(/worker stopped/).length, 1)
 })
 
-test('a second signal ends the process of a worker at once, and the marks of its flush are still pending', async () => {
+test('a second signal ends the process of a worker at once, and the marks of its flush are still pending', async t => {
   const [id] = await createWorkspaces(pool, 1)
   await storeClosedMarks(pool, [id!])
   const gate = await closeFlushGate(database)
+  t.after(() => gate.open())
   const worker = startWorkerProcess(database)
   await gate.untilReached()
   worker.kill('SIGINT')
@@ -42,5 +44,4 @@ test('a second signal ends the process of a worker at once, and the marks of its
   worker.kill('SIGINT')
   assert.deepEqual(await worker.exited, { code: 130, signal: null })
   assert.equal(await pendingCount(pool), 1)
-  await gate.open()
 })
