@@ -1,6 +1,4 @@
 import { execFile } from 'node:child_process'
-import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
@@ -27,8 +25,8 @@ export async function measureImport(
   progress: (step: string) => void,
 ): Promise<Measurement[]> {
   progress('building the package')
-  const built = await build()
-  const entry = (file: string) => pathToFileURL(path.join(built, 'src', file)).href
+  await run('npm', ['run', '--silent', 'build'], { cwd: ROOT })
+  const entry = (file: string) => pathToFileURL(path.join(ROOT, 'dist/src', file)).href
   const programs = {
     pg: ['pg'],
     marker: ['pg', entry('mark/index.js')],
@@ -37,15 +35,11 @@ export async function measureImport(
   type Name = keyof typeof programs
   const names = Object.keys(programs) as Name[]
   const costs: Record<Name, Cost[]> = { pg: [], marker: [], main: [] }
-  try {
-    progress(`importing it in ${names.length * ROUNDS} processes`)
-    for (let round = 0; round < ROUNDS; round++) {
-      for (const name of round % 2 ? names.toReversed() : names) {
-        costs[name].push(await importing(programs[name], built))
-      }
+  progress(`importing it in ${names.length * ROUNDS} processes`)
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const name of round % 2 ? names.toReversed() : names) {
+      costs[name].push(await importing(programs[name]))
     }
-  } finally {
-    await rm(built, { recursive: true })
   }
   const pg = medianCost(costs.pg)
   const marker = beyond(pg, medianCost(costs.marker))
@@ -65,25 +59,13 @@ export async function measureImport(
   ]
 }
 
-/** Compiles the package as for a release, into a directory from which its dependencies are found. */
-async function build(): Promise<string> {
-  const directory = await mkdtemp(path.join(tmpdir(), 'workspace-usage-bench-'))
-  const compiler = path.join(ROOT, 'node_modules/typescript/bin/tsc')
-  await run(process.execPath, [compiler, '--project', 'tsconfig.build.json', '--outDir', directory], {
-    cwd: ROOT,
-  })
-  await writeFile(path.join(directory, 'package.json'), '{ "type": "module" }')
-  await symlink(path.join(ROOT, 'node_modules'), path.join(directory, 'node_modules'), 'junction')
-  return directory
-}
-
-async function importing(modules: readonly string[], cwd: string): Promise<Cost> {
+async function importing(modules: readonly string[]): Promise<Cost> {
   const program = `
     const started = performance.now()
     ${modules.map(module => `await import(${JSON.stringify(module)})`).join('\n')}
     const ms = performance.now() - started
     console.log(JSON.stringify({ ms, rss: process.memoryUsage.rss() }))`
-  const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', program], { cwd })
+  const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', program], { cwd: ROOT })
   return JSON.parse(stdout)
 }
 
