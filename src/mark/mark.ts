@@ -1,7 +1,7 @@
 import { A_CONNECTION, type Connection, execute, type Statement } from '../database/connection.ts'
 import { checkOption, checkOptions, type OptionRules } from '../options.ts'
 import { canonicalWorkspaceId } from '../workspace-id.ts'
-import { A_SOURCE, assertSource } from './source.ts'
+import { assertSource, SOURCE_OPTION } from './source.ts'
 
 /** Options of {@link markUsage}. */
 export interface MarkOptions {
@@ -13,7 +13,7 @@ export interface MarkOptions {
 }
 
 /** What the options of {@link markUsage} may be. */
-export const MARK_OPTIONS: OptionRules<MarkOptions> = { source: A_SOURCE }
+export const MARK_OPTIONS: OptionRules<MarkOptions> = { source: SOURCE_OPTION }
 
 /** What {@link markUsage} did. */
 export interface MarkResult {

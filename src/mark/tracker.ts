@@ -8,7 +8,7 @@ import { type Mode, modeAfter, sends, takesMarks } from './mode.ts'
 import { OpenPeriod } from './open-period.ts'
 import { Outage } from './outage.ts'
 import { PendingMarks } from './pending-marks.ts'
-import { A_SOURCE, assertSource } from './source.ts'
+import { assertSource, SOURCE_OPTION } from './source.ts'
 import { standardErrorLogger } from './standard-error-logger.ts'
 import type { CloseOptions, CloseResult, UsageTrackerOptions, UsageTrackerStats } from './tracker-options.ts'
 
@@ -16,7 +16,7 @@ export type { CloseOptions, CloseResult, UsageTrackerOptions, UsageTrackerStats 
 
 /** What the options of {@link UsageTracker} may be. */
 export const TRACKER_OPTIONS: OptionRules<UsageTrackerOptions> = {
-  source: A_SOURCE,
+  source: SOURCE_OPTION,
   maxPending: integerWithin(1, 16_000_000),
   logger: A_LOGGER,
 }

@@ -78,8 +78,8 @@ const cases: { args: string[]; env?: Record<string, string>; stderr: string | Re
     args: ['mark', ID, '--source', ''],
     env: { DATABASE_URL: UNREACHABLE },
     stderr:
-      'error: not a source: "". A source is a text of 1 to 63 characters without NUL, and one of few ' +
-      '(such as "ssh" or "vscode"): shorten it, or leave it out to use application_name.\n',
+      "error: option '--source <name>' argument '' is invalid. " +
+      `Allowed: a text of 1 to 63 characters without NUL.\n${hint}\n`,
   },
   {
     args: ['flush', '--batch-size', '2k'],

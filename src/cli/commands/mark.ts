@@ -1,7 +1,9 @@
 import { markUsage } from '../../mark/mark.ts'
+import { A_SOURCE } from '../../mark/source.ts'
 import type { Command } from '../command.ts'
 import { type DatabaseOptions, databaseOption, withPool } from '../options/database-option.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
+import { textAllowedBy } from '../options/parsers.ts'
 import { VariableOption } from '../options/variable-option.ts'
 import { count } from '../output/count.ts'
 import { NO_PROGRESS, startProgress } from '../output/progress.ts'
@@ -32,7 +34,7 @@ export const markCommand: Command<Options> = {
       '--source <name>',
       'who says so (default: the application_name)',
       'WORKSPACE_USAGE_SOURCE',
-    ),
+    ).argParser(textAllowedBy(A_SOURCE)),
     jsonOption(),
   ],
   notes: `SIGINT or SIGTERM ends it after the batch that is running. Then it tells

@@ -15,6 +15,14 @@ export function numberAllowedBy(rule: Allowed): (text: string) => number {
   }
 }
 
+/** Takes a text as it is. */
+export function textAllowedBy(rule: Allowed): (text: string) => string {
+  return text => {
+    assertAllowed(rule, text)
+    return text
+  }
+}
+
 /** Parses `yes` or `no`. */
 export function yesOrNo(text: string): boolean {
   if (text !== 'yes' && text !== 'no') throw new InvalidArgumentError('Allowed: yes, no.')
