@@ -10,6 +10,8 @@ import { InvalidOptionError, UnknownOptionError } from './errors.ts'
 export interface Allowed {
   /** The rule in words, with the unit. They follow "Allowed: " in an error. */
   readonly words: string
+  /** The ends of a range. The command line puts them into the units of its flags. */
+  readonly range?: readonly [least: number, most: number]
   accepts(value: unknown): boolean
 }
 
@@ -26,7 +28,11 @@ export function integerWithin(least: number, most: number, unit?: string): Allow
 
 /** A number from `least` to `most`, of a unit such as `seconds`. */
 export function numberWithin(least: number, most: number, unit?: string): Allowed {
-  return { words: `${least} to ${most}${unitOf(unit)}`, accepts: value => isWithin(value, least, most) }
+  return {
+    words: `${least} to ${most}${unitOf(unit)}`,
+    range: [least, most],
+    accepts: value => isWithin(value, least, most),
+  }
 }
 
 /** One of a few values. */

@@ -1,6 +1,5 @@
 import { InvalidArgumentError } from 'commander'
 import type { Allowed } from '../../options.ts'
-import { assertAllowed } from './parsers.ts'
 
 const SECONDS = { s: 1, m: 60, h: 3_600, d: 86_400, w: 604_800 }
 
@@ -16,7 +15,17 @@ export function durationAllowedBy(rule: Allowed): (text: string) => number {
     if (!(seconds >= 1)) {
       throw new InvalidArgumentError('Allowed: a whole number and a unit, such as 45s, 90m, 12h, 30d or 2w.')
     }
-    assertAllowed(rule, seconds)
+    if (!rule.accepts(seconds)) {
+      throw new InvalidArgumentError(
+        `Allowed: ${rule.range?.map(formatDuration).join(' to ') ?? rule.words}.`,
+      )
+    }
     return seconds
   }
+}
+
+/** Whole seconds as they are typed, in the largest unit that holds them exactly. */
+function formatDuration(seconds: number): string {
+  const [unit, length] = Object.entries(SECONDS).findLast(([, length]) => seconds % length === 0)!
+  return `${seconds / length}${unit}`
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { durationAllowedBy } from '../../../src/cli/options/duration.ts'
-import { numberWithin, whatever } from '../../../src/options.ts'
+import { numberWithin, oneOf, whatever } from '../../../src/options.ts'
 
 const parse = durationAllowedBy(whatever('anything', () => true))
 
@@ -24,10 +24,12 @@ test('a duration is a whole number of one unit', () => {
   }
 })
 
-test('a duration is checked by the rule of the function that takes it, and refused in the words of that rule', () => {
+test('a duration is checked by the rule of the function that takes it, and refused in the units of a duration', () => {
   const withinADay = durationAllowedBy(numberWithin(60, 86_400, 'seconds'))
   assert.equal(withinADay('1d'), 86_400)
   for (const text of ['59s', '2d']) {
-    assert.throws(() => withinADay(text), { message: 'Allowed: 60 to 86400 seconds.' }, text)
+    assert.throws(() => withinADay(text), { message: 'Allowed: 1m to 1d.' }, text)
   }
+  const odd = durationAllowedBy(oneOf('nothing'))
+  assert.throws(() => odd('1d'), { message: 'Allowed: nothing.' })
 })
