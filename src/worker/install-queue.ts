@@ -3,9 +3,9 @@ import { PgBoss, type QueueOptions } from 'pg-boss'
 import type { ConnectionPool } from '../database/pool.ts'
 import type { Logger } from '../logger.ts'
 import { DEFAULT_FLUSH_INTERVAL_SECONDS, flushInterval, scheduleFlushes } from './flush-interval.ts'
-import { assertPolicy, assertSchemaNotNewer, FLUSH_POLICY } from './installation.ts'
 import { JobDatabase } from './job-database.ts'
 import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE } from './queue.ts'
+import { assertPolicy, assertSchemaNotNewer, FLUSH_POLICY } from './requirements.ts'
 
 const HOUR = 3_600
 const WEEK = 7 * 24 * HOUR

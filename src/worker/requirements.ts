@@ -1,5 +1,5 @@
+import { createRequire } from 'node:module'
 import { type PgBoss, policies } from 'pg-boss'
-import pgBossPackage from 'pg-boss/package.json' with { type: 'json' }
 import { type Connection, execute } from '../database/connection.ts'
 import { NotMigratedError, QueuePolicyError, QueueSchemaError } from '../errors.ts'
 import { FLUSH_QUEUE } from './queue.ts'
@@ -14,8 +14,10 @@ import { FLUSH_QUEUE } from './queue.ts'
  */
 export const FLUSH_POLICY = policies.short
 
+const pgBoss = createRequire(import.meta.url)('pg-boss/package.json') as { pgboss: { schema: number } }
+
 /** The schema version of this pg-boss. Its API does not tell it, and pg-boss itself reads it from its package.json. */
-const SCHEMA_VERSION = pgBossPackage.pgboss.schema
+const SCHEMA_VERSION = pgBoss.pgboss.schema
 
 /**
  * Checks the schema before pg-boss does. pg-boss would refuse to start with an error that nobody can tell from others.
