@@ -240,7 +240,7 @@ function shown(value: unknown): unknown {
 }
 
 function quote(value: unknown): string {
-  if (typeof value !== 'string') return String(value)
-  const text = withoutPasswords(value)
+  const text = shown(value)
+  if (typeof text !== 'string') return String(text)
   return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text)
 }

@@ -20,18 +20,20 @@ export type OptionRules<Options> = { readonly [Name in keyof Required<Options>]:
 
 /** An integer from `least` to `most`, of a unit such as `seconds`. */
 export function integerWithin(least: number, most: number, unit?: string): Allowed {
+  const within = numberWithin(least, most, unit)
   return {
-    words: `an integer from ${least} to ${most}${unitOf(unit)}`,
-    accepts: value => Number.isInteger(value) && isWithin(value, least, most),
+    ...within,
+    words: `an integer from ${within.words}`,
+    accepts: value => Number.isInteger(value) && within.accepts(value),
   }
 }
 
 /** A number from `least` to `most`, of a unit such as `seconds`. */
 export function numberWithin(least: number, most: number, unit?: string): Allowed {
   return {
-    words: `${least} to ${most}${unitOf(unit)}`,
+    words: `${least} to ${most}${unit === undefined ? '' : ` ${unit}`}`,
     range: [least, most],
-    accepts: value => isWithin(value, least, most),
+    accepts: value => typeof value === 'number' && value >= least && value <= most,
   }
 }
 
@@ -64,10 +66,16 @@ export function hasMethods(words: string, methods: readonly string[]): Allowed {
 /**
  * Checks the options of a function. An option that is undefined counts as left out.
  *
+ * @param required The options that must not be left out. Default: none.
  * @throws {UnknownOptionError} If there is no rule for an option. The error names the nearest option.
- * @throws {InvalidOptionError} If an option is not what its rule allows, or if `options` is not an object.
+ * @throws {InvalidOptionError} If an option is not what its rule allows, if a required one is left out, or if
+ *   `options` is not an object.
  */
-export function checkOptions<Options extends object>(options: Options, rules: OptionRules<Options>): void {
+export function checkOptions<Options extends object>(
+  options: Options,
+  rules: OptionRules<Options>,
+  required: readonly (keyof Options & string)[] = [],
+): void {
   if (typeof options !== 'object' || options === null) {
     throw new InvalidOptionError('options', options, 'an object')
   }
@@ -76,6 +84,7 @@ export function checkOptions<Options extends object>(options: Options, rules: Op
     if (!Object.hasOwn(rules, option)) throw new UnknownOptionError(option, known, nearest(option, known))
     if (value !== undefined) checkOption(option, value, rules[option as keyof Options])
   }
+  for (const option of required) checkOption(option, options[option], rules[option])
 }
 
 /** @throws {InvalidOptionError} If the value is not what the rule allows. */
@@ -85,12 +94,4 @@ export function checkOption(option: string, value: unknown, allowed: Allowed): v
 
 function nearest(option: string, known: readonly string[]): string | undefined {
   return closestMatch(option, known, { maxDistance: Math.max(2, Math.floor(option.length / 3)) })
-}
-
-function isWithin(value: unknown, least: number, most: number): boolean {
-  return typeof value === 'number' && value >= least && value <= most
-}
-
-function unitOf(unit: string | undefined): string {
-  return unit === undefined ? '' : ` ${unit}`
 }

@@ -1,14 +1,7 @@
 import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
-import {
-  checkOption,
-  checkOptions,
-  integerWithin,
-  numberWithin,
-  type OptionRules,
-  YES_OR_NO,
-} from '../options.ts'
+import { checkOptions, integerWithin, numberWithin, type OptionRules, YES_OR_NO } from '../options.ts'
 
 /** The default number of rows of a page. A page takes about 10 MB. A million idle workspaces are ten pages. */
 export const DEFAULT_IDLE_PAGE_SIZE = 100_000
@@ -71,9 +64,8 @@ export interface IdleWorkspace {
  * @throws {StandbyError} While iterating, on a standby.
  */
 export function idleWorkspaces(connection: Connection, options: IdleOptions): AsyncGenerator<IdleWorkspace> {
-  checkOptions(options, IDLE_OPTIONS)
+  checkOptions(options, IDLE_OPTIONS, ['idleForSeconds'])
   const { idleForSeconds, neverUsed = true, limit = Number.POSITIVE_INFINITY } = options
-  checkOption('idleForSeconds', idleForSeconds, IDLE_OPTIONS.idleForSeconds)
   const { pageSize = DEFAULT_IDLE_PAGE_SIZE } = options
   return listIdle(connection, idleForSeconds, neverUsed, limit, pageSize)
 }

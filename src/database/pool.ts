@@ -1,7 +1,7 @@
 import pg from 'pg'
 import { InvalidOptionError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
-import { hasMethods } from '../options.ts'
+import { hasMethods, whatever } from '../options.ts'
 
 /** What this package needs of a `pg` Pool. Its own types, so that ours don't depend on `@types/pg`. */
 export interface ConnectionPool {
@@ -21,6 +21,12 @@ export interface PooledClient {
 
 /** The rule of an argument that is a {@link ConnectionPool}. */
 export const A_POOL = hasMethods('a pg Pool', ['query', 'connect', 'on', 'removeListener'])
+
+/**
+ * The rule of an option that is a connection string. It accepts everything, because {@link createPool} has an error of
+ * its own that does not show the value.
+ */
+export const A_CONNECTION_STRING = whatever('a URL such as postgres://user@host:5432/database', () => true)
 
 /** A pool that this package makes and ends. */
 export interface OwnedPool extends ConnectionPool {
@@ -63,7 +69,7 @@ export function createPool(connectionString: string, options: PoolOptions): Owne
     throw new InvalidOptionError(
       'connectionString',
       '(not shown, it may hold a password)',
-      'a URL such as postgres://user@host:5432/database',
+      A_CONNECTION_STRING.words,
     )
   }
   pool.on('error', error => logger?.warn({ err: error }, 'an idle database connection broke'))

@@ -1,8 +1,8 @@
 import { explainDatabaseError } from '../database/connection.ts'
-import { type ConnectionPool, createPool } from '../database/pool.ts'
+import { A_CONNECTION_STRING, type ConnectionPool, createPool } from '../database/pool.ts'
 import { StandbyError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
-import { A_LOGGER, checkOptions, type OptionRules, whatever } from '../options.ts'
+import { A_LOGGER, checkOptions, type OptionRules } from '../options.ts'
 
 /** The key of the advisory lock that is held during a whole run, pg-boss's part included. The number is arbitrary. */
 const MIGRATION_LOCK = '7023470895112047'
@@ -20,8 +20,7 @@ export interface MigrateOptions {
 
 /** What the options of `migrate`, `migrateDown` and `uninstall` may be. */
 export const MIGRATE_OPTIONS: OptionRules<MigrateOptions> = {
-  // `createPool` checks it, because an error of this rule would show the value. That may hold a password.
-  connectionString: whatever('a URL such as postgres://user@host:5432/database', () => true),
+  connectionString: A_CONNECTION_STRING,
   logger: A_LOGGER,
 }
 

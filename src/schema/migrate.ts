@@ -19,6 +19,7 @@ export interface MigrateResult {
  * @throws {UnknownOptionError} If there is no such option.
  * @throws {InvalidOptionError} If the connection string is no URL, or `search_path` names no schema that exists.
  * @throws {WorkspacesTableError} If a `workspaces` exists that can't be adopted. Nothing was created then.
+ * @throws {QueueSchemaError} If pg-boss's schema is newer than this package's pg-boss. The tables are migrated then.
  * @throws {QueuePolicyError} If the flush queue exists with another policy.
  * @throws {StandbyError} On a standby, or in a read-only session.
  */

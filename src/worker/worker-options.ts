@@ -3,7 +3,6 @@ import { DEFAULT_BATCH_SIZE, FLUSH_OPTIONS } from '../flush/flush.ts'
 import type { Logger } from '../logger.ts'
 import {
   A_LOGGER,
-  checkOption,
   checkOptions,
   hasMethods,
   numberWithin,
@@ -72,9 +71,7 @@ export type WorkerSettings = Required<Omit<FlushWorkerOptions, 'clock'>> & { clo
  * @throws {UnknownOptionError} If there is no such option.
  */
 export function workerSettings(options: FlushWorkerOptions): WorkerSettings {
-  checkOptions(options, WORKER_OPTIONS)
-  checkOption('database', options.database, WORKER_OPTIONS.database)
-  checkOption('logger', options.logger, WORKER_OPTIONS.logger)
+  checkOptions(options, WORKER_OPTIONS, ['database', 'logger'])
   const { database, logger, clock } = options
   const { flushIntervalSeconds = DEFAULT_FLUSH_INTERVAL_SECONDS, batchSize = DEFAULT_BATCH_SIZE } = options
   const { sources = true, flushTimeoutSeconds = DEFAULT_FLUSH_TIMEOUT_SECONDS } = options

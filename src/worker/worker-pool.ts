@@ -1,3 +1,4 @@
+import { listenForErrors } from '../database/connection.ts'
 import { type ConnectionPool, createPool } from '../database/pool.ts'
 import type { Logger } from '../logger.ts'
 
@@ -19,7 +20,8 @@ export function takePool(database: string | ConnectionPool, logger: Logger): Wor
     return { pool, letGo: () => pool.end() }
   }
   // The pool replaces an idle connection that breaks. But if nobody listens, its error ends the process.
-  const onIdleError = (error: Error) => logger.warn({ err: error }, 'an idle database connection broke')
-  database.on('error', onIdleError)
-  return { pool: database, letGo: async () => void database.removeListener('error', onIdleError) }
+  const stopListening = listenForErrors(database, error =>
+    logger.warn({ err: error }, 'an idle database connection broke'),
+  )
+  return { pool: database, letGo: async () => stopListening() }
 }

@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from 'commander'
 import type { Allowed } from '../../options.ts'
+import { assertAllowed } from './parsers.ts'
 
 const SECONDS = { s: 1, m: 60, h: 3_600, d: 86_400, w: 604_800 }
 
@@ -15,11 +16,7 @@ export function durationAllowedBy(rule: Allowed): (text: string) => number {
     if (!(seconds >= 1)) {
       throw new InvalidArgumentError('Allowed: a whole number and a unit, such as 45s, 90m, 12h, 30d or 2w.')
     }
-    if (!rule.accepts(seconds)) {
-      throw new InvalidArgumentError(
-        `Allowed: ${rule.range?.map(formatDuration).join(' to ') ?? rule.words}.`,
-      )
-    }
+    assertAllowed(rule, seconds, rule.range?.map(formatDuration).join(' to '))
     return seconds
   }
 }

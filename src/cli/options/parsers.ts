@@ -29,7 +29,10 @@ export function yesOrNo(text: string): boolean {
   return text === 'yes'
 }
 
-/** @throws {InvalidArgumentError} If the rule does not allow the value. commander adds the flag to the text. */
-export function assertAllowed(rule: Allowed, value: unknown): void {
-  if (!rule.accepts(value)) throw new InvalidArgumentError(`Allowed: ${rule.words}.`)
+/**
+ * @param words What is allowed, if the flag has other units than the rule.
+ * @throws {InvalidArgumentError} If the rule does not allow the value. commander adds the flag to the text.
+ */
+export function assertAllowed(rule: Allowed, value: unknown, words = rule.words): void {
+  if (!rule.accepts(value)) throw new InvalidArgumentError(`Allowed: ${words}.`)
 }
