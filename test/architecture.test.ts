@@ -2,13 +2,12 @@ import assert from 'node:assert/strict'
 import { globSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { test } from 'node:test'
+import { ROOT } from './support/checkout.ts'
 
 /*
  * Use flows one way: mark → pending_usage → flush → workspaces. The folders stand in this order, and the table
  * says which place may import which. An import of a type counts as well.
  */
-
-const ROOT = path.join(import.meta.dirname, '..')
 
 /** A place in the tree, and the places that it may import beside itself. A file counts to the narrowest place. */
 interface Rule {

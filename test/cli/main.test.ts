@@ -11,6 +11,7 @@ import { after, beforeEach, test } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import { transform } from 'esbuild'
 import { OLDEST_NODE, refusesNode } from '../../src/cli/node-version.ts'
+import { MANIFEST, ROOT } from '../support/checkout.ts'
 import { commandLineUrl, runCommandProcess } from '../support/command-line.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { until } from '../support/poll.ts'
@@ -18,8 +19,6 @@ import { pendingCount } from '../support/seed.ts'
 
 /* These tests start processes, because only a process shows signals, pipes, exit codes and loaded modules. */
 
-const ROOT = path.join(import.meta.dirname, '../..')
-const MANIFEST = JSON.parse(await readFile(path.join(ROOT, 'package.json'), 'utf8'))
 const { pool, connectionString } = await createTestDatabase()
 const DATABASE_URL = await commandLineUrl(connectionString)
 const UNREACHABLE = 'postgres://127.0.0.1:1/nowhere'

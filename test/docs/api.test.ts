@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { test } from 'node:test'
 import { atEnd } from '../support/at-end.ts'
+import { ROOT } from '../support/checkout.ts'
 import { runProgram } from '../support/process.ts'
-import { ROOT } from './markdown.ts'
 
 async function generateApiPage(): Promise<string> {
   const directory = await mkdtemp(path.join(tmpdir(), 'workspace-usage-api-'))

@@ -1,8 +1,6 @@
 import { globSync, readFileSync } from 'node:fs'
 import path from 'node:path'
-
-/** The package's root. */
-export const ROOT = path.join(import.meta.dirname, '../..')
+import { ROOT } from '../support/checkout.ts'
 
 /** The pages that somebody has written, relative to the root. `docs/api.md` is generated. */
 export const PAGES = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...globSync('docs/*.md', { cwd: ROOT })]

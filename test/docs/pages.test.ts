@@ -3,7 +3,8 @@ import { existsSync, globSync } from 'node:fs'
 import path from 'node:path'
 import { test } from 'node:test'
 import { COMMANDS } from '../../src/cli/commands/list.ts'
-import { blocksOf, PAGES, proseOf, ROOT, textOf } from './markdown.ts'
+import { ROOT } from '../support/checkout.ts'
+import { blocksOf, PAGES, proseOf, textOf } from './markdown.ts'
 
 /* The pages are short, and everything that they point to exists. */
 

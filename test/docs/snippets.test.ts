@@ -4,14 +4,15 @@ import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { before, test } from 'node:test'
 import { atEnd } from '../support/at-end.ts'
+import { COMPILER, MANIFEST } from '../support/checkout.ts'
 import { type CommandResult, runCommand, startCommand } from '../support/command-line.ts'
-import { createConsumer, MANIFEST } from '../support/consumer.ts'
+import { createConsumer } from '../support/consumer.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { setPeriodLength } from '../support/period.ts'
 import { until } from '../support/poll.ts'
 import { runProgram, startProgram } from '../support/process.ts'
 import { RUN } from '../support/template.ts'
-import { type Block, blocksOf, PAGES, ROOT } from './markdown.ts'
+import { type Block, blocksOf, PAGES } from './markdown.ts'
 
 /*
  * Runs every block of code that the pages show: programs as files of a project that has this package installed, SQL on a
@@ -49,8 +50,7 @@ test('the pages contain programs, SQL and shell commands', () => {
 })
 
 test('the programs in the pages have no type errors', async () => {
-  const compiler = path.join(ROOT, 'node_modules/typescript-7/bin/tsc')
-  const { code, stdout } = await runProgram(compiler, ['--project', consumer], { timeoutMs: 60_000 })
+  const { code, stdout } = await runProgram(COMPILER, ['--project', consumer], { timeoutMs: 60_000 })
   assert.equal(code, 0, stdout)
 })
 

@@ -1,19 +1,9 @@
-import { readFileSync } from 'node:fs'
 import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, sep } from 'node:path'
 import { atEnd } from '../support/at-end.ts'
+import { ROOT } from '../support/checkout.ts'
 import { CommandError, command } from './command.ts'
-
-/** The package's root. */
-export const ROOT = join(import.meta.dirname, '../..')
-
-/** The manifest of this package. */
-export const MANIFEST = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
-  version: string
-  dependencies: Record<string, string>
-  devDependencies: Record<string, string>
-}
 
 /** The package as it would be published. */
 export interface PackedPackage {

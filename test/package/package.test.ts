@@ -2,15 +2,14 @@ import assert from 'node:assert/strict'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { COMPILER, MANIFEST, ROOT } from '../support/checkout.ts'
 import { createEmptyDatabase } from '../support/database.ts'
 import { bundle, packagesOf } from './bundle.ts'
 import { CommandError, command } from './command.ts'
 import {
   installProject,
-  MANIFEST,
   type PackedPackage,
   packCopy,
-  ROOT,
   runtimePackages,
   temporaryDirectory,
 } from './installation.ts'
@@ -173,9 +172,8 @@ function isBuilt(file: string): boolean {
 
 /** The type errors of a project of the consumer. Without errors, its JavaScript is there afterwards. */
 async function typeErrors(project: string): Promise<string[]> {
-  const compiler = join(ROOT, 'node_modules/typescript-7/bin/tsc')
   try {
-    await command(process.execPath, [compiler, '--pretty', 'false', '--project', project], { cwd: consumer })
+    await command(process.execPath, [COMPILER, '--pretty', 'false', '--project', project], { cwd: consumer })
     return []
   } catch (error) {
     if (!(error instanceof CommandError)) throw error

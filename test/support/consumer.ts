@@ -1,26 +1,8 @@
-import {
-  cpSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { atEnd } from './at-end.ts'
-
-const ROOT = path.join(import.meta.dirname, '../..')
-
-/** The manifest of this package. */
-export const MANIFEST = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as {
-  name: string
-  exports: Record<string, string | { types: string; default: string }>
-  scripts: Record<string, string>
-  dependencies: Record<string, string>
-}
+import { MANIFEST, ROOT } from './checkout.ts'
 
 /**
  * An empty project that has this package installed, and returns its directory. The package is the sources, not what is

@@ -1,10 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import path from 'node:path'
 import { atEnd } from './at-end.ts'
+import { ROOT } from './checkout.ts'
 import { until } from './poll.ts'
 import { RUN_VARIABLE, SERVER_15_VARIABLE, SERVER_VARIABLE } from './settings.ts'
-
-const ROOT = path.join(import.meta.dirname, '../..')
 
 /** How to start a program. */
 export interface ProgramOptions {

@@ -1,7 +1,6 @@
 import { globSync } from 'node:fs'
 import path from 'node:path'
-
-const ROOT = path.join(import.meta.dirname, '../..')
+import { ROOT } from './checkout.ts'
 
 /** These files run only by name, because each takes longer than a few seconds. */
 const SOAK = path.join('test', 'soak', path.sep)
