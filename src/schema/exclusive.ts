@@ -1,4 +1,4 @@
-import { explainDatabaseError } from '../database/connection.ts'
+import { explainDatabaseError } from '../database/explain-error.ts'
 import { A_CONNECTION_STRING, type ConnectionPool, createPool } from '../database/pool.ts'
 import { StandbyError } from '../errors.ts'
 import type { Logger } from '../logger.ts'

@@ -1,6 +1,6 @@
 import { PgBoss } from 'pg-boss'
 import { explainPrivilegeError } from '../access/refusal.ts'
-import { explainDatabaseError } from '../database/connection.ts'
+import { explainDatabaseError } from '../database/explain-error.ts'
 import type { ConnectionPool } from '../database/pool.ts'
 import { flushInterval, scheduleFlushes } from './flush-interval.ts'
 import { jobSeconds, takeFlushJobs } from './flush-job.ts'

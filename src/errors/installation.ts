@@ -1,0 +1,94 @@
+import { quote, WorkspaceUsageError } from './base.ts'
+
+/** The host's own table `workspaces` can't be adopted. Nothing was created. */
+export class WorkspacesTableError extends WorkspaceUsageError {
+  /** The column that is wrong. Null if the table itself is wrong. */
+  readonly column: string | null
+  readonly found: string
+  readonly expected: string
+
+  constructor(column: string | null, found: string, expected: string) {
+    super(
+      `the existing table "workspaces" can't be adopted: ${column === null ? '' : `column "${column}" `}${found}; ` +
+        `expected ${expected}. Nothing was created. Change the table, or migrate in a schema of its own ` +
+        '(set search_path in the connection string).',
+    )
+    this.column = column
+    this.found = found
+    this.expected = expected
+  }
+}
+
+/** The flush queue exists with a policy that would break a promise. pg-boss can't change the policy of a queue. */
+export class QueuePolicyError extends WorkspaceUsageError {
+  readonly queue: string
+  readonly policy: string
+  readonly expected: string
+
+  constructor(queue: string, policy: string, expected: string) {
+    super(
+      `the pg-boss queue "${queue}" has the policy "${policy}"; expected "${expected}". pg-boss can't change the ` +
+        `policy of a queue: stop its workers, delete the queue (pg-boss: deleteQueue('${queue}'); pending marks ` +
+        'stay where they are), then run `workspace-usage migrate`.',
+    )
+    this.queue = queue
+    this.policy = policy
+    this.expected = expected
+  }
+}
+
+/** pg-boss's schema is newer than the pg-boss of this process. The schema was not changed. */
+export class QueueSchemaError extends WorkspaceUsageError {
+  /** The version of the schema that the database has. */
+  readonly version: number
+  /** The version that the pg-boss of this process works with. */
+  readonly expected: number
+
+  constructor(version: number, expected: number) {
+    super(
+      `the pg-boss schema of this database has version ${version}; expected ${expected}. A newer pg-boss has upgraded it. ` +
+        'Upgrade workspace-usage here to a release whose pg-boss works with that version.',
+    )
+    this.version = version
+    this.expected = expected
+  }
+}
+
+/** Some roles do not exist. Nothing was granted or revoked. */
+export class UnknownRoleError extends WorkspaceUsageError {
+  readonly roles: readonly string[]
+
+  constructor(roles: readonly string[]) {
+    const names = roles.map(quote).join(', ')
+    super(
+      `no such role: ${names}. Allowed: names of roles of this server, spelled as in pg_roles, "public" excluded. ` +
+        'Nothing was changed. Create the role first (CREATE ROLE … LOGIN), then repeat the command.',
+    )
+    this.roles = roles
+  }
+}
+
+/** PostgreSQL refused a GRANT or REVOKE, or skipped it with a warning. Nothing was granted or revoked. */
+export class GrantRefusedError extends WorkspaceUsageError {
+  readonly statement: string
+
+  constructor(statement: string, options?: ErrorOptions) {
+    super(
+      `this role may not: ${statement}. Allowed: the owner of what it names, and superusers. Nothing was changed. ` +
+        'Connect as the role that ran `workspace-usage migrate` (for "workspaces", as its owner).',
+      options,
+    )
+    this.statement = statement
+  }
+}
+
+/** PostgreSQL refused to change or drop an object of this package. Nothing was changed. */
+export class SchemaChangeRefusedError extends WorkspaceUsageError {
+  /** Why, in PostgreSQL's words. */
+  readonly reason: string
+
+  constructor(reason: string, remedy: string, options?: ErrorOptions) {
+    super(`PostgreSQL refused the change: ${reason}. Nothing was changed. ${remedy}`, options)
+    this.reason = reason
+  }
+}
