@@ -204,7 +204,9 @@ const cannotWrite = {
   name: 'StandbyError',
   message:
     'this server is a standby or in recovery, or the session is read-only: "pending_usage", an UNLOGGED ' +
-    "table, can't be used there. Connect to the primary (target_session_attrs=read-write).",
+    "table, can't be used there. Connect to the primary: use its own host name, or a name that follows the primary " +
+    '(the node-postgres driver ignores target_session_attrs). If this is the primary, look at ' +
+    'default_transaction_read_only of the role and the database.',
 }
 test('markUsage on a read-only session is refused, and the error says why', async () => {
   await assert.rejects(markUsage(client, randomUUID()), cannotWrite)

@@ -1,4 +1,4 @@
-import { NotMigratedError, StandbyError, WorkspaceUsageError } from '../errors.ts'
+import { NotMigratedError, RowSecurityError, StandbyError, WorkspaceUsageError } from '../errors.ts'
 import { sqlState } from './sql-state.ts'
 
 /**
@@ -18,6 +18,8 @@ export function explainDatabaseError(error: unknown): unknown {
       return readsUnloggedOnStandby(error) ? new StandbyError({ cause: error }) : error
     case '25006': // read_only_sql_transaction
       return new StandbyError({ cause: error })
+    case '42501': // insufficient_privilege
+      return refusesToHideRows(error) ? new RowSecurityError(null, null, { cause: error }) : error
     default:
       return error
   }
@@ -29,4 +31,9 @@ export function explainDatabaseError(error: unknown): unknown {
  */
 function readsUnloggedOnStandby(error: Error): boolean {
   return 'routine' in error && error.routine === 'get_relation_info'
+}
+
+/** With `row_security = off`, PostgreSQL refuses a query from which it would hide rows. It is the same on 14 to 18. */
+function refusesToHideRows(error: Error): boolean {
+  return 'routine' in error && error.routine === 'check_enable_rls'
 }

@@ -19,9 +19,56 @@ export class StandbyError extends WorkspaceUsageError {
   constructor(options?: ErrorOptions) {
     super(
       'this server is a standby or in recovery, or the session is read-only: "pending_usage", an UNLOGGED table, ' +
-        "can't be used there. Connect to the primary (target_session_attrs=read-write).",
+        "can't be used there. Connect to the primary: use its own host name, or a name that follows the primary " +
+        '(the node-postgres driver ignores target_session_attrs). If this is the primary, look at ' +
+        'default_transaction_read_only of the role and the database.',
       options,
     )
+  }
+}
+
+/**
+ * Row-level security of a table applies to a role that must see every row. It hides rows without an error, so a hidden
+ * workspace would look like one that does not exist. Nothing was changed, and marks stay pending.
+ */
+export class RowSecurityError extends WorkspaceUsageError {
+  /** The table, without its schema. Null if PostgreSQL itself refused, because it tells the name only in its text. */
+  readonly table: string | null
+  /** The role that the policies apply to. Null if only PostgreSQL's text tells it. */
+  readonly role: string | null
+
+  /** @param table Without it, the text is that of the cause. */
+  constructor(table: string | null, role: string | null, options?: ErrorOptions) {
+    const who = role === null ? 'a role' : `role ${quote(role)}`
+    const what =
+      table !== null || !(options?.cause instanceof Error)
+        ? `row-level security of table ${quote(table ?? 'unknown')} applies to ${who}, and may hide rows from it`
+        : `row-level security would hide rows: ${options.cause.message}`
+    super(`${what}. ${ROW_SECURITY_REMEDY}`, options)
+    this.table = table
+    this.role = role
+  }
+}
+
+const ROW_SECURITY_REMEDY =
+  'Workers must see all rows, and so must the owner of the views that readers use. Let the role inherit from the ' +
+  'owner of the table (and do not FORCE row security on it), or, as a superuser, ALTER ROLE … BYPASSRLS.'
+
+/**
+ * The database did not answer a statement in time. The connection is given up. Whether the statement took effect is
+ * not known. Marks can be sent again, because they are idempotent.
+ */
+export class NoAnswerError extends WorkspaceUsageError {
+  /** How long the answer was waited for, in milliseconds. */
+  readonly waitedMs: number
+
+  constructor(waitedMs: number, options?: ErrorOptions) {
+    super(
+      `the database did not answer within ${waitedMs / 1_000} s. The connection is given up. ` +
+        'Look at the network, and at what the server is waiting for (pg_stat_activity).',
+      options,
+    )
+    this.waitedMs = waitedMs
   }
 }
 
