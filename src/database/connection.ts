@@ -47,6 +47,7 @@ export interface StatementResult<Row> {
  * Runs a statement as one round trip. Every statement of this package goes through here, so that an error means the
  * same wherever it comes from.
  *
+ * @param cancellation If it is aborted, a statement that still waits for a connection is not sent. Default: it is sent.
  * @throws {InvalidOptionError} If it is no connection.
  * @throws {NotMigratedError} If a table, function, column or schema is missing.
  * @throws {StandbyError} On a standby, or in a read-only session.
@@ -55,10 +56,11 @@ export interface StatementResult<Row> {
 export async function execute<Row>(
   connection: Connection,
   statement: Statement<Row>,
+  cancellation?: AbortSignal,
 ): Promise<StatementResult<Row>> {
   checkOption('connection', connection, A_CONNECTION)
   try {
-    return await send(connection, statement)
+    return await send(connection, statement, cancellation)
   } catch (error) {
     throw explainDatabaseError(error)
   }
@@ -67,9 +69,15 @@ export async function execute<Row>(
 async function send<Row>(
   connection: Connection,
   { sql, parameters }: Statement<Row>,
+  cancellation?: AbortSignal,
 ): Promise<StatementResult<Row>> {
   if ('executeQuery' in connection) {
-    const { rows, numAffectedRows } = await connection.executeQuery<Row>(asKyselyQuery(sql, parameters))
+    // Straight to the connection, because plugins would rename the columns of our rows and change their values.
+    const provider = connection.getExecutor()
+    const { rows, numAffectedRows } = await provider.provideConnection(reserved => {
+      cancellation?.throwIfAborted()
+      return reserved.executeQuery<Row>(asKyselyQuery(sql, parameters))
+    })
     return { rows, affected: numAffectedRows === undefined ? undefined : Number(numAffectedRows) }
   }
   const { rows, rowCount, affectedRows } = await connection.query(sql, [...parameters])

@@ -1,0 +1,125 @@
+import { NoAnswerError } from '../errors.ts'
+import { type Connection, execute, type Statement, type StatementResult } from './connection.ts'
+import type { ConnectionPool, PooledClient } from './pool.ts'
+
+/*
+ * A network can lose a connection and tell nobody. Then a statement waits for as long as the operating system likes.
+ * So every statement has a deadline on our side of the wire.
+ */
+
+/**
+ * Waits for an answer, but not for ever.
+ *
+ * @param destroy Called when the answer is late: it must make it harmless. What comes of the answer later is ignored.
+ * @throws {NoAnswerError} If no answer came within `ms` milliseconds.
+ */
+export function answerWithin<T>(ms: number, answer: () => Promise<T>, destroy: () => void): Promise<T> {
+  return new Promise((resolve, reject) => {
+    let settled = false
+    const giveUp = () => {
+      if (settled) return
+      destroy()
+      reject(new NoAnswerError(ms))
+    }
+    // After a blocked event loop, or a machine's sleep, the timer is first. The answer may be there and be read next.
+    const timer = setTimeout(() => setImmediate(giveUp), ms)
+    const settle = () => {
+      settled = true
+      clearTimeout(timer)
+    }
+    ;(async () => answer())().finally(settle).then(resolve, reject)
+  })
+}
+
+/**
+ * Ends the socket of a `pg` client at once. Its own `end` says goodbye and waits, on a silent connection for ever. All
+ * its statements fail. Does nothing to anything else, such as PGlite.
+ */
+export function destroyConnection(client: object): void {
+  if (!isSocketClient(client)) return
+  // After end() a pool takes the client for lost, and its closed socket is no error of the client.
+  client.end().catch(() => {})
+  client.connection.stream.destroy()
+}
+
+/**
+ * Takes a client from a pool. Until it is released it has a listener, because an unheard error ends the process.
+ *
+ * @throws {NoAnswerError} If the pool gave none within `ms` milliseconds. One that comes later goes back to the pool.
+ */
+export async function connectWithin(pool: ConnectionPool, ms: number): Promise<PooledClient> {
+  const connecting = pool.connect()
+  const client = await answerWithin(
+    ms,
+    () => connecting,
+    () => void connecting.then(late => late.release()).catch(() => {}),
+  )
+  const { release } = client
+  client.on('error', ignore)
+  client.release = error => {
+    // In this order, so that the client is never without a listener: the pool adds its own.
+    release(error)
+    client.removeListener('error', ignore)
+  }
+  return client
+}
+
+/**
+ * Runs a statement as `execute` does, but does not wait for ever.
+ *
+ * A pool's client that does not answer is destroyed, and so is a `pg` Client. What was opened by somebody else, such as
+ * a connection of a Kysely instance, can't be reached. It is left alone: the instance gives it to nobody else before it
+ * is answered, or its socket fails.
+ *
+ * @param ms Milliseconds to wait for a pool's client, and again for the answer.
+ * @throws {NoAnswerError} If no answer came in time. The statement may still run.
+ * @throws As `execute` for everything else.
+ */
+export async function executeWithin<Row>(
+  connection: Connection,
+  statement: Statement<Row>,
+  ms: number,
+): Promise<StatementResult<Row>> {
+  if (!isPool(connection)) {
+    const cancellation = new AbortController()
+    return answerWithin(
+      ms,
+      () => execute(connection, statement, cancellation.signal),
+      () => {
+        cancellation.abort()
+        destroyConnection(connection)
+      },
+    )
+  }
+  const client = await connectWithin(connection, ms)
+  let lost: Error | undefined
+  try {
+    return await answerWithin(
+      ms,
+      () => execute(client, statement),
+      () => destroyConnection(client),
+    )
+  } catch (error) {
+    lost = error as Error
+    throw error
+  } finally {
+    client.release(lost)
+  }
+}
+
+function ignore(): void {}
+
+/** What tells a `pg` Pool from a `pg` Client. */
+export function isPool(connection: object): connection is ConnectionPool {
+  return 'totalCount' in connection && 'connect' in connection && typeof connection.connect === 'function'
+}
+
+interface SocketClient {
+  connection: { stream: { destroy(): void } }
+  end(): Promise<void>
+}
+
+function isSocketClient(client: object): client is SocketClient {
+  const { connection, end } = client as Partial<SocketClient>
+  return typeof connection?.stream?.destroy === 'function' && typeof end === 'function'
+}
