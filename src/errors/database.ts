@@ -60,15 +60,15 @@ const ROW_SECURITY_REMEDY =
  */
 export class NoAnswerError extends WorkspaceUsageError {
   /** How long the answer was waited for, in milliseconds. */
-  readonly waitedMs: number
+  readonly timeoutMs: number
 
-  constructor(waitedMs: number, options?: ErrorOptions) {
+  constructor(timeoutMs: number, options?: ErrorOptions) {
     super(
-      `the database did not answer within ${waitedMs / 1_000} s. The connection is given up. ` +
+      `the database did not answer within ${timeoutMs} ms. The connection is given up. ` +
         'Look at the network, and at what the server is waiting for (pg_stat_activity).',
       options,
     )
-    this.waitedMs = waitedMs
+    this.timeoutMs = timeoutMs
   }
 }
 
