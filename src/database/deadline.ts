@@ -109,7 +109,7 @@ export async function executeWithin<Row>(
 
 function ignore(): void {}
 
-/** What tells a `pg` Pool from a `pg` Client. */
+/** Tells a `pg` Pool from a `pg` Client and from anything else. */
 export function isPool(connection: object): connection is ConnectionPool {
   return 'totalCount' in connection && 'connect' in connection && typeof connection.connect === 'function'
 }
