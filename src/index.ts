@@ -66,6 +66,8 @@ export {
   FAILED_FLUSH_QUEUE,
   FLUSH_QUEUE,
   type FlushJobOutput,
+  type FlushQueues,
+  flushQueues,
   type LastFlush,
   lastFlush,
 } from './worker/queue.ts'

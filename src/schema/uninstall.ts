@@ -53,7 +53,7 @@ async function removeAll(transaction: Transaction<unknown>): Promise<UninstallRe
   // While a DROP waits, all later users of the table wait behind it. That includes the host's users of "workspaces".
   await execute(transaction, compile(sql`SET LOCAL lock_timeout = '5s'`))
   const schema = await recordSchema(transaction)
-  const queue = await removeUnsharedQueue(transaction)
+  const queue = await removeOwnQueues(transaction)
   if (schema === null) return queue
   const before = await objects(transaction)
   await takeBackAll(transaction)
@@ -68,20 +68,8 @@ async function removeAll(transaction: Transaction<unknown>): Promise<UninstallRe
   }
 }
 
-/** Keeps the queues if another schema of this database has this package too, because they share the queues. */
-async function removeUnsharedQueue(connection: Connection): Promise<UninstallResult> {
-  const { rows } = await execute(
-    connection,
-    compile(sql<{ schema: string }>`
-      SELECT n.nspname AS schema FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-      WHERE c.relname = ${RECORD_TABLE} AND c.oid IS DISTINCT FROM to_regclass(${RECORD_TABLE})
-      ORDER BY n.nspname`),
-  )
-  if (rows.length > 0) {
-    const schemas = rows.map(({ schema }) => schema).join(', ')
-    const reason = `workspace-usage is also installed in another schema: ${schemas}`
-    return { dropped: [], left: [{ object: 'pg-boss with its queues', reason }] }
-  }
+/** Removes the queues of this schema. Each other schema with this package has its own, and keeps them. */
+async function removeOwnQueues(connection: Connection): Promise<UninstallResult> {
   const { dropped, schemaStays } = await removeQueue(connection)
   return { dropped, left: schemaStays === null ? [] : [{ object: 'schema pgboss', reason: schemaStays }] }
 }

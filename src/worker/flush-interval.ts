@@ -1,6 +1,4 @@
-import type { PgBoss } from 'pg-boss'
 import { type Allowed, whatever } from '../options.ts'
-import { FLUSH_QUEUE } from './queue.ts'
 
 /** The default number of seconds between flushes. */
 export const DEFAULT_FLUSH_INTERVAL_SECONDS = 60
@@ -30,9 +28,9 @@ export function flushInterval(seconds: number): FlushInterval {
   return { cron: cronEvery(seconds / 60), deferSeconds: null }
 }
 
-/** Sets the schedule. After an outage of all workers, `once` means one flush, not one for each missed time. */
-export async function scheduleFlushes(boss: PgBoss, cron: string): Promise<void> {
-  await boss.schedule(FLUSH_QUEUE, cron, null, { missed: 'once' })
+/** Returns the interval of a cron expression that {@link flushInterval} made. Default for any other: a minute. */
+export function intervalOfCron(cron: string): number {
+  return (MINUTES.find(minutes => cronEvery(minutes) === cron) ?? 1) * 60
 }
 
 function isBelowAMinute(seconds: number): boolean {

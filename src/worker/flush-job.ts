@@ -6,8 +6,9 @@ import { type FlushPosition, flush } from '../flush/flush.ts'
 import { restoreWitness } from '../flush/witness.ts'
 import { flushInterval } from './flush-interval.ts'
 import type { FinishedFlush } from './flush-log.ts'
+import type { IntervalInForce } from './interval-in-force.ts'
 import { JobTransaction } from './job-transaction.ts'
-import { FLUSH_QUEUE, type FlushJobOutput } from './queue.ts'
+import type { FlushJobOutput } from './queue.ts'
 import type { WorkerSettings } from './worker-options.ts'
 
 /** Seconds that completing the job and committing may take after the flush. */
@@ -28,25 +29,31 @@ export type FlushJobSettings = Pick<
 >
 
 /** Takes flush jobs from pg-boss, one at a time. Each flush runs in the transaction that completes its job. */
-export async function takeFlushJobs(boss: PgBoss, settings: FlushJobSettings): Promise<void> {
-  const { deferSeconds } = flushInterval(settings.flushIntervalSeconds)
+export async function takeFlushJobs(
+  boss: PgBoss,
+  queue: string,
+  interval: IntervalInForce,
+  settings: FlushJobSettings,
+): Promise<void> {
+  const pollsOften = flushInterval(settings.flushIntervalSeconds).deferSeconds !== null
   const workerId: string = await boss.work(
-    FLUSH_QUEUE,
+    queue,
     {
       transactional: true,
       transactionTimeoutSeconds: jobSeconds(settings),
-      pollingIntervalSeconds: deferSeconds === null ? 2 : 0.5,
+      pollingIntervalSeconds: pollsOften ? 0.5 : 2,
     },
     async ([job]: Job<FlushJobData | null>[], db: Db): Promise<FlushJobOutput> => {
       const transaction = JobTransaction.of(db)
       try {
         // The next job is sent first, and outside the transaction. So it is there even if this worker is killed
         // meanwhile.
-        if (deferSeconds !== null) await boss.send(FLUSH_QUEUE, null, { startAfter: deferSeconds })
+        const { deferSeconds } = flushInterval(await interval.seconds(transaction))
+        if (deferSeconds !== null) await boss.send(queue, null, { startAfter: deferSeconds })
         const finished = await runFlush(transaction, settings, job?.data?.resume ?? null)
         transaction.succeeded(finished)
         if (finished.result.full) {
-          await sendNextBatch(boss, transaction, finished.result.resume)
+          await sendNextBatch(boss, queue, transaction, finished.result.resume)
           boss.notifyWorker(workerId)
         }
         return outputOf(finished)
@@ -76,8 +83,13 @@ async function runFlush(
 }
 
 /** Sends the job in the transaction of this batch, so that it exists only if this batch commits. */
-async function sendNextBatch(boss: PgBoss, db: JobTransaction, resume: FlushPosition | null): Promise<void> {
-  await boss.send(FLUSH_QUEUE, { resume }, { db, singletonKey: DRAIN_KEY })
+async function sendNextBatch(
+  boss: PgBoss,
+  queue: string,
+  db: JobTransaction,
+  resume: FlushPosition | null,
+): Promise<void> {
+  await boss.send(queue, { resume }, { db, singletonKey: DRAIN_KEY })
 }
 
 function outputOf({ result: { resume: _, ...counts }, emptied }: FinishedFlush): FlushJobOutput {

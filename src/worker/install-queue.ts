@@ -2,10 +2,12 @@ import { setTimeout } from 'node:timers/promises'
 import { PgBoss, type QueueOptions } from 'pg-boss'
 import type { ConnectionPool } from '../database/pool.ts'
 import type { Logger } from '../logger.ts'
-import { DEFAULT_FLUSH_INTERVAL_SECONDS, flushInterval, scheduleFlushes } from './flush-interval.ts'
+import { DEFAULT_FLUSH_INTERVAL_SECONDS, flushInterval, intervalOfCron } from './flush-interval.ts'
+import { presentSchedule, removeFormerQueues } from './former-queues.ts'
 import { JobDatabase } from './job-database.ts'
-import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE } from './queue.ts'
+import { type FlushQueues, flushQueues } from './queue.ts'
 import { assertPolicy, assertSchemaNotNewer, FLUSH_POLICY } from './requirements.ts'
+import { scheduleFlushes } from './schedule.ts'
 
 const HOUR = 3_600
 const WEEK = 7 * 24 * HOUR
@@ -50,9 +52,11 @@ export async function installQueue(pool: ConnectionPool, logger: Logger): Promis
   await boss.start()
   try {
     await finishBackgroundMigrations(boss, logger)
-    await createQueues(boss)
-    const cron = await keepOrSetSchedule(boss)
-    return { queue: FLUSH_QUEUE, schemaVersion: (await boss.schemaVersion()) ?? 0, cron }
+    const queues = await flushQueues(pool)
+    await createQueues(boss, queues)
+    const cron = await keepOrSetSchedule(boss, pool, queues)
+    await removeFormerQueues(boss, pool, queues)
+    return { queue: queues.flush, schemaVersion: (await boss.schemaVersion()) ?? 0, cron }
   } finally {
     await boss.stop({ graceful: true })
   }
@@ -73,18 +77,20 @@ async function finishBackgroundMigrations(boss: PgBoss, logger: Logger): Promise
 }
 
 /** createQueue does not change a queue that exists. updateQueue does. */
-async function createQueues(boss: PgBoss): Promise<void> {
-  await boss.createQueue(FAILED_FLUSH_QUEUE, { retentionSeconds: WEEK, deleteAfterSeconds: WEEK })
-  await boss.createQueue(FLUSH_QUEUE, { policy: FLUSH_POLICY })
-  await assertPolicy(boss)
-  await boss.updateQueue(FLUSH_QUEUE, { ...FLUSH_QUEUE_OPTIONS, deadLetter: FAILED_FLUSH_QUEUE })
+async function createQueues(boss: PgBoss, { flush, failed }: FlushQueues): Promise<void> {
+  await boss.createQueue(failed, { retentionSeconds: WEEK, deleteAfterSeconds: WEEK })
+  await boss.createQueue(flush, { policy: FLUSH_POLICY })
+  await assertPolicy(boss, flush)
+  await boss.updateQueue(flush, { ...FLUSH_QUEUE_OPTIONS, deadLetter: failed })
 }
 
 /** Keeps the interval of an existing schedule. @returns Its cron expression. */
-async function keepOrSetSchedule(boss: PgBoss): Promise<string> {
-  const existing = await boss.getSchedule(FLUSH_QUEUE)
-  const cron = existing?.cron ?? flushInterval(DEFAULT_FLUSH_INTERVAL_SECONDS).cron
+async function keepOrSetSchedule(boss: PgBoss, pool: ConnectionPool, queues: FlushQueues): Promise<string> {
+  const existing = await presentSchedule(pool, queues)
+  const seconds = existing
+    ? (existing.intervalSeconds ?? intervalOfCron(existing.cron))
+    : DEFAULT_FLUSH_INTERVAL_SECONDS
   // An existing schedule is set again, because an older release may have used other options.
-  await scheduleFlushes(boss, cron)
-  return cron
+  await scheduleFlushes(boss, queues.flush, seconds)
+  return flushInterval(seconds).cron
 }

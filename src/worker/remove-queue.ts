@@ -2,10 +2,7 @@ import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { sqlState } from '../database/sql-state.ts'
-import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE, JOB_SCHEMA } from './queue.ts'
-
-/** The flush queue is first, because it refers to the other one as its dead-letter queue. */
-const QUEUES = [FLUSH_QUEUE, FAILED_FLUSH_QUEUE]
+import { flushQueues, JOB_SCHEMA } from './queue.ts'
 
 /** What pg-boss creates in its schema. Partitions are dropped with their tables. */
 const JOB_TABLES = [
@@ -52,17 +49,20 @@ async function isInstalled(connection: Connection): Promise<boolean> {
   return rows.length > 0
 }
 
-/** Our queues, and those of others. pg-boss's own queues, for its cron, are in neither list. */
+/** The queues of our schema, and those of others. pg-boss's own queues, for its cron, are in neither list. */
 async function queues(connection: Connection): Promise<{ ours: string[]; foreign: string[] }> {
   const { rows } = await execute(
     connection,
     compile(sql<{ name: string }>`
       SELECT name FROM ${inJobSchema('queue')} WHERE NOT starts_with(name, '__pgboss__') ORDER BY name`),
   )
+  const { flush, failed } = await flushQueues(connection)
+  // The flush queue is first, because it refers to the other one as its dead-letter queue.
+  const own = [flush, failed]
   const names = rows.map(({ name }) => name)
   return {
-    ours: QUEUES.filter(name => names.includes(name)),
-    foreign: names.filter(name => !QUEUES.includes(name)),
+    ours: own.filter(name => names.includes(name)),
+    foreign: names.filter(name => !own.includes(name)),
   }
 }
 

@@ -2,7 +2,6 @@ import { createRequire } from 'node:module'
 import { type PgBoss, policies } from 'pg-boss'
 import { type Connection, execute } from '../database/connection.ts'
 import { NotMigratedError, QueuePolicyError, QueueSchemaError } from '../errors.ts'
-import { FLUSH_QUEUE } from './queue.ts'
 
 /*
  * What a worker needs but does not install: pg-boss's schema, the queue with its policy, and the table of marks.
@@ -54,11 +53,11 @@ export async function assertSchemaNotNewer(boss: PgBoss): Promise<number> {
  * @throws {NotMigratedError} If there is no flush queue.
  * @throws {QueuePolicyError} If it has another policy.
  */
-export async function assertPolicy(boss: PgBoss): Promise<void> {
-  const queue = await boss.getQueue(FLUSH_QUEUE)
-  if (!queue) throw new NotMigratedError(`the pg-boss queue "${FLUSH_QUEUE}" does not exist`)
+export async function assertPolicy(boss: PgBoss, name: string): Promise<void> {
+  const queue = await boss.getQueue(name)
+  if (!queue) throw new NotMigratedError(`the pg-boss queue "${name}" does not exist`)
   const policy = queue.policy ?? policies.standard
-  if (policy !== FLUSH_POLICY) throw new QueuePolicyError(FLUSH_QUEUE, policy, FLUSH_POLICY)
+  if (policy !== FLUSH_POLICY) throw new QueuePolicyError(name, policy, FLUSH_POLICY)
 }
 
 /**

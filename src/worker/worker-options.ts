@@ -26,8 +26,8 @@ export interface FlushWorkerOptions {
   /** Logs every flush and failure. `docs/worker.md` lists the messages. */
   logger: Logger
   /**
-   * Seconds between flushes: 1 to 59, or whole minutes that divide an hour. Default 60. All workers of a database share
-   * one schedule. The worker that started last sets it.
+   * Seconds between flushes: 1 to 59, or whole minutes that divide an hour. Default 60. All workers of a schema share
+   * one schedule. The worker that started last sets it, and the others follow it.
    */
   flushIntervalSeconds?: number
   /** The most marks per flush, see {@link FlushOptions.batchSize}. Default {@link DEFAULT_BATCH_SIZE}. */

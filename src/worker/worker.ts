@@ -2,13 +2,14 @@ import { PgBoss } from 'pg-boss'
 import { explainPrivilegeError } from '../access/refusal.ts'
 import { explainDatabaseError } from '../database/explain-error.ts'
 import type { ConnectionPool } from '../database/pool.ts'
-import { flushInterval, scheduleFlushes } from './flush-interval.ts'
 import { jobSeconds, takeFlushJobs } from './flush-job.ts'
 import { FlushLog } from './flush-log.ts'
+import { IntervalInForce } from './interval-in-force.ts'
 import { JobDatabase } from './job-database.ts'
-import { FLUSH_QUEUE } from './queue.ts'
+import { flushQueues } from './queue.ts'
 import { mayKeepQueueStats } from './queue-stats.ts'
 import { assertMarksTable, assertPolicy, assertSchema } from './requirements.ts'
+import { scheduleFlushes } from './schedule.ts'
 import { type FlushWorkerOptions, type WorkerSettings, workerSettings } from './worker-options.ts'
 import { takePool } from './worker-pool.ts'
 
@@ -43,16 +44,19 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
     await letGoOfPool()
   }
   try {
-    boss = await createBoss(pool, settings, explain)
+    const { flush: queue } = await flushQueues(pool)
+    boss = await createBoss(pool, queue, settings, explain)
     await assertSchema(boss)
     await boss.start()
-    await assertPolicy(boss)
+    await assertPolicy(boss, queue)
     await assertMarksTable(pool)
-    await scheduleFlushes(boss, flushInterval(settings.flushIntervalSeconds).cron)
+    const interval = new IntervalInForce(queue, settings.flushIntervalSeconds, settings.logger)
+    await interval.tellReplaced(pool)
+    await scheduleFlushes(boss, queue, settings.flushIntervalSeconds)
     // The first flush does not wait for the cron. It is sent before the handler is there, so it does not wait for a
     // poll.
-    await boss.send(FLUSH_QUEUE)
-    await takeFlushJobs(boss, settings)
+    await boss.send(queue)
+    await takeFlushJobs(boss, queue, interval, settings)
   } catch (error) {
     const explained = await explain(error)
     await letGo()
@@ -64,6 +68,7 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
 /** Makes a pg-boss that creates nothing and logs what happens. It is not started yet. */
 async function createBoss(
   pool: ConnectionPool,
+  queue: string,
   { logger, clock }: WorkerSettings,
   explain: (error: unknown) => Promise<unknown>,
 ): Promise<PgBoss> {
@@ -78,7 +83,7 @@ async function createBoss(
     ...(clock && { clock }),
   })
   boss.on('error', error => {
-    if ('queue' in error && error.queue === FLUSH_QUEUE) void tellFailure(error)
+    if ('queue' in error && error.queue === queue) void tellFailure(error)
     else logger.error({ err: error }, 'pg-boss failed at something other than a flush')
   })
   boss.on('warning', warning => logger.warn({ ...warning }, 'pg-boss warns'))

@@ -4,7 +4,7 @@ import { PgBoss } from 'pg-boss'
 import { markUsage } from '../../src/mark/mark.ts'
 import { migrate, migrateDown } from '../../src/schema/migrate.ts'
 import { uninstall } from '../../src/schema/uninstall.ts'
-import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE } from '../../src/worker/queue.ts'
+import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE, queuesOfSchema } from '../../src/worker/queue.ts'
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { createLoginRole } from '../support/roles.ts'
 import { catalogObjects, schemaDump } from '../support/schema-dump.ts'
@@ -93,22 +93,20 @@ test('uninstall removes the package from only one schema if it is in two of them
   const { connectionString, pool } = await createTestDatabase()
   await pool.query('CREATE SCHEMA app')
   const dump = await schemaDump(pool)
+  const jobs = await jobObjects(pool)
   const url = new URL(connectionString)
   url.search = '?options=-c%20search_path%3Dapp'
   await migrate({ connectionString: url.href })
-  const jobs = await jobObjects(pool)
 
   const { dropped, left } = await uninstall({ connectionString: url.href })
 
-  assert.deepEqual(
-    dropped,
-    OURS.map(object => object.replace('public.', 'app.')),
-  )
+  const queues = queuesOfSchema('app')
+  assert.deepEqual(dropped, [
+    ...OURS.map(object => object.replace('public.', 'app.')),
+    ...[queues.flush, queues.failed].map(name => `pg-boss queue ${name}`),
+  ])
   assert.deepEqual(left, [
-    {
-      object: 'pg-boss with its queues',
-      reason: 'workspace-usage is also installed in another schema: public',
-    },
+    { object: 'schema pgboss', reason: `it has other queues: ${FLUSH_QUEUE}, ${FAILED_FLUSH_QUEUE}` },
   ])
   assert.equal(await schemaDump(pool, 'app'), '')
   assert.equal(await schemaDump(pool), dump)
