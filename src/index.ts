@@ -28,12 +28,13 @@ export * from './errors.ts'
 export { type DrainOptions, type DrainResult, drain } from './flush/drain.ts'
 export {
   DEFAULT_BATCH_SIZE,
+  DEFAULT_UNKNOWN_AFTER_SECONDS,
   type FlushOptions,
-  type FlushPosition,
   type FlushResult,
   flush,
   MAX_BATCH_SIZE,
 } from './flush/flush.ts'
+export type { Refusal } from './flush/refusal.ts'
 export type { Logger } from './logger.ts'
 // These come from the entry for markers. The build bundles that into one file, and both entries must export the same
 // classes.

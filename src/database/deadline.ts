@@ -11,22 +11,34 @@ import type { ConnectionPool, PooledClient } from './pool.ts'
  * Waits for an answer, but not for ever.
  *
  * @param destroy Called when the answer is late: it must make it harmless. What comes of the answer later is ignored.
+ * @param cancellation If it is aborted, the answer counts as late at once. Default: only the time counts.
  * @throws {NoAnswerError} If no answer came within `ms` milliseconds.
+ * @throws The reason of `cancellation`.
  */
-export function answerWithin<T>(ms: number, answer: () => Promise<T>, destroy: () => void): Promise<T> {
+export function answerWithin<T>(
+  ms: number,
+  answer: () => Promise<T>,
+  destroy: () => void,
+  cancellation?: AbortSignal,
+): Promise<T> {
   return new Promise((resolve, reject) => {
     let settled = false
-    const giveUp = () => {
+    const giveUp = (reason: unknown) => {
       if (settled) return
+      settle()
       destroy()
-      reject(new NoAnswerError(ms))
+      reject(reason)
     }
+    const cancel = () => giveUp(cancellation?.reason)
     // After a blocked event loop, or a machine's sleep, the timer is first. The answer may be there and be read next.
-    const timer = setTimeout(() => setImmediate(giveUp), ms)
+    const timer = setTimeout(() => setImmediate(giveUp, new NoAnswerError(ms)), ms)
     const settle = () => {
       settled = true
       clearTimeout(timer)
+      cancellation?.removeEventListener('abort', cancel)
     }
+    cancellation?.addEventListener('abort', cancel)
+    if (cancellation?.aborted) return cancel()
     ;(async () => answer())().finally(settle).then(resolve, reject)
   })
 }
@@ -45,15 +57,23 @@ export function destroyConnection(client: object): void {
 /**
  * Takes a client from a pool. Until it is released it has a listener, because an unheard error ends the process.
  *
+ * @param cancellation Gives up at once when it is aborted. Default: never.
  * @throws {NoAnswerError} If the pool gave none within `ms` milliseconds. One that comes later goes back to the pool.
  */
-export async function connectWithin(pool: ConnectionPool, ms: number): Promise<PooledClient> {
+export async function connectWithin(
+  pool: ConnectionPool,
+  ms: number,
+  cancellation?: AbortSignal,
+): Promise<PooledClient> {
+  const others = new Set(clientsOf(pool))
   const connecting = pool.connect()
-  const client = await answerWithin(
-    ms,
-    () => connecting,
-    () => void connecting.then(late => late.release()).catch(() => {}),
-  )
+  // A new client that never connects would take a place in the pool for ever.
+  const opened = clientsOf(pool).find(client => !others.has(client))
+  const giveUp = () => {
+    connecting.then(late => late.release()).catch(() => {})
+    if (opened && isSocketClient(opened)) opened.connection.stream.destroy()
+  }
+  const client = await answerWithin(ms, () => connecting, giveUp, cancellation)
   const { release } = client
   client.on('error', ignore)
   client.release = error => {
@@ -67,47 +87,72 @@ export async function connectWithin(pool: ConnectionPool, ms: number): Promise<P
 /**
  * Runs a statement as `execute` does, but does not wait for ever.
  *
- * A pool's client that does not answer is destroyed, and so is a `pg` Client. What was opened by somebody else, such as
- * a connection of a Kysely instance, can't be reached. It is left alone: the instance gives it to nobody else before it
- * is answered, or its socket fails.
+ * A client that does not answer is destroyed. If it is a pool's, so are the idle ones, because they may be as silent.
+ * What was opened by somebody else, such as a connection of a Kysely instance, can't be reached. It is left alone: the
+ * instance gives it to nobody else before it is answered, or its socket fails.
  *
  * @param ms Milliseconds to wait for a pool's client, and again for the answer.
+ * @param cancellation Gives up at once when it is aborted. Default: never.
  * @throws {NoAnswerError} If no answer came in time. The statement may still run.
+ * @throws The reason of `cancellation`.
  * @throws As `execute` for everything else.
  */
 export async function executeWithin<Row>(
   connection: Connection,
   statement: Statement<Row>,
   ms: number,
+  cancellation?: AbortSignal,
 ): Promise<StatementResult<Row>> {
-  if (!isPool(connection)) {
-    const cancellation = new AbortController()
-    return answerWithin(
-      ms,
-      () => execute(connection, statement, cancellation.signal),
-      () => {
-        cancellation.abort()
-        destroyConnection(connection)
-      },
-    )
+  if (isPool(connection)) return await executeOnPool(connection, statement, ms, cancellation)
+  const unsent = new AbortController()
+  const giveUp = () => {
+    unsent.abort()
+    destroyConnection(connection)
   }
-  const client = await connectWithin(connection, ms)
-  let lost: Error | undefined
+  return await answerWithin(ms, () => execute(connection, statement, unsent.signal), giveUp, cancellation)
+}
+
+async function executeOnPool<Row>(
+  pool: ConnectionPool,
+  statement: Statement<Row>,
+  ms: number,
+  cancellation: AbortSignal | undefined,
+): Promise<StatementResult<Row>> {
+  let failure: unknown
+  const client = await connectWithin(pool, ms, cancellation)
   try {
-    return await answerWithin(
-      ms,
-      () => execute(client, statement),
-      () => destroyConnection(client),
-    )
+    const destroy = () => destroyConnection(client)
+    return await answerWithin(ms, () => execute(client, statement), destroy, cancellation)
   } catch (error) {
-    lost = error as Error
+    failure = error
     throw error
   } finally {
-    client.release(lost)
+    client.release(failure !== undefined)
+    if (failure instanceof NoAnswerError) destroyIdle(pool)
+  }
+}
+
+/** Destroys the idle clients of a pool. They may be as silent as one that has just missed its deadline. */
+export function destroyIdle(pool: ConnectionPool): void {
+  const { idleCount = 0 } = pool as { idleCount?: number }
+  for (let idle = idleCount; idle > 0; idle--) {
+    pool.connect().then(
+      client => {
+        destroyConnection(client)
+        client.release(true)
+      },
+      () => {},
+    )
   }
 }
 
 function ignore(): void {}
+
+/** All clients of a pool. A pool tells nobody of those that are still connecting. Empty if the driver hides them. */
+function clientsOf(pool: ConnectionPool): object[] {
+  const { _clients: clients } = pool as { _clients?: unknown }
+  return Array.isArray(clients) ? clients : []
+}
 
 /** Tells a `pg` Pool from a `pg` Client and from anything else. */
 export function isPool(connection: object): connection is ConnectionPool {

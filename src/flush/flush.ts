@@ -1,8 +1,8 @@
-import { type Connection, execute } from '../database/connection.ts'
-import { checkOptions, integerWithin, type OptionRules, whatever, YES_OR_NO } from '../options.ts'
-import { type FlushPosition, type FlushRow, flushStatement } from './statement.ts'
-
-export type { FlushPosition } from './statement.ts'
+import type { Connection } from '../database/connection.ts'
+import { transactionOn } from '../database/transaction.ts'
+import { checkOptions, integerWithin, numberWithin, type OptionRules, YES_OR_NO } from '../options.ts'
+import { flushWithin } from './flush-within.ts'
+import type { Refusal } from './refusal.ts'
 
 /**
  * The default number of marks per flush. A flushed workspace stays locked until the transaction ends. An UPDATE of it
@@ -13,11 +13,20 @@ export const DEFAULT_BATCH_SIZE = 1_500
 /** The largest `batchSize` that is accepted. */
 export const MAX_BATCH_SIZE = 100_000
 
+/** The default of `unknownAfterSeconds`: ten minutes. */
+export const DEFAULT_UNKNOWN_AFTER_SECONDS = 600
+
+const DEFAULT_TIMEOUT_SECONDS = 30
+
+/** How much longer than the server we wait for an answer, in ms. So the server's own error comes first. */
+export const ANSWER_GRACE_MS = 2_000
+
 /** Options of {@link flush}. */
 export interface FlushOptions {
   /**
    * The most marks to take: an integer from 1 to {@link MAX_BATCH_SIZE}. Default {@link DEFAULT_BATCH_SIZE}. A larger
-   * batch costs less per mark, but locks its workspaces for longer.
+   * batch costs less per mark, but locks its workspaces for longer. Marks that were set aside come in addition, at most
+   * as many.
    */
   batchSize?: number
   /**
@@ -26,27 +35,31 @@ export interface FlushOptions {
    */
   sources?: boolean
   /**
-   * Takes only marks that follow this one in flush order. Pass {@link FlushResult.resume} of the batch before. Default
-   * null.
+   * How long marks of a workspace that does not exist are kept, in seconds from the end of their period: 0 to 86,400.
+   * Default {@link DEFAULT_UNKNOWN_AFTER_SECONDS}. The transaction that creates the workspace may still be open.
    */
-  resume?: FlushPosition | null
+  unknownAfterSeconds?: number
+  /** Whether to take the oldest period first. Default false: the newest. */
+  oldestFirst?: boolean
+  /**
+   * Seconds after which the server cancels a statement: 0.1 to 3,600. Default 30. If the server does not answer, the
+   * connection is given up 2 seconds later.
+   */
+  timeoutSeconds?: number
 }
 
 /** What the options of {@link flush} may be. */
 export const FLUSH_OPTIONS: OptionRules<FlushOptions> = {
   batchSize: integerWithin(1, MAX_BATCH_SIZE),
   sources: YES_OR_NO,
-  resume: whatever('what FlushResult.resume was, or null', value => value === null || isPosition(value)),
+  unknownAfterSeconds: numberWithin(0, 86_400, 'seconds'),
+  oldestFirst: YES_OR_NO,
+  timeoutSeconds: numberWithin(0.1, 3_600, 'seconds'),
 }
 
-function isPosition(value: unknown): boolean {
-  const { periodEnd, workspaceId, source }: Partial<FlushPosition> = Object(value)
-  return [periodEnd, workspaceId, source].every(part => typeof part === 'string')
-}
-
-/** The counts of one flush. `flushed + held` is the number of marks that it took, at most `batchSize`. */
+/** The counts of one flush. */
 export interface FlushResult {
-  /** Marks that it consumed. They are deleted from `pending_usage`. */
+  /** Marks that it consumed. They are deleted. */
   flushed: number
   /** Distinct workspaces of the consumed marks. Workspaces that do not exist do not count. */
   workspaces: number
@@ -56,37 +69,52 @@ export interface FlushResult {
   unknown: number
   /** Marks that stay pending because another transaction holds their workspace. The next flush tries them again. */
   held: number
+  /**
+   * Marks that stay pending because their workspace does not exist yet. Each flush looks again, until they are
+   * `unknownAfterSeconds` old. Then they are consumed as unknown.
+   */
+  awaited: number
+  /** Marks that stay pending because the database refuses the update of their workspace. */
+  refused: number
+  /** The workspaces that the database refused in this flush, and why. They are tried again after a growing pause. */
+  refusals: Refusal[]
+  /** Whether `pending_usage` was emptied since the last flush. Marks that were not flushed by then are lost. */
+  emptied: boolean
   /** Whether the batch was full. More marks of closed periods may be left then. */
   full: boolean
-  /**
-   * Where the next flush of a drain goes on. Null if it may start from the beginning. After held marks it must not:
-   * they come first in flush order, and could fill the next batch again.
-   */
-  resume: FlushPosition | null
 }
 
+/** Options with their defaults. */
+export type FlushSettings = Required<FlushOptions>
+
 /**
- * Moves up to `batchSize` marks of closed periods into `workspaces` and `workspace_usage`. It is one statement, and
- * never waits for another transaction. Inside a transaction of the caller it commits with that transaction.
+ * Moves up to `batchSize` marks of closed periods into `workspaces` and `workspace_usage`. It is one statement, in a
+ * transaction of its own. Inside a transaction of the caller it commits with that transaction.
  *
- * @param connection Where the statement runs. The role needs what `workspace-usage grant --worker` gives.
+ * It waits at most 100 ms for a lock. If the database refuses a workspace, such as by a check or a trigger, the flush
+ * sets its marks aside and flushes the others. Row security is off, so that no workspace is hidden from it.
+ *
+ * @param connection Where it runs: a pool, a Kysely instance, or one session. Nobody else may use that session
+ *   meanwhile. The role needs what `workspace-usage grant --worker` gives.
  * @throws {InvalidOptionError} If an option is out of its range; nothing is sent then.
  * @throws {UnknownOptionError} If there is no such option; nothing is sent then.
  * @throws {NotMigratedError} If a table of this package is missing.
  * @throws {StandbyError} On a standby, or in a read-only session.
+ * @throws {RowSecurityError} If row security would hide rows from the role.
+ * @throws {NoAnswerError} If the database does not answer in time.
+ * @throws The database's error, with SQLSTATE 55P03, if a table is locked.
  */
 export async function flush(connection: Connection, options: FlushOptions = {}): Promise<FlushResult> {
   checkOptions(options, FLUSH_OPTIONS)
-  const { batchSize = DEFAULT_BATCH_SIZE, sources = true, resume = null } = options
-  const { rows } = await execute(connection, flushStatement(batchSize, sources, resume))
-  const row = rows[0]!
-  const { flushed, workspaces, updated, unknown, held } = row
-  const full = flushed + held >= batchSize
-  const goesOn = full && (held > 0 || resume !== null)
-  return { flushed, workspaces, updated, unknown, held, full, resume: goesOn ? lastPosition(row) : null }
+  const settings = flushSettings(options)
+  const deadlineMs = settings.timeoutSeconds * 1_000 + ANSWER_GRACE_MS
+  return await transactionOn(connection, deadlineMs, transaction => flushWithin(transaction, settings))
 }
 
-function lastPosition(row: FlushRow): FlushPosition | null {
-  const { last_period_end: periodEnd, last_workspace_id: workspaceId, last_source: source } = row
-  return periodEnd === null ? null : { periodEnd, workspaceId: workspaceId!, source: source! }
+/** Fills in the defaults. */
+export function flushSettings(options: FlushOptions): FlushSettings {
+  const { batchSize = DEFAULT_BATCH_SIZE, sources = true, oldestFirst = false } = options
+  const { unknownAfterSeconds = DEFAULT_UNKNOWN_AFTER_SECONDS } = options
+  const { timeoutSeconds = DEFAULT_TIMEOUT_SECONDS } = options
+  return { batchSize, sources, oldestFirst, unknownAfterSeconds, timeoutSeconds }
 }

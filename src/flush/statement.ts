@@ -1,131 +1,198 @@
 import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import type { Statement } from '../database/connection.ts'
+import { dueMarks, type Taking } from './due-marks.ts'
 
-/** The one row that the flush returns. */
+/** The one column of the row that the flush returns: {@link FlushCounts} in JSON. No setting of a driver changes it. */
 export interface FlushRow {
-  flushed: number
-  workspaces: number
-  updated: number
-  unknown: number
-  held: number
-  last_period_end: string | null
-  last_workspace_id: string | null
-  last_source: string | null
+  counts: string
 }
 
-/** The place of a mark in flush order, newest period first. All values are strings, so that a job can carry it. */
-export interface FlushPosition {
-  /** `period_end` in ISO 8601, UTC, to the microsecond (a `Date` would lose three digits). */
-  periodEnd: string
-  workspaceId: string
-  source: string
+/** What one statement did to the marks that it took. */
+export interface FlushCounts {
+  /** Marks that it took, by what became of them. `flushed` includes `unknown`. */
+  flushed: number
+  unknown: number
+  held: number
+  awaited: number
+  refused: number
+  /** Distinct workspaces of the flushed marks, and how many of their rows moved forward. */
+  workspaces: number
+  updated: number
+  /** Workspaces whose row stayed as it was, although it was updated: a trigger of the host cancelled the update. */
+  unmoved: string[]
+  /** Whether marks that were set aside can be looked at again, and whether a refused workspace is due for an attempt. */
+  setAsideDue: boolean
+  refusedDue: boolean
+}
+
+/** How the flush runs. */
+export interface FlushStatementOptions {
+  /** Whether to write `workspace_usage`. */
+  sources: boolean
+  /** Marks of a workspace that does not exist are kept until they are this old, in seconds. */
+  unknownAfterSeconds: number
+  /**
+   * Whether to lock all that an update of the host's table may wait for, and not only what it mostly needs. It costs
+   * more. It is for another attempt, after a lock was not free.
+   */
+  careful: boolean
 }
 
 /**
- * The flush in one statement. It locks the marks that are due, consumes all but the held ones, and sets
- * `last_used_at`. A mark is due when its period is closed.
+ * The flush in one statement. It locks the marks that are due, sets `last_used_at`, and deletes the marks. Marks that
+ * it can't settle are set aside.
  *
  * The statement joins no two sets of rows. `pending_usage` is emptied and filled every minute, so the planner's
  * statistics are mostly out of date. If they say that the table is almost empty, the planner chooses nested loops, and
  * those took seconds for 5,000 rows. So one set becomes a sorted array, and `width_bucket` searches it.
- *
- * @param batchSize The most marks to take.
- * @param sources Whether to write `workspace_usage`.
- * @param resume Takes only marks that follow this one in flush order.
  */
-export function flushStatement(
-  batchSize: number,
-  sources: boolean,
-  resume: FlushPosition | null,
-): Statement<FlushRow> {
+export function flushStatement(taking: Taking, options: FlushStatementOptions): Statement<FlushRow> {
+  const { sources, unknownAfterSeconds, careful } = options
   return compile(sql<FlushRow>`
-    WITH ${take(batchSize, resume)},
-    ${classify},
-    ${consume},
-    ${update}${sources ? sql`, ${updateSources}` : sql``},
+    WITH ${dueMarks(taking)},
+    ${lock(taking, careful)},
+    ${classify(unknownAfterSeconds)},
+    ${taking.from === 'pending' ? setAside : lookAgainLater},
+    ${update}${sources ? sql`, ${updateSources}` : sql``}
     ${count}`)
 }
-
-const HELD = sql`(SELECT ids FROM held)`
-const UNKNOWN = sql`(SELECT ids FROM unknown)`
 
 /** Whether `workspace_id` is in a sorted array. In an empty array the bucket is 0, and the element there is null. */
 function isAmong(ids: RawBuilder<unknown>): RawBuilder<boolean> {
   return sql`(workspace_id IS NOT DISTINCT FROM ${ids}[width_bucket(workspace_id, ${ids})])`
 }
 
-function take(batchSize: number, resume: FlushPosition | null): RawBuilder<unknown> {
-  const behind =
-    resume === null
-      ? sql``
-      : sql`AND (period_end, workspace_id, source)
-          < (${resume.periodEnd}::timestamptz, ${resume.workspaceId}::uuid, ${resume.source}::text)`
+const WANTED = sql`(SELECT ids FROM wanted)`
+const HELD = sql`(SELECT ids FROM held)`
+const UNKNOWN = sql`(SELECT ids FROM unknown)`
+const REFUSED = sql`(SELECT ids FROM refused)`
+
+function lock({ from }: Taking, careful: boolean): RawBuilder<unknown> {
+  // The retry of refused workspaces is the only one that tries them.
+  const refused =
+    from === 'refused'
+      ? sql`SELECT '{}'::uuid[] AS ids`
+      : sql`
+        SELECT ARRAY (
+          SELECT workspace_id FROM refused_usage
+          WHERE workspace_id = ANY (ARRAY (SELECT DISTINCT workspace_id FROM due)) ORDER BY workspace_id
+        ) AS ids`
   return sql`
-    -- The newest period comes first. So after an outage the first batch that has a workspace sets its final value, and
-    -- later batches only delete marks of it. This order is that of the primary key, read backwards, so LIMIT stops the
-    -- scan. Another flush consumes the rows that it has locked, so they are skipped here.
-    due AS MATERIALIZED (
-      SELECT ctid AS place, period_end, workspace_id, source
-      FROM pending_usage
-      WHERE period_end <= statement_timestamp() ${behind}
-      ORDER BY period_end DESC, workspace_id DESC, source DESC
-      LIMIT ${batchSize}
-      FOR UPDATE SKIP LOCKED
+    refused AS MATERIALIZED (${refused}),
+    wanted AS MATERIALIZED (
+      SELECT ARRAY (SELECT DISTINCT workspace_id FROM due WHERE NOT ${isAmong(REFUSED)}) AS ids
     ),
     -- Two writers that update the same workspaces in different orders can deadlock. With SKIP LOCKED the flush waits
     -- for nobody. "= ANY (array)" makes the planner search the index for a sorted array, instead of scanning all
     -- workspaces.
     locked AS MATERIALIZED (
-      SELECT id FROM workspaces
-      WHERE id = ANY (ARRAY (SELECT DISTINCT workspace_id FROM due))
-      FOR NO KEY UPDATE SKIP LOCKED
-    )`
+      SELECT id, last_used_at FROM workspaces
+      WHERE id = ANY (${WANTED}::uuid[])
+      ${careful ? sql`FOR UPDATE SKIP LOCKED` : sql`FOR NO KEY UPDATE SKIP LOCKED`}
+    ),
+    ${careful ? busySources : sql`busy AS MATERIALIZED (SELECT '{}'::uuid[] AS ids)`}`
 }
 
-const classify = sql`
+/** Without this, ON CONFLICT DO UPDATE would wait for somebody who deletes or locks the row of a source. */
+const busySources = sql`
+    locked_sources AS MATERIALIZED (
+      SELECT workspace_id, source FROM workspace_usage
+      WHERE workspace_id = ANY (${WANTED}::uuid[])
+      FOR NO KEY UPDATE SKIP LOCKED
+    ),
+    busy AS MATERIALIZED (
+      SELECT ARRAY (
+        SELECT DISTINCT workspace_id FROM (
+          SELECT workspace_id, source FROM workspace_usage WHERE workspace_id = ANY (${WANTED}::uuid[])
+          EXCEPT SELECT workspace_id, source FROM locked_sources
+        ) AS not_locked
+      ) AS ids
+    )`
+
+function classify(unknownAfterSeconds: number): RawBuilder<unknown> {
+  return sql`
     missing AS MATERIALIZED (
-      SELECT ARRAY (SELECT workspace_id FROM due EXCEPT SELECT id FROM locked) AS ids
+      SELECT ARRAY (SELECT unnest(${WANTED}) EXCEPT SELECT id FROM locked) AS ids
     ),
     -- These workspaces exist, but we could not lock them: another transaction holds them.
     held AS MATERIALIZED (
       SELECT ARRAY (
-        SELECT id FROM workspaces WHERE id = ANY ((SELECT ids FROM missing)::uuid[]) ORDER BY id
+        SELECT id FROM workspaces WHERE id = ANY ((SELECT ids FROM missing)::uuid[])
+        UNION SELECT unnest(ids) FROM busy
+        ORDER BY 1
       ) AS ids
     ),
-    -- These workspaces do not exist: they were deleted, or never created. Their marks are consumed.
+    -- These workspaces do not exist: they were deleted, or never created, or their INSERT has not committed yet.
     unknown AS MATERIALIZED (
       SELECT ARRAY (SELECT unnest(ids) FROM missing EXCEPT SELECT unnest(ids) FROM held ORDER BY 1) AS ids
+    ),
+    -- A mark is young by the time of this transaction, because a snapshot may be as old as that.
+    mark AS MATERIALIZED (
+      SELECT place, period_end, workspace_id, source, CASE
+        WHEN ${isAmong(REFUSED)} THEN 'refused'
+        WHEN ${isAmong(HELD)} THEN 'held'
+        WHEN NOT ${isAmong(UNKNOWN)} THEN 'flushed'
+        WHEN period_end > now() - make_interval(secs => ${unknownAfterSeconds}) THEN 'awaited'
+        ELSE 'unknown'
+      END AS fate
+      FROM due
+    )`
+}
+
+const setAside = sql`
+    -- Pending rows are never updated, so a row is still at the ctid that the locking scan returned.
+    taken AS (
+      DELETE FROM ONLY pending_usage WHERE ctid = ANY (ARRAY (SELECT place FROM mark))
+    ),
+    set_aside AS (
+      INSERT INTO set_aside_usage (period_end, workspace_id, source, reason, next_attempt_at)
+      SELECT period_end, workspace_id, source, fate,
+        CASE fate WHEN 'refused' THEN 'infinity' ELSE statement_timestamp() END
+      FROM mark WHERE fate IN ('held', 'awaited', 'refused')
+      ON CONFLICT DO NOTHING
     )`
 
-const consume = sql`
-    -- Pending rows are never updated, so a row is still at the ctid that the locking scan returned.
-    consumed AS (
-      DELETE FROM pending_usage
-      WHERE ctid = ANY (ARRAY (SELECT place FROM due WHERE NOT ${isAmong(HELD)}))
-      RETURNING workspace_id, source, period_end
+const lookAgainLater = sql`
+    taken AS (
+      DELETE FROM set_aside_usage
+      WHERE ctid = ANY (ARRAY (SELECT place FROM mark WHERE fate IN ('flushed', 'unknown')))
     ),
-    -- Two arrays with matching places: the workspaces, sorted, and the last use of each.
-    latest AS MATERIALIZED (
-      SELECT array_agg(workspace_id ORDER BY workspace_id) AS ids, array_agg(used_at ORDER BY workspace_id) AS used_at
-      FROM (
-        SELECT workspace_id, max(period_end) AS used_at
-        FROM consumed
-        WHERE NOT ${isAmong(UNKNOWN)}
-        GROUP BY workspace_id
-      ) AS known
+    -- Those that were looked at go behind all others.
+    set_aside AS (
+      UPDATE set_aside_usage SET
+        reason = CASE WHEN ${isAmong(REFUSED)} THEN 'refused' WHEN ${isAmong(HELD)} THEN 'held' ELSE 'awaited' END,
+        next_attempt_at = CASE WHEN ${isAmong(REFUSED)} THEN 'infinity' ELSE statement_timestamp() END
+      WHERE ctid = ANY (ARRAY (SELECT place FROM mark WHERE fate IN ('held', 'awaited', 'refused')))
     )`
 
 const usedAt = sql`(SELECT used_at FROM latest)[width_bucket(id, (SELECT ids FROM latest))]`
 
 const update = sql`
+    -- Two arrays with matching places: the workspaces, sorted, and the last use of each.
+    latest AS MATERIALIZED (
+      SELECT array_agg(workspace_id ORDER BY workspace_id) AS ids, array_agg(used_at ORDER BY workspace_id) AS used_at
+      FROM (
+        SELECT workspace_id, max(period_end) AS used_at FROM mark WHERE fate = 'flushed' GROUP BY workspace_id
+      ) AS known
+    ),
+    -- The workspaces that move forward. Some hosts store 'infinity' for one that was never used.
+    older AS MATERIALIZED (
+      SELECT array_agg(id ORDER BY id) AS ids, array_agg(used_at ORDER BY id) AS used_at,
+        array_agg(last_used_at ORDER BY id) AS was
+      FROM (SELECT id, last_used_at, ${usedAt} AS used_at FROM locked) AS known
+      WHERE used_at IS NOT NULL AND (last_used_at IS NULL OR last_used_at < used_at OR last_used_at = 'infinity')
+    ),
     -- The rows are found by id, not by ctid. A workspace that was updated between this statement's snapshot and its
     -- lock has a new ctid. PostgreSQL finds its newest version by id. By ctid the mark would be lost.
     updated AS (
-      UPDATE workspaces SET last_used_at = ${usedAt}
-      WHERE id = ANY ((SELECT ids FROM latest)::uuid[])
-        AND (last_used_at IS NULL OR last_used_at < ${usedAt})
-      RETURNING 1
+      UPDATE workspaces
+      SET last_used_at = (SELECT used_at FROM older)[width_bucket(id, (SELECT ids FROM older))]
+      WHERE id = ANY ((SELECT ids FROM older)::uuid[])
+      RETURNING id, last_used_at
+    ),
+    written AS MATERIALIZED (
+      SELECT array_agg(id ORDER BY id) AS ids, array_agg(last_used_at ORDER BY id) AS used_at FROM updated
     )`
 
 const updateSources = sql`
@@ -134,30 +201,36 @@ const updateSources = sql`
     by_source AS (
       INSERT INTO workspace_usage AS u (workspace_id, source, last_used_at)
       SELECT workspace_id, source, max(period_end)
-      FROM consumed
-      WHERE NOT ${isAmong(UNKNOWN)}
+      FROM mark
+      WHERE fate = 'flushed'
       GROUP BY workspace_id, source
       ON CONFLICT (workspace_id, source) DO UPDATE SET last_used_at = excluded.last_used_at
       WHERE u.last_used_at < excluded.last_used_at
     )`
 
+const was = sql`(SELECT was FROM older)[width_bucket(id, (SELECT ids FROM older))]`
+
 const count = sql`
-    -- The last mark of this batch. The next batch of a drain may have to go on from here.
-    last AS (
-      SELECT period_end, workspace_id, source FROM due ORDER BY period_end, workspace_id, source LIMIT 1
-    ),
-    counted AS (
-      SELECT count(*)::int AS flushed, (count(*) FILTER (WHERE ${isAmong(UNKNOWN)}))::int AS unknown
-      FROM consumed
-    )
-    SELECT
-      flushed,
-      coalesce(cardinality((SELECT ids FROM latest)), 0) AS workspaces,
-      (SELECT count(*) FROM updated)::int AS updated,
-      unknown,
-      (SELECT count(*) FROM due)::int - flushed AS held,
-      (SELECT to_char(period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') FROM last)
-        AS last_period_end,
-      (SELECT workspace_id FROM last) AS last_workspace_id,
-      (SELECT source FROM last) AS last_source
-    FROM counted`
+    SELECT json_build_object(
+      'flushed', count(*) FILTER (WHERE fate IN ('flushed', 'unknown')),
+      'unknown', count(*) FILTER (WHERE fate = 'unknown'),
+      'held', count(*) FILTER (WHERE fate = 'held'),
+      'awaited', count(*) FILTER (WHERE fate = 'awaited'),
+      'refused', count(*) FILTER (WHERE fate = 'refused'),
+      'workspaces', coalesce((SELECT cardinality(ids) FROM latest), 0),
+      'updated', coalesce((SELECT cardinality(ids) FROM written), 0),
+      'unmoved', CASE
+        WHEN (SELECT ids FROM written) IS NOT DISTINCT FROM (SELECT ids FROM older)
+          AND (SELECT used_at FROM written) IS NOT DISTINCT FROM (SELECT used_at FROM older)
+        THEN ARRAY[]::uuid[]
+        ELSE ARRAY (
+          SELECT unnest(ids) FROM older
+          EXCEPT SELECT id FROM updated WHERE last_used_at IS DISTINCT FROM ${was}
+        )
+      END,
+      'setAsideDue', EXISTS (
+        SELECT FROM set_aside_usage WHERE reason <> 'refused' AND next_attempt_at <= now()
+      ),
+      'refusedDue', EXISTS (SELECT FROM refused_usage WHERE next_attempt_at <= statement_timestamp())
+    )::text AS counts
+    FROM mark`

@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
+import type { FlushResult } from './flush.ts'
 
 /**
  * Puts the witness back if it is missing, and tells whether it was.
@@ -19,4 +20,21 @@ export async function restoreWitness(connection: Connection): Promise<boolean> {
     compile(sql`INSERT INTO pending_usage_witness DEFAULT VALUES ON CONFLICT DO NOTHING`),
   )
   return affected === 1
+}
+
+/**
+ * Notes on the witness when the last flush ran and what it counted, for `status`. Of flushes that end together, one is
+ * noted.
+ */
+export async function noteFlush(
+  connection: Connection,
+  { flushed, workspaces, updated, unknown, held, awaited, refused }: FlushResult,
+): Promise<void> {
+  const counts = JSON.stringify({ flushed, workspaces, updated, unknown, held, awaited, refused })
+  await execute(
+    connection,
+    compile(sql`
+      UPDATE pending_usage_witness SET flushed_at = statement_timestamp(), counts = ${counts}::jsonb
+      WHERE present = (SELECT present FROM pending_usage_witness FOR UPDATE SKIP LOCKED)`),
+  )
 }

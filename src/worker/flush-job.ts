@@ -1,9 +1,6 @@
-import { sql } from 'kysely'
 import type { Db, Job, PgBoss } from 'pg-boss'
-import { compile } from '../database/compile.ts'
-import { type Connection, execute } from '../database/connection.ts'
-import { type FlushPosition, flush } from '../flush/flush.ts'
-import { restoreWitness } from '../flush/witness.ts'
+import type { Connection } from '../database/connection.ts'
+import { flush } from '../flush/flush.ts'
 import { flushInterval } from './flush-interval.ts'
 import type { FinishedFlush } from './flush-log.ts'
 import type { IntervalInForce } from './interval-in-force.ts'
@@ -17,9 +14,13 @@ const COMMIT_GRACE_SECONDS = 2
 /** The jobs of the cron do not have this key. So the next batch of a drain can wait beside a regular flush. */
 const DRAIN_KEY = 'drain'
 
-/** What a job carries: the place where a drain goes on. The job of a regular flush carries nothing. */
+/** The most refusals in the output of a job. */
+const MOST_REFUSALS = 20
+
+/** What a job carries. The job of a regular flush carries nothing. */
 interface FlushJobData {
-  resume?: FlushPosition | null
+  /** Set in every second batch of a drain, so that a flood of new marks does not keep the old ones waiting. */
+  oldestFirst?: boolean
 }
 
 /** The options of the worker that a job uses. */
@@ -48,12 +49,20 @@ export async function takeFlushJobs(
       try {
         // The next job is sent first, and outside the transaction. So it is there even if this worker is killed
         // meanwhile.
+<<<<<<< /tmp/d-work
+        if (deferSeconds !== null) await boss.send(FLUSH_QUEUE, null, { startAfter: deferSeconds })
+        const finished = await runFlush(transaction, settings, job?.data?.oldestFirst ?? false)
+        transaction.succeeded(finished)
+        if (finished.result.full) {
+          await sendNextBatch(boss, transaction, !job?.data?.oldestFirst)
+=======
         const { deferSeconds } = flushInterval(await interval.seconds(transaction))
         if (deferSeconds !== null) await boss.send(queue, null, { startAfter: deferSeconds })
         const finished = await runFlush(transaction, settings, job?.data?.resume ?? null)
         transaction.succeeded(finished)
         if (finished.result.full) {
           await sendNextBatch(boss, queue, transaction, finished.result.resume)
+>>>>>>> /tmp/d-mine
           boss.notifyWorker(workerId)
         }
         return outputOf(finished)
@@ -73,16 +82,19 @@ export function jobSeconds({ flushTimeoutSeconds }: FlushJobSettings): number {
 async function runFlush(
   connection: Connection,
   { batchSize, sources, flushTimeoutSeconds }: FlushJobSettings,
-  resume: FlushPosition | null,
+  oldestFirst: boolean,
 ): Promise<FinishedFlush> {
   const started = performance.now()
-  await limitStatements(connection, flushTimeoutSeconds)
-  const emptied = await restoreWitness(connection)
-  const result = await flush(connection, { batchSize, sources, resume })
-  return { result, emptied, durationMs: performance.now() - started }
+  const options = { batchSize, sources, oldestFirst, timeoutSeconds: flushTimeoutSeconds }
+  const result = await flush(connection, options)
+  return { result, durationMs: performance.now() - started }
 }
 
 /** Sends the job in the transaction of this batch, so that it exists only if this batch commits. */
+<<<<<<< /tmp/d-work
+async function sendNextBatch(boss: PgBoss, db: JobTransaction, oldestFirst: boolean): Promise<void> {
+  await boss.send(FLUSH_QUEUE, { oldestFirst }, { db, singletonKey: DRAIN_KEY })
+=======
 async function sendNextBatch(
   boss: PgBoss,
   queue: string,
@@ -94,19 +106,14 @@ async function sendNextBatch(
 
 function outputOf({ result: { resume: _, ...counts }, emptied }: FinishedFlush): FlushJobOutput {
   return emptied ? { ...counts, emptied } : counts
+>>>>>>> /tmp/d-mine
 }
 
-/**
- * Limits the time of each statement. pg-boss's own limit stops a busy transaction only since PostgreSQL 17, and it ends
- * the session. This one works on all versions, and only cancels the statement. A lower limit of the role or database
- * stays.
- */
-async function limitStatements(connection: Connection, seconds: number): Promise<void> {
-  const ms = Math.round(seconds * 1_000)
-  await execute(
-    connection,
-    compile(sql`
-      SELECT set_config('statement_timeout', least(${ms}::bigint, nullif(setting::bigint, 0))::text, true)
-      FROM pg_settings WHERE name = 'statement_timeout'`),
-  )
+/** What is the rule does not fill the dashboard: `emptied` and `refusals` are there only if there is something to tell. */
+function outputOf({ result: { emptied, refusals, ...counts } }: FinishedFlush): FlushJobOutput {
+  return {
+    ...counts,
+    ...(emptied && { emptied }),
+    ...(refusals.length > 0 && { refusals: refusals.slice(0, MOST_REFUSALS) }),
+  }
 }

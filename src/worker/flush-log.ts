@@ -4,8 +4,6 @@ import type { Logger } from '../logger.ts'
 /** A flush that a job has run. */
 export interface FinishedFlush {
   result: FlushResult
-  /** Whether the flush found that `pending_usage` was emptied. Marks that were not flushed by then are lost. */
-  emptied: boolean
   durationMs: number
 }
 
@@ -22,11 +20,11 @@ export class FlushLog {
   }
 
   /** Logs a flush that has committed. */
-  flushed({ result, emptied, durationMs }: FinishedFlush): void {
+  flushed({ result, durationMs }: FinishedFlush): void {
     const { flushed, workspaces, updated, unknown, held } = result
     const duration = { durationMs: Math.round(durationMs * 10) / 10 }
     const counts = { flushed, workspaces, updated, unknown, held, ...duration }
-    if (emptied) this.#emptied()
+    if (result.emptied) this.#emptied()
     this.#worksAgain()
     if (flushed > 0) this.#logger.info(counts, 'updated workspaces last_used_at')
     else if (held > 0)

@@ -1,6 +1,7 @@
 import { type Connection, execute, type Statement } from '../database/connection.ts'
 import { NotMigratedError } from '../errors.ts'
 import type { FlushResult } from '../flush/flush.ts'
+import type { Refusal } from '../flush/refusal.ts'
 
 /** The queue whose jobs flush the schema `public`. {@link flushQueues} names those of any schema. */
 export const FLUSH_QUEUE = 'workspace-usage-flush'
@@ -56,12 +57,14 @@ export async function flushQueues(connection: Connection): Promise<FlushQueues> 
 /**
  * The output of a finished job, in the dashboard and in {@link lastFlush}: the counts, and whether its batch was full.
  */
-export interface FlushJobOutput extends Omit<FlushResult, 'resume'> {
+export interface FlushJobOutput extends Omit<FlushResult, 'emptied' | 'refusals'> {
   /**
    * True if the flush found that `pending_usage` was emptied. Marks that were not flushed by then are lost. Else
    * absent.
    */
   emptied?: boolean
+  /** The first workspaces that the database refused in this flush, and why. Absent if there was none. */
+  refusals?: Refusal[]
 }
 
 /** The last flush that committed. */

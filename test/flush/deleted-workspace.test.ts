@@ -13,15 +13,18 @@ beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
 })
 
+/** So that marks of a workspace that does not exist are consumed at once. */
+const NOT_AWAITED = { unknownAfterSeconds: 0 }
+
 test('marks of a workspace that is deleted while they are pending are consumed as unknown, and nothing of the workspace is left', async () => {
   const [gone, stays] = await createWorkspaces(pool, 2)
   await storeClosedMarks(pool, [gone!, stays!], { agoMs: 60_000 })
-  await flush(pool)
+  await flush(pool, NOT_AWAITED)
   const periodEnd = await storeClosedMarks(pool, [gone!, stays!])
   await pool.query('DELETE FROM workspaces WHERE id = $1', [gone])
 
   assert.equal((await explainUsage(pool, gone!)).exists, false)
-  const { flushed, unknown, updated, held } = await flush(pool)
+  const { flushed, unknown, updated, held } = await flush(pool, NOT_AWAITED)
   assert.deepEqual({ flushed, unknown, updated, held }, { flushed: 2, unknown: 1, updated: 1, held: 0 })
   assert.deepEqual(await lastUsedAt(pool, [stays!]), [periodEnd])
   const { rows } = await pool.query('SELECT workspace_id FROM workspace_usage')
@@ -34,9 +37,9 @@ test('marks of a workspace that an open transaction has deleted are held, and co
   const application = await database.connect()
   await application.query('BEGIN')
   await application.query('DELETE FROM workspaces WHERE id = $1', [gone])
-  assert.equal((await flush(pool)).held, 1)
+  assert.equal((await flush(pool, NOT_AWAITED)).held, 1)
   await application.query('COMMIT')
-  const { flushed, unknown } = await flush(pool)
+  const { flushed, unknown } = await flush(pool, NOT_AWAITED)
   assert.deepEqual({ flushed, unknown }, { flushed: 1, unknown: 1 })
 })
 
@@ -65,6 +68,6 @@ test('the deletion of a workspace during its flush also succeeds if that flush f
   await untilBlocked(pool, application.processID)
   await flusher.query('ROLLBACK')
   await deleting
-  assert.equal((await flush(pool)).unknown, 1)
+  assert.equal((await flush(pool, NOT_AWAITED)).unknown, 1)
   assert.equal(await pendingCount(pool), 0)
 })

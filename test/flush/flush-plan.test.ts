@@ -53,15 +53,16 @@ async function holdsThePlan({ pool }: TestDatabase): Promise<void> {
   }
 }
 
-/** Runs a flush under EXPLAIN ANALYZE, in a transaction that is rolled back. */
+/** Runs a flush with its statement under EXPLAIN ANALYZE, in a transaction that is rolled back. */
 async function explainFlush(pool: TestDatabase['pool']): Promise<{ plan: string; rows: number }> {
   const client = await pool.connect()
   const lines: string[] = []
   const explaining: Queryable = {
     async query(text, values) {
+      if (!text.includes('due AS')) return await client.query(text, values)
       const { rows } = await client.query(`EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF) ${text}`, values)
       lines.push(...rows.map(row => row['QUERY PLAN'] as string))
-      return { rows: [{ flushed: 0, workspaces: 0, updated: 0, unknown: 0, held: 0, last_period_end: null }] }
+      return { rows: [{ counts: JSON.stringify({ unmoved: [], setAsideDue: false, refusedDue: false }) }] }
     },
   }
   try {

@@ -24,8 +24,11 @@ test('the first flush of a workspace sets last_used_at to the end of the period 
     updated: 1,
     unknown: 0,
     held: 0,
+    awaited: 0,
+    refused: 0,
+    refusals: [],
+    emptied: false,
     full: false,
-    resume: null,
   })
   assert.deepEqual(await lastUsedAt(pool, [id!]), [periodEnd])
   assert.equal(await pendingCount(pool), 0)
@@ -34,7 +37,7 @@ test('the first flush of a workspace sets last_used_at to the end of the period 
 test('marks of workspaces that do not exist are consumed, and counted as unknown', async () => {
   const [id] = await createWorkspaces(pool, 1)
   await storeClosedMarks(pool, [id!, randomUUID(), randomUUID()])
-  const { flushed, workspaces, updated, unknown, held } = await flush(pool)
+  const { flushed, workspaces, updated, unknown, held } = await flush(pool, { unknownAfterSeconds: 0 })
   assert.deepEqual(
     { flushed, workspaces, updated, unknown, held },
     { flushed: 3, workspaces: 1, updated: 1, unknown: 2, held: 0 },
@@ -98,7 +101,10 @@ test('a drain flushes until nothing is due, and returns the sums of its flushes'
   const flushes: number[] = []
   const result = await drain(pool, { batchSize: 100, onFlush: ({ flushed }) => flushes.push(flushed) })
   assert.deepEqual(flushes, [100, 100, 100, 50])
-  assert.deepEqual(result, { flushes: 4, flushed: 350, workspaces: 350, updated: 350, unknown: 0, held: 0 })
+  assert.deepEqual(result, {
+    ...{ flushes: 4, flushed: 350, workspaces: 350, updated: 350, unknown: 0, held: 0, awaited: 0, refused: 0 },
+    ...{ refusals: [], emptied: false },
+  })
 })
 
 test('a flush leaves a mark that is not committed yet, and a flush after the commit consumes it', async () => {
@@ -111,8 +117,11 @@ test('a flush leaves a mark that is not committed yet, and a flush after the com
     updated: 0,
     unknown: 0,
     held: 0,
+    awaited: 0,
+    refused: 0,
+    refusals: [],
+    emptied: false,
     full: false,
-    resume: null,
   })
   await marker.client.query('COMMIT')
   assert.equal((await flush(pool)).flushed, 1)

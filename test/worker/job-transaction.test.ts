@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
 import { createPool } from '../../src/database/pool.ts'
+import { emptyResult } from '../../src/flush/flush-within.ts'
 import type { FinishedFlush } from '../../src/worker/flush-log.ts'
 import { JobDatabase } from '../../src/worker/job-database.ts'
 import { JobTransaction } from '../../src/worker/job-transaction.ts'
@@ -131,11 +132,8 @@ function begin(count: number) {
 }
 
 function flushed(count: number): FinishedFlush {
-  const result = {
-    ...{ flushed: count, workspaces: count, updated: count, unknown: 0, held: 0 },
-    ...{ full: false, resume: null },
-  }
-  return { result, emptied: false, durationMs: 1 }
+  const result = { ...emptyResult(), flushed: count, workspaces: count, updated: count }
+  return { result, durationMs: 1 }
 }
 
 async function keep(job: Awaited<ReturnType<JobDatabase['beginTransaction']>>, name: string): Promise<void> {

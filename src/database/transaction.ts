@@ -1,0 +1,121 @@
+import type { Kysely } from 'kysely'
+import { type Connection, execute, type Queryable, type Statement } from './connection.ts'
+import { answerWithin, connectWithin, destroyConnection, executeWithin, isPool } from './deadline.ts'
+import type { ConnectionPool } from './pool.ts'
+import { sqlState } from './sql-state.ts'
+
+/** A transaction that {@link transactionOn} has opened or found. */
+export interface OpenTransaction {
+  /** Where its statements run. Each has a deadline. */
+  connection: Connection
+  /** Whether the caller had opened it. Then it goes on after we are done, and its other settings are the caller's. */
+  callers: boolean
+}
+
+/** READ COMMITTED, whatever the database's default is. Each statement must see what others have just committed. */
+const BEGIN = 'BEGIN ISOLATION LEVEL READ COMMITTED'
+
+/**
+ * Runs something in a transaction. A pool gives a client for it. A connection that is in a transaction already keeps
+ * it: a savepoint is set, and what was done is undone if `run` fails. On a `pg` Client that is in no transaction, one
+ * is begun. Nobody else may use that Client meanwhile.
+ *
+ * @param ms The deadline of each statement, in milliseconds.
+ * @throws {NoAnswerError} If a statement is not answered in time.
+ * @throws What `run` throws, after a rollback.
+ */
+export async function transactionOn<Result>(
+  connection: Connection,
+  ms: number,
+  run: (transaction: OpenTransaction) => Promise<Result>,
+): Promise<Result> {
+  if (isPool(connection)) return await onPool(connection, ms, run)
+  if (isKysely(connection)) {
+    return await connection
+      .transaction()
+      .setIsolationLevel('read committed')
+      .execute(transaction => run({ connection: withDeadline(transaction, ms), callers: false }))
+  }
+  return await onSession(connection, ms, run)
+}
+
+async function onPool<Result>(
+  pool: ConnectionPool,
+  ms: number,
+  run: (transaction: OpenTransaction) => Promise<Result>,
+): Promise<Result> {
+  const client = await connectWithin(pool, ms)
+  const queryable: Queryable = {
+    query: (text, values) =>
+      answerWithin(
+        ms,
+        () => client.query(text, values),
+        () => destroyConnection(client),
+      ),
+  }
+  let failure: Error | undefined
+  try {
+    await execute(queryable, command(BEGIN))
+    const result = await run({ connection: queryable, callers: false })
+    await execute(queryable, command('COMMIT'))
+    return result
+  } catch (error) {
+    failure = error as Error
+    throw error
+  } finally {
+    // After an error the connection is closed. That rolls back, whatever state it is in.
+    client.release(failure)
+  }
+}
+
+/** On one session: a `pg` Client, PGlite, or the transaction of a Kysely instance or of a job. */
+async function onSession<Result>(
+  session: Connection,
+  ms: number,
+  run: (transaction: OpenTransaction) => Promise<Result>,
+): Promise<Result> {
+  const connection = withDeadline(session, ms)
+  const callers = await isInTransaction(connection)
+  if (!callers) await execute(connection, command(BEGIN))
+  const [commit, rollback] = callers
+    ? ['RELEASE SAVEPOINT usage_transaction', 'ROLLBACK TO SAVEPOINT usage_transaction']
+    : ['COMMIT', 'ROLLBACK']
+  try {
+    const result = await run({ connection, callers })
+    await execute(connection, command(commit!))
+    return result
+  } catch (error) {
+    await execute(connection, command(rollback!)).catch(() => {})
+    throw error
+  }
+}
+
+/** Sets the savepoint. PostgreSQL refuses that outside a transaction. There is no other way to ask every driver. */
+async function isInTransaction(connection: Connection): Promise<boolean> {
+  try {
+    await execute(connection, command('SAVEPOINT usage_transaction'))
+    return true
+  } catch (error) {
+    // no_active_sql_transaction
+    if (sqlState(error) !== '25P01') throw error
+    return false
+  }
+}
+
+function withDeadline(session: Connection, ms: number): Queryable {
+  return {
+    query: async (sql, parameters = []) => {
+      const { rows, affected } = await executeWithin(session, { sql, parameters }, ms)
+      return { rows, rowCount: affected ?? null }
+    },
+  }
+}
+
+function command(sql: string): Statement<never> {
+  return { sql, parameters: [] }
+}
+
+/** A Kysely instance that is in no transaction. */
+function isKysely(connection: object): connection is Kysely<unknown> {
+  return 'isTransaction' in connection && connection.isTransaction === false
+}

@@ -1,0 +1,113 @@
+import { sql } from 'kysely'
+import { compile } from '../database/compile.ts'
+import { type Connection, execute } from '../database/connection.ts'
+import { sqlState } from '../database/sql-state.ts'
+
+/** A workspace whose update PostgreSQL refuses. Its marks are set aside, and it is tried again. */
+export interface Refusal {
+  workspaceId: string
+  /** The SQLSTATE of the last error. Null if a trigger cancelled the update without one. */
+  sqlState: string | null
+  /** PostgreSQL's message of the last error. */
+  message: string
+  /** When it was refused first. */
+  since: Date
+  /** How often it was tried since. */
+  attempts: number
+  /** When it is tried again. */
+  nextAttemptAt: Date
+}
+
+/** The pauses between attempts, in seconds: the first, doubled from attempt to attempt, and the longest. */
+const FIRST_PAUSE_SECONDS = 10
+const LONGEST_PAUSE_SECONDS = 3_600
+
+const LONGEST_MESSAGE = 500
+
+/** Why a workspace is refused. */
+export interface Reason {
+  sqlState: string | null
+  message: string
+}
+
+/** The reason if a trigger returns NULL for the row, or takes the new value back. There is no error then. */
+export const CANCELLED: Reason = {
+  sqlState: null,
+  message: 'a trigger on workspaces cancelled the update of last_used_at',
+}
+
+/** The reason in an error of PostgreSQL. */
+export function reasonOf(error: unknown): Reason {
+  const raised = error instanceof Error && error.cause instanceof Error ? error.cause : (error as Error)
+  return { sqlState: sqlState(error) ?? null, message: raised.message.slice(0, LONGEST_MESSAGE) }
+}
+
+/**
+ * Classes of SQLSTATE that tell of the server, the connection or the transaction. Whatever workspace is tried, they
+ * would come again, or never.
+ */
+const EVERYBODYS = ['08', '0A', '25', '2D', '3D', '3F', '40', '53', '57', '58', 'F0']
+
+/**
+ * Whether an error may be due to one workspace: a constraint, a trigger, a policy of the host. An error that concerns
+ * everybody is not: a privilege is missing, the disk is full, the server is read-only.
+ */
+export function mayConcernOneWorkspace(error: unknown): boolean {
+  const state = sqlState(error)
+  if (state === undefined) return false
+  if (isLockTimeout(error)) return true
+  if (EVERYBODYS.some(start => state.startsWith(start))) return false
+  // Such an error is due to our statement, unless it came from within a function of the host.
+  return !state.startsWith('42') || hasContext(error)
+}
+
+/** Whether a lock was not free within the flush's lock_timeout. */
+export function isLockTimeout(error: unknown): boolean {
+  return sqlState(error) === '55P03'
+}
+
+/** Whether PostgreSQL tells in which function the error was raised. */
+function hasContext(error: unknown): boolean {
+  const raised = error instanceof Error && error.cause instanceof Error ? error.cause : error
+  return typeof raised === 'object' && raised !== null && 'where' in raised && Boolean(raised.where)
+}
+
+/**
+ * Records that workspaces are refused. The next attempt is after a pause. It doubles with each attempt, from 10 seconds
+ * to an hour.
+ */
+export async function recordRefusals(
+  connection: Connection,
+  workspaceIds: readonly string[],
+  { sqlState, message }: Reason,
+): Promise<Refusal[]> {
+  const pause = sql`make_interval(secs => least(
+    ${FIRST_PAUSE_SECONDS}::float8 * 2 ^ least(refused.attempts, 20), ${LONGEST_PAUSE_SECONDS}))`
+  const { rows } = await execute(
+    connection,
+    compile(sql<{ refusal: string }>`
+      INSERT INTO refused_usage AS refused (workspace_id, since, attempts, sqlstate, message, next_attempt_at)
+      SELECT id, clock_timestamp(), 1, ${sqlState}::text, ${message}::text,
+        clock_timestamp() + make_interval(secs => ${FIRST_PAUSE_SECONDS})
+      FROM unnest(${[...workspaceIds]}::uuid[]) AS id
+      ON CONFLICT (workspace_id) DO UPDATE SET
+        attempts = refused.attempts + 1, sqlstate = excluded.sqlstate, message = excluded.message,
+        next_attempt_at = clock_timestamp() + ${pause}
+      RETURNING json_build_object(
+        'workspaceId', workspace_id, 'sqlState', sqlstate, 'message', message, 'attempts', attempts,
+        'since', extract(epoch FROM since), 'nextAttemptAt', extract(epoch FROM next_attempt_at)
+      )::text AS refusal`),
+  )
+  return rows.map(({ refusal }) => {
+    const { since, nextAttemptAt, ...rest } = JSON.parse(refusal)
+    return { ...rest, since: new Date(since * 1_000), nextAttemptAt: new Date(nextAttemptAt * 1_000) }
+  })
+}
+
+/** Forgets that workspaces are refused. */
+export async function forgetRefusals(connection: Connection, workspaceIds: readonly string[]): Promise<void> {
+  await execute(
+    connection,
+    compile(sql`DELETE FROM refused_usage WHERE workspace_id = ANY (${[...workspaceIds]}::uuid[])`),
+  )
+}

@@ -1,0 +1,30 @@
+import type { Connection } from '../database/connection.ts'
+import { transactionOn } from '../database/transaction.ts'
+import { ANSWER_GRACE_MS, type FlushOptions, flushSettings } from './flush.ts'
+import { type RetryResult, refusalsAfter, retryRefusals } from './retry.ts'
+import { prepare } from './settings.ts'
+
+/** How long one transaction tries refused workspaces, in ms. Those that succeed stay locked meanwhile. */
+const BUDGET_MS = 250
+
+/** Tries each refused workspace once, in short transactions. */
+export async function* retryAllRefused(
+  connection: Connection,
+  options: FlushOptions,
+): AsyncGenerator<RetryResult> {
+  const settings = flushSettings(options)
+  const timeoutMs = settings.timeoutSeconds * 1_000
+  for (let last: string | null = null, done = false; !done; ) {
+    const from: string | null = last
+    yield await transactionOn(connection, timeoutMs + ANSWER_GRACE_MS, async transaction => {
+      const restore = await prepare(transaction, timeoutMs)
+      const ids = await refusalsAfter(transaction.connection, from)
+      done = ids.length === 0
+      if (done) return { counts: [], refusals: [], tried: 0 }
+      const result = await retryRefusals(transaction.connection, ids, settings, BUDGET_MS)
+      last = ids[result.tried - 1] ?? null
+      await restore()
+      return result
+    })
+  }
+}

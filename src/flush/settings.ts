@@ -1,0 +1,58 @@
+import { sql } from 'kysely'
+import { compile } from '../database/compile.ts'
+import { execute } from '../database/connection.ts'
+import type { OpenTransaction } from '../database/transaction.ts'
+
+/** The longest wait for one lock, in ms. It is well below any `deadlock_timeout`, so that we are in no deadlock. */
+const LOCK_TIMEOUT_MS = 100
+
+/**
+ * Makes a transaction fit for a flush, whatever the settings of the session, the role or the database are. All is set
+ * until the end of the transaction only.
+ *
+ * - Row security is off. That does not show hidden rows: PostgreSQL refuses the statement instead. Hidden workspaces
+ *   would look as if they did not exist.
+ * - A wait for a lock ends soon. SKIP LOCKED does not end all waits: when the updater of a row commits while the lock is
+ *   being taken, PostgreSQL follows the row to its next version, and waits for the updater of that one.
+ * - Deferred constraints are checked at once, so that an error comes while the flush can still go around it.
+ *
+ * @param timeoutMs The server cancels a statement after this time. A lower limit of the host stays.
+ * @returns Puts the settings back, because the transaction may go on with statements of others.
+ */
+export async function prepare(
+  { connection, callers }: OpenTransaction,
+  timeoutMs: number,
+): Promise<() => Promise<void>> {
+  // In a transaction of the caller, this would check the caller's own constraints earlier than it wants.
+  if (!callers) await execute(connection, { sql: 'SET CONSTRAINTS ALL IMMEDIATE', parameters: [] })
+  const { rows } = await execute(
+    connection,
+    compile(sql<{ before: string }>`
+      WITH before AS MATERIALIZED (
+        SELECT json_build_array(
+          current_setting('row_security'), current_setting('lock_timeout'), current_setting('statement_timeout')
+        )::text AS settings
+      ), host AS MATERIALIZED (
+        SELECT
+          min(setting::bigint) FILTER (WHERE name = 'lock_timeout' AND setting <> '0') AS lock_timeout,
+          min(setting::bigint) FILTER (WHERE name = 'statement_timeout' AND setting <> '0') AS statement_timeout,
+          min(setting::bigint) FILTER (WHERE name = 'deadlock_timeout') AS deadlock_timeout
+        FROM pg_settings
+      )
+      SELECT before.settings AS before, set_config('row_security', 'off', true),
+        set_config(
+          'lock_timeout', least(${LOCK_TIMEOUT_MS}, lock_timeout, greatest(1, deadlock_timeout / 2))::text, true
+        ),
+        set_config('statement_timeout', least(${timeoutMs}::bigint, statement_timeout)::text, true)
+      FROM before, host`),
+  )
+  const [rowSecurity, lockTimeout, statementTimeout] = JSON.parse(rows[0]!.before) as string[]
+  return async () => {
+    await execute(
+      connection,
+      compile(sql`
+        SELECT set_config('row_security', ${rowSecurity}, true), set_config('lock_timeout', ${lockTimeout}, true),
+          set_config('statement_timeout', ${statementTimeout}, true)`),
+    )
+  }
+}
