@@ -49,20 +49,12 @@ export async function takeFlushJobs(
       try {
         // The next job is sent first, and outside the transaction. So it is there even if this worker is killed
         // meanwhile.
-<<<<<<< /tmp/d-work
-        if (deferSeconds !== null) await boss.send(FLUSH_QUEUE, null, { startAfter: deferSeconds })
+        const { deferSeconds } = flushInterval(await interval.seconds(transaction))
+        if (deferSeconds !== null) await boss.send(queue, null, { startAfter: deferSeconds })
         const finished = await runFlush(transaction, settings, job?.data?.oldestFirst ?? false)
         transaction.succeeded(finished)
         if (finished.result.full) {
-          await sendNextBatch(boss, transaction, !job?.data?.oldestFirst)
-=======
-        const { deferSeconds } = flushInterval(await interval.seconds(transaction))
-        if (deferSeconds !== null) await boss.send(queue, null, { startAfter: deferSeconds })
-        const finished = await runFlush(transaction, settings, job?.data?.resume ?? null)
-        transaction.succeeded(finished)
-        if (finished.result.full) {
-          await sendNextBatch(boss, queue, transaction, finished.result.resume)
->>>>>>> /tmp/d-mine
+          await sendNextBatch(boss, queue, transaction, !job?.data?.oldestFirst)
           boss.notifyWorker(workerId)
         }
         return outputOf(finished)
@@ -91,22 +83,13 @@ async function runFlush(
 }
 
 /** Sends the job in the transaction of this batch, so that it exists only if this batch commits. */
-<<<<<<< /tmp/d-work
-async function sendNextBatch(boss: PgBoss, db: JobTransaction, oldestFirst: boolean): Promise<void> {
-  await boss.send(FLUSH_QUEUE, { oldestFirst }, { db, singletonKey: DRAIN_KEY })
-=======
 async function sendNextBatch(
   boss: PgBoss,
   queue: string,
   db: JobTransaction,
-  resume: FlushPosition | null,
+  oldestFirst: boolean,
 ): Promise<void> {
-  await boss.send(queue, { resume }, { db, singletonKey: DRAIN_KEY })
-}
-
-function outputOf({ result: { resume: _, ...counts }, emptied }: FinishedFlush): FlushJobOutput {
-  return emptied ? { ...counts, emptied } : counts
->>>>>>> /tmp/d-mine
+  await boss.send(queue, { oldestFirst }, { db, singletonKey: DRAIN_KEY })
 }
 
 /** What is the rule does not fill the dashboard: `emptied` and `refusals` are there only if there is something to tell. */
