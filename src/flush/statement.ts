@@ -180,7 +180,9 @@ const update = sql`
     older AS MATERIALIZED (
       SELECT array_agg(id ORDER BY id) AS ids, array_agg(used_at ORDER BY id) AS used_at,
         array_agg(last_used_at ORDER BY id) AS was
-      FROM (SELECT id, last_used_at, ${usedAt} AS used_at FROM locked) AS known
+      FROM (
+        SELECT id, last_used_at, ${usedAt} AS used_at FROM locked WHERE id <> ALL ((SELECT ids FROM busy)::uuid[])
+      ) AS known
       WHERE used_at IS NOT NULL AND (last_used_at IS NULL OR last_used_at < used_at OR last_used_at = 'infinity')
     ),
     -- The rows are found by id, not by ctid. A workspace that was updated between this statement's snapshot and its

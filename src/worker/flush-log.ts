@@ -1,5 +1,15 @@
 import type { FlushResult } from '../flush/flush.ts'
+import type { Refusal } from '../flush/refusal.ts'
 import type { Logger } from '../logger.ts'
+
+/** The most refused workspaces that are logged for one flush. */
+const MOST_REFUSALS = 20
+
+/** The share of marks that counts as nearly all. */
+const NEARLY_ALL = 0.9
+
+/** Fewer awaited marks are no news. Somebody is just creating their workspaces. */
+const FEWEST_AWAITED = 3
 
 /** A flush that a job has run. */
 export interface FinishedFlush {
@@ -14,6 +24,8 @@ export interface FinishedFlush {
 export class FlushLog {
   readonly #logger: Logger
   #consecutiveErrors = 0
+  /** Flushes of which nearly all marks were of workspaces that do not exist, one after the other. */
+  #flushesOfUnknown = 0
 
   constructor(logger: Logger) {
     this.#logger = logger
@@ -21,14 +33,18 @@ export class FlushLog {
 
   /** Logs a flush that has committed. */
   flushed({ result, durationMs }: FinishedFlush): void {
-    const { flushed, workspaces, updated, unknown, held } = result
+    const { refusals, emptied, full: _, ...marks } = result
     const duration = { durationMs: Math.round(durationMs * 10) / 10 }
-    const counts = { flushed, workspaces, updated, unknown, held, ...duration }
-    if (result.emptied) this.#emptied()
+    const counts = { ...marks, ...duration }
+    if (emptied) this.#emptied()
     this.#worksAgain()
-    if (flushed > 0) this.#logger.info(counts, 'updated workspaces last_used_at')
-    else if (held > 0)
+    this.#refused(refusals)
+    const unknown = this.#isNearlyAllUnknown(result)
+    if (unknown) this.#nearlyAllUnknown(counts)
+    if (result.flushed > 0) this.#logger.info(counts, 'updated workspaces last_used_at')
+    else if (result.held > 0)
       this.#logger.info(counts, 'held marks of workspaces that another transaction has locked')
+    else if (result.awaited + result.refused > 0 && !unknown) this.#logger.info(counts, 'marks are set aside')
     else this.#logger.debug(duration, 'nothing to flush')
   }
 
@@ -49,6 +65,36 @@ export class FlushLog {
       'pending_usage was emptied by a crash of the server or the promotion of a standby: marks made before it and ' +
         'not flushed by then are lost',
     )
+  }
+
+  /** Each attempt is logged. The pauses between the attempts grow. */
+  #refused(refusals: readonly Refusal[]): void {
+    for (const { message, ...refusal } of refusals.slice(0, MOST_REFUSALS)) {
+      this.#logger.warn(
+        { ...refusal, reason: message },
+        'the database refuses the update of a workspace; its marks are set aside and tried again',
+      )
+    }
+    const more = refusals.length - MOST_REFUSALS
+    if (more > 0) this.#logger.warn({ more }, 'the database refuses the update of more workspaces')
+  }
+
+  #isNearlyAllUnknown({ flushed, unknown, held, awaited, refused }: FlushResult): boolean {
+    const share = (unknown + awaited) / (flushed + held + awaited + refused)
+    const isSo = share >= NEARLY_ALL && (unknown > 0 || awaited >= FEWEST_AWAITED)
+    if (!isSo && flushed > unknown) this.#flushesOfUnknown = 0
+    return isSo
+  }
+
+  /** Logged at the first such flush, the second, the fourth, the eighth and so on. */
+  #nearlyAllUnknown(counts: object): void {
+    const flushes = ++this.#flushesOfUnknown
+    if (Number.isInteger(Math.log2(flushes))) {
+      this.#logger.warn(
+        { ...counts, flushes },
+        'nearly all marks are of workspaces that do not exist: is "workspaces" the right table, and do markers pass its ids?',
+      )
+    }
   }
 
   #worksAgain(): void {

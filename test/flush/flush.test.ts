@@ -102,7 +102,16 @@ test('a drain flushes until nothing is due, and returns the sums of its flushes'
   const result = await drain(pool, { batchSize: 100, onFlush: ({ flushed }) => flushes.push(flushed) })
   assert.deepEqual(flushes, [100, 100, 100, 50])
   assert.deepEqual(result, {
-    ...{ flushes: 4, flushed: 350, workspaces: 350, updated: 350, unknown: 0, held: 0, awaited: 0, refused: 0 },
+    ...{
+      flushes: 4,
+      flushed: 350,
+      workspaces: 350,
+      updated: 350,
+      unknown: 0,
+      held: 0,
+      awaited: 0,
+      refused: 0,
+    },
     ...{ refusals: [], emptied: false },
   })
 })

@@ -5,11 +5,11 @@ const KEY = 4_711
 
 /**
  * Stops every flush in the middle, after its DELETE and before its UPDATE has ended, until the gate is opened.
- * The gate is a trigger on `workspaces` that waits for an advisory lock.
+ * The gate is a trigger on `workspaces` that waits for an advisory lock, for longer than a flush would by itself.
  */
 export async function closeFlushGate(database: TestDatabase): Promise<FlushGate> {
   await database.pool.query(`
-    CREATE OR REPLACE FUNCTION wait_at_flush_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE OR REPLACE FUNCTION wait_at_flush_gate() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 AS $$
     BEGIN
       PERFORM pg_advisory_xact_lock_shared(${KEY});
       RETURN new;
