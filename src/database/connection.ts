@@ -94,6 +94,14 @@ function asKyselyQuery<Row>(sql: string, parameters: readonly unknown[]): Compil
   }
 }
 
+interface ErrorListening {
+  listeners: Set<(error: unknown) => void>
+  stop(): void
+}
+
+/** Each connection has one listener of ours, whoever listens, because Node warns of more than ten. */
+const listening = new WeakMap<object, ErrorListening>()
+
 /**
  * Listens for the errors of idle connections of a pool. Without a listener they end the process. A connection that
  * reports no such errors, such as a Kysely instance, is left alone.
@@ -102,8 +110,28 @@ function asKyselyQuery<Row>(sql: string, parameters: readonly unknown[]): Compil
  */
 export function listenForErrors(connection: Connection, listener: (error: unknown) => void): () => void {
   if (!emitsErrors(connection)) return () => {}
-  connection.on('error', listener)
-  return () => connection.removeListener('error', listener)
+  const { listeners, stop } = listening.get(connection) ?? startListening(connection)
+  // A function of its own, because the same listener may be passed twice.
+  const tell = (error: unknown) => listener(error)
+  listeners.add(tell)
+  return () => {
+    if (listeners.delete(tell) && listeners.size === 0) stop()
+  }
+}
+
+function startListening(connection: ErrorEmitter): ErrorListening {
+  const listeners = new Set<(error: unknown) => void>()
+  const tellAll = (error: unknown) => {
+    for (const tell of listeners) tell(error)
+  }
+  connection.on('error', tellAll)
+  const stop = () => {
+    connection.removeListener('error', tellAll)
+    listening.delete(connection)
+  }
+  const started = { listeners, stop }
+  listening.set(connection, started)
+  return started
 }
 
 interface ErrorEmitter {

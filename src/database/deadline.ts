@@ -11,34 +11,22 @@ import type { ConnectionPool, PooledClient } from './pool.ts'
  * Waits for an answer, but not for ever.
  *
  * @param destroy Called when the answer is late: it must make it harmless. What comes of the answer later is ignored.
- * @param cancellation If it is aborted, the answer counts as late at once. Default: only the time counts.
  * @throws {NoAnswerError} If no answer came within `ms` milliseconds.
- * @throws The reason of `cancellation`.
  */
-export function answerWithin<T>(
-  ms: number,
-  answer: () => Promise<T>,
-  destroy: () => void,
-  cancellation?: AbortSignal,
-): Promise<T> {
+export function answerWithin<T>(ms: number, answer: () => Promise<T>, destroy: () => void): Promise<T> {
   return new Promise((resolve, reject) => {
     let settled = false
-    const giveUp = (reason: unknown) => {
+    const giveUp = () => {
       if (settled) return
-      settle()
       destroy()
-      reject(reason)
+      reject(new NoAnswerError(ms))
     }
-    const cancel = () => giveUp(cancellation?.reason)
     // After a blocked event loop, or a machine's sleep, the timer is first. The answer may be there and be read next.
-    const timer = setTimeout(() => setImmediate(giveUp, new NoAnswerError(ms)), ms)
+    const timer = setTimeout(() => setImmediate(giveUp), ms)
     const settle = () => {
       settled = true
       clearTimeout(timer)
-      cancellation?.removeEventListener('abort', cancel)
     }
-    cancellation?.addEventListener('abort', cancel)
-    if (cancellation?.aborted) return cancel()
     ;(async () => answer())().finally(settle).then(resolve, reject)
   })
 }
@@ -57,14 +45,9 @@ export function destroyConnection(client: object): void {
 /**
  * Takes a client from a pool. Until it is released it has a listener, because an unheard error ends the process.
  *
- * @param cancellation Gives up at once when it is aborted. Default: never.
  * @throws {NoAnswerError} If the pool gave none within `ms` milliseconds. One that comes later goes back to the pool.
  */
-export async function connectWithin(
-  pool: ConnectionPool,
-  ms: number,
-  cancellation?: AbortSignal,
-): Promise<PooledClient> {
+export async function connectWithin(pool: ConnectionPool, ms: number): Promise<PooledClient> {
   const others = new Set(clientsOf(pool))
   const connecting = pool.connect()
   // A new client that never connects would take a place in the pool for ever.
@@ -73,7 +56,7 @@ export async function connectWithin(
     connecting.then(late => late.release()).catch(() => {})
     if (opened && isSocketClient(opened)) opened.connection.stream.destroy()
   }
-  const client = await answerWithin(ms, () => connecting, giveUp, cancellation)
+  const client = await answerWithin(ms, () => connecting, giveUp)
   const { release } = client
   client.on('error', ignore)
   client.release = error => {
@@ -92,37 +75,33 @@ export async function connectWithin(
  * instance gives it to nobody else before it is answered, or its socket fails.
  *
  * @param ms Milliseconds to wait for a pool's client, and again for the answer.
- * @param cancellation Gives up at once when it is aborted. Default: never.
  * @throws {NoAnswerError} If no answer came in time. The statement may still run.
- * @throws The reason of `cancellation`.
  * @throws As `execute` for everything else.
  */
 export async function executeWithin<Row>(
   connection: Connection,
   statement: Statement<Row>,
   ms: number,
-  cancellation?: AbortSignal,
 ): Promise<StatementResult<Row>> {
-  if (isPool(connection)) return await executeOnPool(connection, statement, ms, cancellation)
+  if (isPool(connection)) return await executeOnPool(connection, statement, ms)
   const unsent = new AbortController()
   const giveUp = () => {
     unsent.abort()
     destroyConnection(connection)
   }
-  return await answerWithin(ms, () => execute(connection, statement, unsent.signal), giveUp, cancellation)
+  return await answerWithin(ms, () => execute(connection, statement, unsent.signal), giveUp)
 }
 
 async function executeOnPool<Row>(
   pool: ConnectionPool,
   statement: Statement<Row>,
   ms: number,
-  cancellation: AbortSignal | undefined,
 ): Promise<StatementResult<Row>> {
   let failure: unknown
-  const client = await connectWithin(pool, ms, cancellation)
+  const client = await connectWithin(pool, ms)
   try {
     const destroy = () => destroyConnection(client)
-    return await answerWithin(ms, () => execute(client, statement), destroy, cancellation)
+    return await answerWithin(ms, () => execute(client, statement), destroy)
   } catch (error) {
     failure = error
     throw error

@@ -2,6 +2,7 @@ import pg from 'pg'
 import { InvalidOptionError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { hasMethods, whatever } from '../options.ts'
+import { answerWithin, destroyConnection } from './deadline.ts'
 
 /** What this package needs of a `pg` Pool. Its own types, so that ours don't depend on `@types/pg`. */
 export interface ConnectionPool {
@@ -39,19 +40,27 @@ export interface PoolOptions {
   applicationName: string
   /** The most connections. */
   max: number
+  /** Milliseconds to wait for the answer to a statement. A connection that misses it is destroyed. Default 60,000. */
+  answerTimeoutMs?: number
   /** Logs idle connections that break. That is no failure, because the pool replaces them. Default: no log. */
   logger?: Logger
 }
 
+const CONNECT_TIMEOUT_MS = 10_000
+const DEFAULT_ANSWER_TIMEOUT_MS = 60_000
+/** Linux waits two hours by default. Node then asks every second, and gives up after ten unanswered questions. */
+const KEEP_ALIVE_AFTER_MS = 10_000
+
 /**
  * Makes a `pg` Pool for a connection string. It connects when it is first used. It gives up on a server that does not
- * answer within 10 s.
+ * answer within 10 s, and on a statement that is not answered in time (`NoAnswerError`). TCP keep-alive notices a
+ * connection that went silent while it was idle.
  *
  * @throws {InvalidOptionError} If the connection string can't be parsed. It is not quoted, because it may hold a
  *   password.
  */
 export function createPool(connectionString: string, options: PoolOptions): OwnedPool {
-  const { applicationName, max, logger } = options
+  const { applicationName, max, answerTimeoutMs = DEFAULT_ANSWER_TIMEOUT_MS, logger } = options
   let pool: pg.Pool
   try {
     // pg takes a text that is not a URL for the name of a database, and then connects to a host named "base".
@@ -62,8 +71,10 @@ export function createPool(connectionString: string, options: PoolOptions): Owne
       connectionString,
       max,
       application_name: applicationName,
-      connectionTimeoutMillis: 10_000,
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       keepAlive: true,
+      keepAliveInitialDelayMillis: KEEP_ALIVE_AFTER_MS,
+      Client: clientThatAnswersWithin(answerTimeoutMs),
     })
   } catch {
     throw new InvalidOptionError(
@@ -74,4 +85,29 @@ export function createPool(connectionString: string, options: PoolOptions): Owne
   }
   pool.on('error', error => logger?.warn({ err: error }, 'an idle database connection broke'))
   return pool
+}
+
+/** The last argument of `pg`'s `query`, if it is not used as a promise. */
+type QueryCallback = (error: unknown, result?: unknown) => void
+
+/**
+ * A `pg` Client with a deadline for each statement. `pg` has one, `query_timeout`, but then gives a connection that is
+ * waiting for the late answer to the next user of its pool.
+ */
+function clientThatAnswersWithin(ms: number): new (config?: pg.ClientConfig) => pg.Client {
+  return class DeadlineClient extends pg.Client {
+    // pg declares ten forms of it. These are the two that a pool, Kysely and this package use.
+    override query(text: unknown, values?: unknown, callback?: unknown): never {
+      const [parameters, done] = typeof values === 'function' ? [undefined, values] : [values, callback]
+      const answer = answerWithin(
+        ms,
+        () => super.query(text as string, parameters as unknown[]),
+        () => destroyConnection(this),
+      )
+      if (typeof done !== 'function') return answer as never
+      const tell = done as QueryCallback
+      answer.then(result => tell(undefined, result), tell)
+      return undefined as never
+    }
+  }
 }

@@ -1,4 +1,5 @@
-import type { PeriodAnswer } from './mark.ts'
+import type { PeriodAnswer } from './batch.ts'
+import { LONG_AGO, later, type Moment, msUntil } from './moment.ts'
 
 const CLOCK_CHECK_MS = 250
 const MAX_UNPROVEN = 256
@@ -13,7 +14,8 @@ const FOUND_PLACES = 2 ** 16
  * is still open then, it was open at each of these marks. If it is not, these ids are marked again.
  *
  * The clock is read four times a second and at every 256th mark, and near the end of the period at every mark. So a
- * mark that was in time is made again only if the event loop was blocked at the end of the period.
+ * mark that was in time is made again only if the event loop was blocked at the end of the period. Two clocks are read,
+ * because one stands still while the machine sleeps.
  */
 export class OpenPeriod {
   /** Marks that were answered from here and are proven. */
@@ -27,8 +29,7 @@ export class OpenPeriod {
    * may be a slice that keeps a whole request in memory.
    */
   readonly #found: string[] = new Array(FOUND_PLACES).fill('')
-  /** When the period ends, by `performance.now()`. */
-  #endsAt = Number.NEGATIVE_INFINITY
+  #endsAt = LONG_AGO
   /** The `period` of the last answer of the database. */
   #name: string | undefined
 
@@ -63,12 +64,12 @@ export class OpenPeriod {
 
   /** Reads the clock. This proves all answers so far, or marks their ids again. */
   settle(): void {
-    const now = performance.now()
+    const remaining = msUntil(this.#endsAt)
     const from = this.#next + 1
     const to = this.#first + 1
-    this.#first = now < this.#endsAt - 2 * CLOCK_CHECK_MS ? MAX_UNPROVEN - 1 : 0
+    this.#first = remaining > 2 * CLOCK_CHECK_MS ? MAX_UNPROVEN - 1 : 0
     this.#next = this.#first
-    if (now < this.#endsAt) {
+    if (remaining > 0) {
       this.covered += to - from
       return
     }
@@ -86,13 +87,13 @@ export class OpenPeriod {
    * Records that a statement stored the ids. Returns true if this covers all marks of them until now. Returns false,
    * and remembers nothing, if their period has ended.
    *
-   * @param sentAt When the statement was sent, or earlier, by `performance.now()`. The rest of the period is counted
-   *   from here. So the period may seem to end too early, but never too late.
+   * @param sentAt When the statement was sent, or earlier. The rest of the period is counted from here. So the period
+   *   may seem to end too early, but never too late.
    */
-  learn(ids: Iterable<string>, sentAt: number, answer: PeriodAnswer | undefined): boolean {
+  learn(ids: Iterable<string>, sentAt: Moment, answer: PeriodAnswer | undefined): boolean {
     this.settle()
-    const endsAt = sentAt + Number(answer?.remaining_ms)
-    if (!(performance.now() < endsAt)) {
+    const endsAt = later(sentAt, answer?.remainingMs ?? Number.NaN)
+    if (!(msUntil(endsAt) > 0)) {
       this.#clear()
       return false
     }
@@ -114,7 +115,7 @@ export class OpenPeriod {
   }
 
   #clear(): void {
-    this.#endsAt = Number.NEGATIVE_INFINITY
+    this.#endsAt = LONG_AGO
     if (this.#ids.size === 0) return
     this.#ids.clear()
     this.#found.fill('')

@@ -1,4 +1,6 @@
 import type { Logger } from '../logger.ts'
+import { A_LOGGER, integerWithin, type OptionRules } from '../options.ts'
+import { SOURCE_OPTION } from './source.ts'
 import type { UsageTracker } from './tracker.ts'
 
 /** Options of {@link UsageTracker}. */
@@ -15,10 +17,23 @@ export interface UsageTrackerOptions {
    */
   maxPending?: number
   /**
+   * Milliseconds to wait for a connection, and again for the answer to a statement: an integer from 100 to 3,600,000.
+   * A connection that misses it is destroyed, and the marks are sent again. Default 10,000.
+   */
+  answerTimeoutMs?: number
+  /**
    * Logs outages, recoveries and losses. A pino logger fits. Default: lines of JSON in pino's form on standard error,
    * so that no loss is silent and standard output stays the program's own.
    */
   logger?: Logger
+}
+
+/** What the options of {@link UsageTracker} may be. */
+export const TRACKER_OPTIONS: OptionRules<UsageTrackerOptions> = {
+  source: SOURCE_OPTION,
+  maxPending: integerWithin(1, 16_000_000),
+  answerTimeoutMs: integerWithin(100, 3_600_000, 'milliseconds'),
+  logger: A_LOGGER,
 }
 
 /** Counts since the tracker was made. `marked` is always the sum of the next four. */
@@ -42,6 +57,9 @@ export interface CloseOptions {
   /** Milliseconds to wait for the database: an integer from 0 to 2,147,483,647. Default 10,000. */
   timeoutMs?: number
 }
+
+/** What the options of {@link UsageTracker.close} may be. */
+export const CLOSE_OPTIONS: OptionRules<CloseOptions> = { timeoutMs: integerWithin(0, 2_147_483_647) }
 
 /** What {@link UsageTracker.close} left undone. */
 export interface CloseResult {

@@ -1,30 +1,30 @@
 import { A_CONNECTION, type Connection, listenForErrors } from '../database/connection.ts'
 import { MarksNotStoredError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
-import { A_LOGGER, checkOption, checkOptions, integerWithin, type OptionRules } from '../options.ts'
+import { checkOption, checkOptions } from '../options.ts'
 import { canonicalWorkspaceId } from '../workspace-id.ts'
-import { type PeriodAnswer, storeBatch } from './mark.ts'
+import { type PeriodAnswer, storeBatch } from './batch.ts'
+import { LostMarks } from './lost-marks.ts'
 import { type Mode, modeAfter, sends, takesMarks } from './mode.ts'
+import { now } from './moment.ts'
 import { OpenPeriod } from './open-period.ts'
 import { Outage } from './outage.ts'
 import { PendingMarks } from './pending-marks.ts'
-import { assertSource, SOURCE_OPTION } from './source.ts'
+import { assertSource } from './source.ts'
 import { standardErrorLogger } from './standard-error-logger.ts'
-import type { CloseOptions, CloseResult, UsageTrackerOptions, UsageTrackerStats } from './tracker-options.ts'
+import {
+  CLOSE_OPTIONS,
+  type CloseOptions,
+  type CloseResult,
+  TRACKER_OPTIONS,
+  type UsageTrackerOptions,
+  type UsageTrackerStats,
+} from './tracker-options.ts'
 
 export type { CloseOptions, CloseResult, UsageTrackerOptions, UsageTrackerStats } from './tracker-options.ts'
 
-/** What the options of {@link UsageTracker} may be. */
-export const TRACKER_OPTIONS: OptionRules<UsageTrackerOptions> = {
-  source: SOURCE_OPTION,
-  maxPending: integerWithin(1, 16_000_000),
-  logger: A_LOGGER,
-}
-
-/** What the options of {@link UsageTracker.close} may be. */
-export const CLOSE_OPTIONS: OptionRules<CloseOptions> = { timeoutMs: integerWithin(0, 2_147_483_647) }
-
 const DEFAULT_MAX_PENDING = 1_000_000
+const DEFAULT_ANSWER_TIMEOUT_MS = 10_000
 const DEFAULT_CLOSE_TIMEOUT_MS = 10_000
 
 /**
@@ -33,7 +33,7 @@ const DEFAULT_CLOSE_TIMEOUT_MS = 10_000
  *
  * The tracker sends one statement at a time. Marks that come meanwhile wait for the next statement, which carries up to
  * 5,000 of them. So an idle tracker stores a mark within one round trip. A failed statement is sent again until it
- * succeeds, after a pause that grows from 250 ms to 30 s. The pause is 30 s from the start if PostgreSQL refuses the
+ * succeeds, after a pause that grows from 250 ms to 30 s. So is one that is not answered in time. The pause is 30 s from the start if PostgreSQL refuses the
  * statement for a lasting reason, such as a missing privilege.
  *
  * Marks that wait keep the process alive. {@link UsageTracker.close} bounds that. Marks above `maxPending` are lost. So
@@ -45,6 +45,7 @@ const DEFAULT_CLOSE_TIMEOUT_MS = 10_000
 export class UsageTracker implements AsyncDisposable {
   readonly #db: Connection
   readonly #source: string | undefined
+  readonly #answerTimeoutMs: number
   readonly #logger: Logger
   readonly #stopListening: () => void
 
@@ -53,9 +54,7 @@ export class UsageTracker implements AsyncDisposable {
   readonly #pending: PendingMarks
   readonly #outage: Outage
 
-  #dropped = 0
-  #dropLogged = false
-  #lateMarkLogged = false
+  readonly #lost: LostMarks
   #endPause: (() => void) | undefined
   #closing: Promise<CloseResult> | undefined
   #gaveUp: MarksNotStoredError | undefined
@@ -64,8 +63,9 @@ export class UsageTracker implements AsyncDisposable {
    * @param db Where the statements run: a `pg` Pool, PGlite or a `Kysely` instance. The caller owns it, and ends it
    *   after `close`. (A `pg` Client works until its connection breaks.) Until `close` the tracker logs the errors of
    *   idle connections, because an unheard error ends the process. For a pool inside Kysely, its owner must listen.
-   *   Give the pool a `query_timeout`, because a statement that is never answered holds up all others. The role needs
-   *   only `INSERT (workspace_id, source)` on `pending_usage`.
+   *   If a connection of a pool misses `answerTimeoutMs`, it is destroyed, and so are the idle ones, which may be
+   *   silent too. A connection inside Kysely can't be destroyed: it stays out of its pool until it fails, so better
+   *   pass the pool itself. The role needs only `INSERT (workspace_id, source)` on `pending_usage`.
    * @throws {InvalidOptionError} If `db` is no connection, or an option is out of its range.
    * @throws {UnknownOptionError} If there is no option of that name.
    * @throws {InvalidSourceError} If the source is empty, too long or holds NUL.
@@ -74,11 +74,13 @@ export class UsageTracker implements AsyncDisposable {
     checkOption('db', db, A_CONNECTION)
     checkOptions(options, TRACKER_OPTIONS)
     const { source, maxPending = DEFAULT_MAX_PENDING, logger = standardErrorLogger } = options
+    this.#answerTimeoutMs = options.answerTimeoutMs ?? DEFAULT_ANSWER_TIMEOUT_MS
     this.#source = source === undefined ? undefined : assertSource(source)
     this.#db = db
     this.#logger = logger
     this.#pending = new PendingMarks(maxPending)
     this.#outage = new Outage(logger)
+    this.#lost = new LostMarks(logger)
     this.#stopListening = listenForErrors(db, error => {
       this.#openPeriod.forget()
       logger.warn({ err: error }, 'an idle database connection broke')
@@ -132,7 +134,7 @@ export class UsageTracker implements AsyncDisposable {
     this.#openPeriod.settle()
     const deduplicated = this.#pending.repeats + this.#openPeriod.covered
     const { stored, marks: pending } = this.#pending
-    const dropped = this.#dropped
+    const { dropped } = this.#lost
     const marked = deduplicated + stored + pending + dropped
     return { marked, deduplicated, stored, pending, dropped, failedAttempts: this.#outage.failedAttempts }
   }
@@ -148,26 +150,13 @@ export class UsageTracker implements AsyncDisposable {
 
   #admitCanonical(id: string, spelling: string): void {
     if (id !== spelling && (this.#openPeriod.answer(id, spelling) || this.#pending.answer(id))) return
-    if (!this.#pending.add(id)) this.#drop()
+    if (!this.#pending.add(id)) this.#lost.drop(this.#pending.maxPending, this.#outage.consecutiveErrors)
     else if (this.#mode === 'idle') void this.#send()
-  }
-
-  #drop(): void {
-    this.#dropped++
-    if (this.#dropLogged) return
-    this.#dropLogged = true
-    const { maxPending } = this.#pending
-    this.#logger.error(
-      { maxPending, consecutiveErrors: this.#outage.consecutiveErrors },
-      'more than maxPending workspaces wait to be marked; further ones are lost until the database is back',
-    )
   }
 
   #ignore(workspaceId: string): void {
     canonicalWorkspaceId(workspaceId)
-    if (this.#lateMarkLogged) return
-    this.#lateMarkLogged = true
-    this.#logger.error({ workspaceId }, 'developer error: mark called after close')
+    this.#lost.ignore(workspaceId)
   }
 
   /** Asks for a mode. A closing tracker ignores all modes but `closed`. */
@@ -185,27 +174,27 @@ export class UsageTracker implements AsyncDisposable {
       while (!(await this.#storeBatch()) && sends(this.#mode)) await this.#pause()
     }
     this.#enter('idle')
-    this.#dropLogged = false
+    this.#lost.noneWaits()
     this.#pending.resolveDrains()
   }
 
   /** Tries once to store the batch. Returns whether it is stored. */
   async #storeBatch(): Promise<boolean> {
-    const sentAt = performance.now()
+    const sentAt = now()
     const batch = this.#pending.sendBatch()
     let answer: PeriodAnswer | undefined
     try {
-      answer = await storeBatch(this.#db, batch, this.#source)
+      answer = await storeBatch(this.#db, batch, this.#source, this.#answerTimeoutMs)
     } catch (error) {
       this.#pending.returnBatch()
       this.#pending.absorbRepeats()
       // The server may have crashed, and emptied the table.
       this.#openPeriod.forget()
-      this.#outage.learn(error, this.#pending.ids, !takesMarks(this.#mode))
+      if (sends(this.#mode)) this.#outage.learn(error, this.#pending.ids, !takesMarks(this.#mode))
       return false
     }
     this.#pending.returnBatch()
-    this.#outage.end(this.#pending.ids, this.#dropped)
+    this.#outage.end(this.#pending.ids, this.#lost.dropped)
     if (this.#openPeriod.learn(batch, sentAt, answer)) this.#pending.absorbRepeats()
     // A closing tracker remembers no id. Otherwise it would answer a late mark from memory instead of logging it.
     if (!takesMarks(this.#mode)) this.#openPeriod.forget()

@@ -71,7 +71,7 @@ export class ModelServer extends EventEmitter implements Queryable {
           arrival.answeredAt = this.#time.now
           arrival.openUntil = arrival.sentAt + answer!.remaining_ms
           this.#told.answered(answer!)
-          resolve({ rows: [answer] })
+          resolve({ rows: [{ ...answer, remaining_ms: String(answer!.remaining_ms) }] })
         })
       })
     })

@@ -1,15 +1,23 @@
-/** A clock that moves only when it is told. It replaces `performance.now` and `setTimeout` of this process. */
+/**
+ * A clock that moves only when it is told. It replaces `performance.now`, `Date.now` and `setTimeout` of this process.
+ */
 export class VirtualTime implements Disposable {
   now = 0
+  /** What `performance.now` has missed. */
+  #slept = 0
+  /** By how much `Date.now` is wrong. */
+  #wallOffset = 0
   #timers: { at: number; run: () => void }[] = []
   readonly #restore: () => void
 
   constructor() {
     const { setTimeout, clearTimeout } = globalThis
     const { now } = performance
+    const wallNow = Date.now
     this.#restore = () => {
       Object.assign(globalThis, { setTimeout, clearTimeout })
       Object.assign(performance, { now })
+      Date.now = wallNow
     }
     Object.assign(globalThis, {
       setTimeout: (run: () => void, delay: number) => this.after(delay, run),
@@ -17,7 +25,8 @@ export class VirtualTime implements Disposable {
         this.#timers = this.#timers.filter(other => other !== timer)
       },
     })
-    Object.assign(performance, { now: () => this.now })
+    Object.assign(performance, { now: () => this.now - this.#slept })
+    Date.now = () => 1_000_000_000 + this.now + this.#wallOffset
   }
 
   /** Runs a function later. */
@@ -45,6 +54,18 @@ export class VirtualTime implements Disposable {
   /** Lets time pass while nothing else can run, like a busy event loop. */
   block(duration: number): void {
     this.now += duration
+  }
+
+  /** Lets time pass while the machine sleeps: `performance.now` and all timers stand still. */
+  sleep(duration: number): void {
+    this.now += duration
+    this.#slept += duration
+    for (const timer of this.#timers) timer.at += duration
+  }
+
+  /** Somebody sets the wall clock forwards, or backwards if it is negative. No time passes. */
+  setWallClock(by: number): void {
+    this.#wallOffset += by
   }
 
   [Symbol.dispose](): void {

@@ -1,0 +1,67 @@
+import type { Connection, Statement } from '../database/connection.ts'
+import { executeWithin } from '../database/deadline.ts'
+import { sqlState } from '../database/sql-state.ts'
+
+/** What the database says of the period in which it stored a batch. */
+export interface PeriodAnswer {
+  /** Milliseconds from the statement's time to the period's end. */
+  remainingMs: number
+  /** The period's end and the server's start. Another server, or this one started anew, may lack what was stored. */
+  period: string
+}
+
+/** Numbers as text, because a driver may parse a number into anything. */
+interface AnswerRow {
+  remaining_ms: string
+  period: string
+}
+
+/** Under a default isolation of serializable, marks of other transactions make a statement fail by chance. */
+const MOST_SERIALIZATION_FAILURES = 5
+
+/**
+ * Stores a batch of a tracker with one statement.
+ *
+ * @param timeoutMs Milliseconds to wait for a connection, and again for the answer.
+ * @returns Undefined if a driver or proxy lost the row; nothing can be remembered then.
+ * @throws {NoAnswerError} If no answer came in time.
+ */
+export async function storeBatch(
+  connection: Connection,
+  ids: Iterable<string>,
+  source: string | undefined,
+  timeoutMs: number,
+): Promise<PeriodAnswer | undefined> {
+  const statement = storeStatement([...ids], source)
+  for (let failures = 1; ; failures++) {
+    try {
+      const { rows } = await executeWithin(connection, statement, timeoutMs)
+      const row = rows[0]
+      return row && { remainingMs: Number(row.remaining_ms), period: row.period }
+    } catch (error) {
+      if (failures === MOST_SERIALIZATION_FAILURES || sqlState(error) !== '40001') throw error
+    }
+  }
+}
+
+/**
+ * The INSERT, and a row that tells until when its marks count.
+ *
+ * The clock is read for the row first, because the INSERT selects from what was read. So each mark falls in that period
+ * or in a later one, however long the statement runs, and a repeat before the end of that period needs no statement.
+ * The end is computed once. What remains is counted from the statement's time, which is not later than that reading.
+ */
+function storeStatement(ids: readonly string[], source: string | undefined): Statement<AnswerRow> {
+  const column = source === undefined ? '' : ', source'
+  const value = source === undefined ? '' : ', $2::text'
+  return {
+    sql: `WITH clock AS MATERIALIZED (SELECT usage_period_end() AS period_end), stored AS (
+        INSERT INTO pending_usage (workspace_id${column})
+          SELECT id${value} FROM clock, unnest($1::uuid[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING)
+      SELECT
+        (extract(epoch FROM period_end - statement_timestamp()) * 1000)::text AS remaining_ms,
+        concat_ws(' ', extract(epoch FROM period_end), extract(epoch FROM pg_postmaster_start_time())) AS period
+      FROM clock`,
+    parameters: source === undefined ? [ids] : [ids, source],
+  }
+}
