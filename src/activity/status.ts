@@ -6,9 +6,18 @@ import { type Connection, execute, type Statement } from '../database/connection
 export interface PendingStatus {
   /** Marks of the open period. They can't be flushed yet. */
   open: number
-  /** Marks of closed periods. They wait for the next flush. */
+  /** Marks of closed periods, those that are set aside included. */
   closed: number
-  /** Seconds since the end of the oldest closed period, or 0 if there is none. Alert on this number. */
+  /** Of the closed ones, set aside because another transaction held their workspace. The next flush tries them. */
+  held: number
+  /** Of the closed ones, set aside because their workspace does not exist, perhaps not yet. */
+  awaited: number
+  /** Of the closed ones, set aside because the database refuses the update of their workspace. */
+  refused: number
+  /**
+   * Seconds since the end of the oldest closed period that has a mark which is not set aside. 0 if there is none. Alert
+   * on this number.
+   */
   lagSeconds: number
 }
 
@@ -19,17 +28,26 @@ export interface PendingStatus {
  * @throws {StandbyError} On a standby.
  */
 export async function pendingStatus(connection: Connection): Promise<PendingStatus> {
-  const statement: Statement<{ open: string; closed: string; lag: string }> = {
-    sql: `SELECT
-      count(*) FILTER (WHERE period_end > statement_timestamp()) AS open,
-      count(*) FILTER (WHERE period_end <= statement_timestamp()) AS closed,
-      greatest(0, coalesce(extract(epoch FROM statement_timestamp() - min(period_end)), 0))::text AS lag
-    FROM pending_usage`,
+  const statement: Statement<{ status: string }> = {
+    sql: `WITH marks AS (
+      SELECT count(*) FILTER (WHERE period_end > statement_timestamp()) AS open,
+        count(*) FILTER (WHERE period_end <= statement_timestamp()) AS closed,
+        min(period_end) AS oldest
+      FROM ONLY pending_usage
+    ), aside AS (
+      SELECT count(*) AS marks, count(*) FILTER (WHERE reason = 'held') AS held,
+        count(*) FILTER (WHERE reason = 'awaited') AS awaited, count(*) FILTER (WHERE reason = 'refused') AS refused
+      FROM set_aside_usage
+    )
+    SELECT json_build_object(
+      'open', open, 'closed', closed + aside.marks, 'held', held, 'awaited', awaited, 'refused', refused,
+      'lagSeconds', greatest(0, coalesce(extract(epoch FROM statement_timestamp() - oldest), 0))
+    )::text AS status
+    FROM marks, aside`,
     parameters: [],
   }
   const { rows } = await execute(connection, statement)
-  const { open, closed, lag } = rows[0]!
-  return { open: Number(open), closed: Number(closed), lagSeconds: Number(lag) }
+  return JSON.parse(rows[0]!.status)
 }
 
 /**

@@ -26,7 +26,7 @@ interface FlushJobData {
 /** The options of the worker that a job uses. */
 export type FlushJobSettings = Pick<
   WorkerSettings,
-  'flushIntervalSeconds' | 'flushTimeoutSeconds' | 'batchSize' | 'sources'
+  'flushIntervalSeconds' | 'flushTimeoutSeconds' | 'batchSize' | 'sources' | 'unknownAfterSeconds'
 >
 
 /** Takes flush jobs from pg-boss, one at a time. Each flush runs in the transaction that completes its job. */
@@ -73,11 +73,17 @@ export function jobSeconds({ flushTimeoutSeconds }: FlushJobSettings): number {
 
 async function runFlush(
   connection: Connection,
-  { batchSize, sources, flushTimeoutSeconds }: FlushJobSettings,
+  { batchSize, sources, unknownAfterSeconds, flushTimeoutSeconds }: FlushJobSettings,
   oldestFirst: boolean,
 ): Promise<FinishedFlush> {
   const started = performance.now()
-  const options = { batchSize, sources, oldestFirst, timeoutSeconds: flushTimeoutSeconds }
+  const options = {
+    batchSize,
+    sources,
+    unknownAfterSeconds,
+    oldestFirst,
+    timeoutSeconds: flushTimeoutSeconds,
+  }
   const result = await flush(connection, options)
   return { result, durationMs: performance.now() - started }
 }

@@ -1,5 +1,5 @@
 import { A_POOL, type ConnectionPool } from '../database/pool.ts'
-import { DEFAULT_BATCH_SIZE, FLUSH_OPTIONS } from '../flush/flush.ts'
+import { DEFAULT_BATCH_SIZE, DEFAULT_UNKNOWN_AFTER_SECONDS, FLUSH_OPTIONS } from '../flush/flush.ts'
 import type { Logger } from '../logger.ts'
 import {
   A_LOGGER,
@@ -34,6 +34,11 @@ export interface FlushWorkerOptions {
   batchSize?: number
   /** Whether flushes write `workspace_usage`, see {@link FlushOptions.sources}. Default true. */
   sources?: boolean
+  /**
+   * How long marks of a workspace that does not exist are kept, in seconds, see
+   * {@link FlushOptions.unknownAfterSeconds}. Default {@link DEFAULT_UNKNOWN_AFTER_SECONDS}.
+   */
+  unknownAfterSeconds?: number
   /** Seconds after which the server cancels a flush: 0.1 to 25. Its marks stay pending. Default 10. */
   flushTimeoutSeconds?: number
   /** The clock of pg-boss. A test can pass pg-boss's `TestClock`. Default: the system's clock. */
@@ -50,6 +55,7 @@ export const WORKER_OPTIONS: OptionRules<FlushWorkerOptions> = {
   flushIntervalSeconds: FLUSH_INTERVAL,
   batchSize: FLUSH_OPTIONS.batchSize,
   sources: YES_OR_NO,
+  unknownAfterSeconds: FLUSH_OPTIONS.unknownAfterSeconds,
   // It must be below the 30 seconds after which pg-boss gives up a job.
   flushTimeoutSeconds: numberWithin(0.1, 25, 'seconds'),
   clock: hasMethods("pg-boss's TestClock, or an object with the methods of Clock", [
@@ -74,6 +80,16 @@ export function workerSettings(options: FlushWorkerOptions): WorkerSettings {
   checkOptions(options, WORKER_OPTIONS, ['database', 'logger'])
   const { database, logger, clock } = options
   const { flushIntervalSeconds = DEFAULT_FLUSH_INTERVAL_SECONDS, batchSize = DEFAULT_BATCH_SIZE } = options
+  const { unknownAfterSeconds = DEFAULT_UNKNOWN_AFTER_SECONDS } = options
   const { sources = true, flushTimeoutSeconds = DEFAULT_FLUSH_TIMEOUT_SECONDS } = options
-  return { database, logger, clock, flushIntervalSeconds, batchSize, sources, flushTimeoutSeconds }
+  return {
+    database,
+    logger,
+    clock,
+    flushIntervalSeconds,
+    batchSize,
+    sources,
+    unknownAfterSeconds,
+    flushTimeoutSeconds,
+  }
 }

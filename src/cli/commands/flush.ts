@@ -2,9 +2,10 @@ import { setTimeout } from 'node:timers/promises'
 import { openPeriodRemaining, pendingStatus } from '../../activity/status.ts'
 import type { Connection } from '../../database/connection.ts'
 import { type DrainOptions, type DrainResult, drain } from '../../flush/drain.ts'
+import type { Refusal } from '../../flush/refusal.ts'
 import type { Command } from '../command.ts'
 import { type DatabaseOptions, databaseOption, withPool } from '../options/database-option.ts'
-import { batchSizeOption, sourcesOption } from '../options/flush-options.ts'
+import { batchSizeOption, sourcesOption, unknownAfterOption } from '../options/flush-options.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { switchOption } from '../options/variable-option.ts'
 import { count, describeFlush } from '../output/count.ts'
@@ -15,6 +16,7 @@ interface Options extends DatabaseOptions, JsonOptions {
   wait: boolean
   batchSize: number
   sources: boolean
+  unknownAfter: number
 }
 
 export const flushCommand: Command<Options> = {
@@ -23,21 +25,32 @@ export const flushCommand: Command<Options> = {
     switchOption('--wait', 'wait for the open period to close first', 'WORKSPACE_USAGE_WAIT'),
     batchSizeOption(),
     sourcesOption(),
+    unknownAfterOption(),
     jsonOption(),
   ],
-  run: async (terminal, { wait, batchSize, sources, json, ...database }) =>
+  run: async (terminal, { wait, batchSize, sources, unknownAfter, json, ...database }) =>
     await withPool(database, async pool => {
       if (wait) await openPeriodCloses(pool, terminal)
       const started = performance.now()
-      const result = await drainVisibly(pool, { batchSize, sources }, terminal)
+      const result = await drainVisibly(
+        pool,
+        { batchSize, sources, unknownAfterSeconds: unknownAfter, retryRefused: true },
+        terminal,
+      )
       const durationMs = Math.round(performance.now() - started)
       if (json) terminal.printJson({ ...result, durationMs })
       else {
         const effort = `${count(result.flushes, 'flush', 'flushes')}, ${durationMs} ms`
         terminal.print(`${describeFlush(result)} (${effort})`)
+        for (const refusal of result.refusals) terminal.tell(describeRefusal(refusal))
       }
       return 0
     }),
+}
+
+function describeRefusal({ workspaceId, sqlState, message }: Refusal): string {
+  const state = sqlState === null ? '' : ` (SQLSTATE ${sqlState})`
+  return `refused: workspace ${workspaceId}: ${message}${state}. Its marks are set aside and tried again.`
 }
 
 async function openPeriodCloses(connection: Connection, terminal: Terminal): Promise<void> {

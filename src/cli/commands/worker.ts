@@ -4,7 +4,7 @@ import { startFlushWorker } from '../../worker/worker.ts'
 import { DEFAULT_FLUSH_TIMEOUT_SECONDS, WORKER_OPTIONS } from '../../worker/worker-options.ts'
 import type { Command } from '../command.ts'
 import { type DatabaseOptions, databaseOption } from '../options/database-option.ts'
-import { batchSizeOption, sourcesOption } from '../options/flush-options.ts'
+import { batchSizeOption, sourcesOption, unknownAfterOption } from '../options/flush-options.ts'
 import { createLogger, logLevelOption } from '../options/log-options.ts'
 import { numberAllowedBy } from '../options/parsers.ts'
 import { VariableOption } from '../options/variable-option.ts'
@@ -15,6 +15,7 @@ interface Options extends DatabaseOptions {
   flushTimeout: number
   batchSize: number
   sources: boolean
+  unknownAfter: number
   logLevel: string
 }
 
@@ -25,11 +26,13 @@ export const workerCommand: Command<Options> = {
     flushTimeoutOption(),
     batchSizeOption(),
     sourcesOption(),
+    unknownAfterOption(),
     logLevelOption('info'),
   ],
   notes: `After the first SIGINT or SIGTERM the worker finishes the flush that is
 running, and ends with 0. A second one ends it at once.`,
-  run: async (terminal, { databaseUrl, flushInterval, flushTimeout, batchSize, sources, logLevel }) => {
+  run: async (terminal, options) => {
+    const { databaseUrl, flushInterval, flushTimeout, batchSize, sources, unknownAfter, logLevel } = options
     const logger = createLogger(logLevel, terminal.stdout)
     const signalled = terminal.signal()
     const starting = startFlushWorker({
@@ -39,6 +42,7 @@ running, and ends with 0. A second one ends it at once.`,
       flushTimeoutSeconds: flushTimeout,
       batchSize,
       sources,
+      unknownAfterSeconds: unknownAfter,
     })
     const worker = await Promise.race([starting, signalled])
     if (typeof worker === 'string') return exitCodeOf(worker)

@@ -1,5 +1,5 @@
 import type { Option } from 'commander'
-import { DEFAULT_BATCH_SIZE, FLUSH_OPTIONS } from '../../flush/flush.ts'
+import { DEFAULT_BATCH_SIZE, DEFAULT_UNKNOWN_AFTER_SECONDS, FLUSH_OPTIONS } from '../../flush/flush.ts'
 import { numberAllowedBy, yesOrNo } from './parsers.ts'
 import { VariableOption } from './variable-option.ts'
 
@@ -19,4 +19,15 @@ export function sourcesOption(): Option {
   )
     .argParser(yesOrNo)
     .default(true, 'yes')
+}
+
+/** `--unknown-after <seconds>`, for every command that flushes. */
+export function unknownAfterOption(): Option {
+  return new VariableOption(
+    '--unknown-after <seconds>',
+    'how long marks of a workspace that does not exist (yet) are kept',
+    'WORKSPACE_USAGE_UNKNOWN_AFTER',
+  )
+    .argParser(numberAllowedBy(FLUSH_OPTIONS.unknownAfterSeconds))
+    .default(DEFAULT_UNKNOWN_AFTER_SECONDS)
 }

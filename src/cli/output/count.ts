@@ -5,8 +5,11 @@ export function count(number: number, noun: string, plural = `${noun}s`): string
 
 /** The counts of a flush as text. The words are the same as in its JSON and in the worker's log. */
 export function describeFlush(counts: FlushCounts): string {
-  const { flushed, updated, unknown, held } = counts
-  return `${count(flushed, 'mark')} flushed, ${count(updated, 'workspace')} updated, ${unknown} unknown, ${held} held`
+  const { flushed, updated, unknown, held, awaited = 0, refused = 0 } = counts
+  const always = `${count(flushed, 'mark')} flushed, ${count(updated, 'workspace')} updated, ${unknown} unknown, ${held} held`
+  return [always, awaited > 0 && `${awaited} awaited`, refused > 0 && `${refused} refused`]
+    .filter(part => part !== false)
+    .join(', ')
 }
 
 /** The counts of one flush, or the sums of many. */
@@ -15,4 +18,6 @@ export interface FlushCounts {
   updated: number
   unknown: number
   held: number
+  awaited?: number
+  refused?: number
 }
