@@ -50,7 +50,13 @@ export {
   type UsageTrackerOptions,
   type UsageTrackerStats,
 } from './mark/index.ts'
-export { type MigrateOptions, type MigrateResult, migrate, migrateDown } from './schema/migrate.ts'
+export {
+  type AdoptionWarning,
+  type MigrateOptions,
+  type MigrateResult,
+  migrate,
+  migrateDown,
+} from './schema/migrate.ts'
 export { DEFAULT_PERIOD_SECONDS, setUsagePeriod, usagePeriod } from './schema/period.ts'
 export type {
   PendingUsageTable,

@@ -5,6 +5,7 @@ import { UnknownRoleError } from '../errors.ts'
 import { checkOptions, type OptionRules, whatever } from '../options.ts'
 import { JOB_SCHEMA, type JobTable, jobTables } from '../worker/queue.ts'
 import { type UsageLayout, usageLayout } from './layout.ts'
+import { assertNoRowSecurity, assertViewsSeeAllRows } from './row-security.ts'
 
 /** Which roles have which duty. Names are spelled as in `pg_roles`. A role may have several duties. */
 export interface RoleDuties {
@@ -37,6 +38,9 @@ export const DUTY_RULES: OptionRules<RoleDuties> = { markers: ROLES, workers: RO
  * @throws {InvalidOptionError} If a duty is not a list of role names; nothing is sent then.
  * @throws {UnknownRoleError} If a role does not exist.
  * @throws {NotMigratedError} If the database is not migrated.
+ * @throws {SearchPathError} If the tables are in a schema that `search_path` does not find.
+ * @throws {RowSecurityError} If row security would hide rows from a worker, or from the views of the readers. Only
+ *   `grant` throws it.
  */
 export async function privilegeStatements(
   connection: Connection,
@@ -48,6 +52,7 @@ export async function privilegeStatements(
   const roles = [...new Set([...markers, ...workers, ...readers])]
   await assertRolesExist(connection, roles)
   const layout = await usageLayout(connection)
+  if (action === 'grant') await assertRowsVisible(connection, workers, readers)
   const ofWorkers = workers.length > 0 ? workerPrivileges(layout, await jobTables(connection)) : []
   const usable = action === 'grant' ? await usableSchemas(connection, roles) : undefined
   return [
@@ -101,7 +106,13 @@ function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privilege[] 
     ...[...new Set([layout.pending_usage, layout.workspace_usage, layout.workspaces])].map(usage),
     // SELECT … FOR UPDATE needs UPDATE on at least one column.
     { what: sql`SELECT, DELETE, UPDATE (source) ON ${pending}` },
-    { what: sql`INSERT ON ${sql.id(layout.pending_usage_witness, 'pending_usage_witness')}` },
+    {
+      what: sql`SELECT, INSERT, UPDATE (flushed_at, counts)
+        ON ${sql.id(layout.pending_usage_witness, 'pending_usage_witness')}`,
+    },
+    ...(['set_aside_usage', 'refused_usage'] as const).map(table => ({
+      what: sql`SELECT, INSERT, UPDATE, DELETE ON ${sql.id(layout[table], table)}`,
+    })),
     { what: sql`SELECT (id, last_used_at), UPDATE (last_used_at) ON ${workspaces}` },
     { what: sql`SELECT, INSERT, UPDATE (last_used_at) ON ${bySource}` },
     { what: sql`USAGE ON SCHEMA ${jobSchema}` },
@@ -126,6 +137,16 @@ function readerPrivileges(layout: UsageLayout): Privilege[] {
 
 function usage(schema: string): Privilege {
   return { what: sql`USAGE ON SCHEMA ${sql.id(schema)}`, usageOf: schema }
+}
+
+/** Privileges do not help against row security. A role could be granted all this, and every flush would be refused. */
+async function assertRowsVisible(
+  connection: Connection,
+  workers: readonly string[],
+  readers: readonly string[],
+): Promise<void> {
+  for (const role of workers) await assertNoRowSecurity(connection, role)
+  if (readers.length > 0) await assertViewsSeeAllRows(connection)
 }
 
 async function assertRolesExist(connection: Connection, roles: string[]): Promise<void> {

@@ -16,6 +16,9 @@ const SKIPPED = ['01006', '01007']
  * @throws {InvalidOptionError} If `pool` is no pool, or a duty is no list of role names; nothing is sent then.
  * @throws {UnknownRoleError} If a role does not exist.
  * @throws {NotMigratedError} If the database is not migrated.
+ * @throws {SearchPathError} If the tables are in a schema that `search_path` does not find.
+ * @throws {RowSecurityError} If row security would hide rows from a worker, or from the views of the readers. Give the
+ *   role BYPASSRLS first, because the grant alone would be of no use.
  * @throws {GrantRefusedError} If the pool's role may not do one of the statements.
  */
 export async function grantPrivileges(pool: ConnectionPool, duties: RoleDuties): Promise<string[]> {
@@ -44,9 +47,10 @@ async function apply(
     if (SKIPPED.includes(notice.code ?? '')) skipped.push(notice)
   }
   client.on('notice', onNotice)
+  client.on('error', ignore)
   let failure: Error | undefined
   try {
-    await client.query('BEGIN')
+    await client.query('BEGIN ISOLATION LEVEL READ COMMITTED')
     await client.query("SET LOCAL client_min_messages = 'warning'")
     const statements = await privilegeStatements(client, action, duties)
     for (const statement of statements) {
@@ -67,8 +71,12 @@ async function apply(
     client.removeListener('notice', onNotice)
     // After an error the connection is dropped. That rolls back.
     client.release(failure)
+    if (!failure) client.removeListener('error', ignore)
   }
 }
+
+/** A connection that breaks fails the statement, too. Without a listener the event would end the process. */
+function ignore(): void {}
 
 /** A warning as a `pg` client reports it. It is not an `Error`. */
 interface Notice {

@@ -64,3 +64,24 @@ export async function assertNoRowSecurity(connection: Connection, role?: string)
   const [first] = await rowSecurity(connection, role)
   if (first) throw new RowSecurityError(first.table, first.role)
 }
+
+/** The tables that the views read. Through a view, a query has the rights of the owner of the view. */
+const READ_TABLES = ['workspaces', 'workspace_usage', 'pending_usage']
+
+/**
+ * Checks that row security hides no row from the views, and so from readers. Before the views exist, their owner will
+ * be the current user.
+ *
+ * @throws {RowSecurityError} If row security of a table applies to the owner of the views. It names the first such table.
+ */
+export async function assertViewsSeeAllRows(connection: Connection): Promise<void> {
+  const { rows } = await execute<{ owner: string | null }>(connection, {
+    sql: `SELECT (
+        SELECT pg_catalog.pg_get_userbyid(relowner)::text FROM pg_catalog.pg_class
+        WHERE oid = pg_catalog.to_regclass('workspace_activity')
+      ) AS owner`,
+    parameters: [],
+  })
+  const [first] = await rowSecurity(connection, rows[0]!.owner, READ_TABLES)
+  if (first) throw new RowSecurityError(first.table, first.role)
+}

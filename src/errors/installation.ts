@@ -19,6 +19,27 @@ export class WorkspacesTableError extends WorkspaceUsageError {
   }
 }
 
+/** The tables of this package are in a schema that `search_path` does not find. Nothing was changed. */
+export class SearchPathError extends WorkspaceUsageError {
+  /** The table that was looked for. */
+  readonly object: string
+  /** The schemas that hold it. */
+  readonly schemas: readonly string[]
+  /** The `search_path` of the session. */
+  readonly searchPath: string
+
+  constructor(object: string, schemas: readonly string[], searchPath: string) {
+    super(
+      `no schema of search_path (${searchPath === '' ? 'empty' : searchPath}) has the table ${quote(object)}; found in ` +
+        `the schema ${schemas.map(quote).join(' and ')}. Nothing was changed. Set search_path in the connection string ` +
+        'or for the role (ALTER ROLE … SET search_path), and let the role use the schema (USAGE).',
+    )
+    this.object = object
+    this.schemas = schemas
+    this.searchPath = searchPath
+  }
+}
+
 /** The flush queue exists with a policy that would break a promise. pg-boss can't change the policy of a queue. */
 export class QueuePolicyError extends WorkspaceUsageError {
   readonly queue: string

@@ -1,8 +1,11 @@
+import { assertViewsSeeAllRows } from '../access/row-security.ts'
 import { installQueue, type QueueInstallation } from '../worker/install-queue.ts'
 import { assertWorkspacesAdoptable } from './adoption.ts'
+import { type AdoptionWarning, adoptionWarnings } from './adoption-warnings.ts'
 import { exclusively, type MigrateOptions } from './exclusive.ts'
 import { migrationDatabase, runMigrations, takeBackNewest } from './migrator.ts'
 
+export type { AdoptionWarning } from './adoption-warnings.ts'
 export type { MigrateOptions } from './exclusive.ts'
 
 /** What {@link migrate} did. */
@@ -10,6 +13,8 @@ export interface MigrateResult {
   /** The migrations that this call ran, in order. Empty if the schema was up to date. */
   applied: string[]
   queue: QueueInstallation
+  /** What an operator should know about the table `workspaces`. Each call looks anew. They are logged as well. */
+  warnings: AdoptionWarning[]
 }
 
 /**
@@ -19,6 +24,7 @@ export interface MigrateResult {
  * @throws {UnknownOptionError} If there is no such option.
  * @throws {InvalidOptionError} If the connection string is no URL, or `search_path` names no schema that exists.
  * @throws {WorkspacesTableError} If a `workspaces` exists that can't be adopted. Nothing was created then.
+ * @throws {RowSecurityError} If row security hides rows from the owner of the views. Nothing was created then.
  * @throws {QueueSchemaError} If pg-boss's schema is newer than this package's pg-boss. The tables are migrated then.
  * @throws {QueuePolicyError} If the flush queue exists with another policy.
  * @throws {StandbyError} On a standby, or in a read-only session.
@@ -26,10 +32,13 @@ export interface MigrateResult {
 export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
   return await exclusively(options, async (pool, logger) => {
     await assertWorkspacesAdoptable(pool)
+    await assertViewsSeeAllRows(pool)
     const applied = await runMigrations(migrationDatabase(pool))
     for (const name of applied) logger.info({ migration: name }, 'migrated')
     const queue = await installQueue(pool, logger)
-    return { applied, queue }
+    const warnings = await adoptionWarnings(pool)
+    for (const warning of warnings) logger.warn({ ...warning }, `${warning.object}: ${warning.consequence}`)
+    return { applied, queue, warnings }
   })
 }
 

@@ -60,6 +60,8 @@ async function dutiesOn(server: string, major: 18 | 15): Promise<void> {
       'DELETE FROM pending_usage',
       'TRUNCATE pending_usage',
       'SELECT FROM pending_usage_witness',
+      'SELECT FROM set_aside_usage',
+      'SELECT FROM refused_usage',
       ...foreign(id!),
     ])
   })
@@ -153,6 +155,9 @@ async function dutiesOn(server: string, major: 18 | 15): Promise<void> {
       'DELETE FROM workspace_usage',
       `UPDATE workspace_usage SET source = 'x'`,
       'DELETE FROM pending_usage_witness',
+      'UPDATE pending_usage_witness SET present = true',
+      'TRUNCATE set_aside_usage',
+      'TRUNCATE refused_usage',
       'CREATE TABLE public.mine ()',
       'CREATE TABLE pgboss.mine ()',
       'CREATE SCHEMA mine',
@@ -183,6 +188,7 @@ async function dutiesOn(server: string, major: 18 | 15): Promise<void> {
     await refused(reader!.pool(database), [
       'SELECT FROM pending_usage',
       'SELECT FROM workspace_usage',
+      'SELECT FROM set_aside_usage',
       'SELECT id FROM workspaces',
       `INSERT INTO pending_usage (workspace_id) VALUES ('${id}')`,
       'SELECT usage_period_end()',

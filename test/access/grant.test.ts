@@ -4,11 +4,12 @@ import pg from 'pg'
 import { privilegeStatements } from '../../src/access/duties.ts'
 import { grantPrivileges, revokePrivileges } from '../../src/access/grant.ts'
 import { explainUsage } from '../../src/activity/explain.ts'
-import { GrantRefusedError, NotMigratedError, UnknownRoleError } from '../../src/errors.ts'
+import { GrantRefusedError, NotMigratedError, RowSecurityError, UnknownRoleError } from '../../src/errors.ts'
 import { flush } from '../../src/flush/flush.ts'
 import { markUsage } from '../../src/mark/mark.ts'
-import { migrate } from '../../src/schema/migrate.ts'
+import { migrate, migrateDown } from '../../src/schema/migrate.ts'
 import { createEmptyDatabase, createTestDatabase } from '../support/database.ts'
+import { until } from '../support/poll.ts'
 import { createLoginRole, type LoginRole } from '../support/roles.ts'
 import { createWorkspaces, lastUsedAt, storeClosedMarks } from '../support/seed.ts'
 import { testServer } from '../support/test-server.ts'
@@ -98,6 +99,124 @@ test('a grant gives USAGE of schemas other than public, and a revoke leaves that
     marker.name,
   ])
   assert.deepEqual(rows, [{ usable: true }])
+})
+
+test('grantPrivileges names the schema that holds the tables if search_path does not find them', async () => {
+  const other = await createEmptyDatabase()
+  await other.pool.query('CREATE SCHEMA "My ""usage"" 利用"')
+  const at = `${other.connectionString}?options=${encodeURIComponent('-c search_path="My\\ ""usage""\\ 利用"')}`
+  await migrate({ connectionString: at })
+  await assert.rejects(grantPrivileges(other.pool, duties), {
+    name: 'SearchPathError',
+    message:
+      'no schema of search_path ("$user", public) has the table "pending_usage"; found in the schema ' +
+      '"My \\"usage\\" 利用". Nothing was changed. Set search_path in the connection string or for the role ' +
+      '(ALTER ROLE … SET search_path), and let the role use the schema (USAGE).',
+  })
+  const found = new pg.Pool({ connectionString: at, max: 1 })
+  try {
+    assert.ok((await grantPrivileges(found, duties)).length > 0)
+  } finally {
+    await found.end()
+  }
+})
+
+test('grantPrivileges works whatever the settings of the database and the name of a role are', async () => {
+  const role = await createLoginRole(server, `ワーカー's "\\ ü`)
+  const other = await createTestDatabase()
+  await other.pool.query(`DO $$ BEGIN EXECUTE format('
+    ALTER DATABASE %1$I SET default_transaction_isolation = serializable;
+    ALTER DATABASE %1$I SET standard_conforming_strings = off;
+    ALTER DATABASE %1$I SET DateStyle = "SQL, DMY";
+    ALTER DATABASE %1$I SET client_min_messages = error;
+    ALTER DATABASE %1$I SET row_security = off', current_database()); END $$`)
+  const db = new pg.Pool({ connectionString: other.connectionString, max: 1 })
+  try {
+    await grantPrivileges(db, { markers: [role.name], workers: [role.name], readers: [role.name] })
+  } finally {
+    await db.end()
+  }
+  const own = role.pool(other)
+  const [made] = await createWorkspaces(other.pool, 1)
+  await storeClosedMarks(other.pool, [made!])
+  assert.equal((await markUsage(own, made!)).stored, 1)
+  assert.equal((await flush(own)).updated, 1)
+  assert.equal((await explainUsage(own, made!)).exists, true)
+})
+
+test('grantPrivileges grants nothing to a worker if row security would hide rows from it, and tells the remedy', async () => {
+  const other = await createTestDatabase()
+  await other.pool.query('ALTER TABLE workspaces ENABLE ROW LEVEL SECURITY')
+  await assert.rejects(
+    grantPrivileges(other.pool, duties),
+    (error: RowSecurityError) =>
+      error instanceof RowSecurityError &&
+      error.table === 'workspaces' &&
+      error.role === worker.name &&
+      error.message.includes('BYPASSRLS'),
+  )
+  assert.deepEqual(await privilegesHeld(other.pool), [])
+  // The views belong to the superuser of the tests, so readers see all rows. A marker meets no policy of workspaces.
+  await grantPrivileges(other.pool, { markers: [marker.name], readers: [reader.name] })
+  await revokePrivileges(other.pool, duties)
+})
+
+test('grantPrivileges grants nothing to a reader if row security would hide rows from the owner of the views', async () => {
+  const owner = await createLoginRole(server, 'owner')
+  const other = await createTestDatabase()
+  const name = pg.escapeIdentifier(owner.name)
+  await other.pool.query(`ALTER VIEW workspace_activity OWNER TO ${name}; GRANT SELECT ON workspaces TO ${name};
+    ALTER TABLE workspaces ENABLE ROW LEVEL SECURITY`)
+  await assert.rejects(
+    grantPrivileges(other.pool, { readers: [reader.name] }),
+    (error: RowSecurityError) => error instanceof RowSecurityError && error.role === owner.name,
+  )
+  await other.drop()
+})
+
+test('roles that were granted with the release before marks could be set aside go on flushing after an upgrade', async () => {
+  const other = await createEmptyDatabase()
+  const { connectionString } = other
+  await migrate({ connectionString })
+  while ((await migrateDown({ connectionString })) !== '0005_set_aside_usage');
+  const name = pg.escapeIdentifier(worker.name)
+  // As the released `grant --worker` gave it.
+  await other.pool.query(`
+    GRANT SELECT, DELETE, UPDATE (source) ON pending_usage TO ${name};
+    GRANT INSERT ON pending_usage_witness TO ${name};
+    GRANT SELECT (id, last_used_at), UPDATE (last_used_at) ON workspaces TO ${name};
+    GRANT SELECT, INSERT, UPDATE (last_used_at) ON workspace_usage TO ${name}`)
+  await migrate({ connectionString })
+  const ids = await createWorkspaces(other.pool, 2)
+  await storeClosedMarks(other.pool, [...ids, '00000000-0000-4000-8000-000000000000'])
+  const { flushed, awaited } = await flush(worker.pool(other))
+  assert.deepEqual({ flushed, awaited }, { flushed: 2, awaited: 1 })
+  const upgraded = (await privilegesHeld(other.pool)).filter(line => !line.includes('pgboss'))
+  await grantPrivileges(other.pool, { workers: [worker.name] })
+  const granted = await privilegesHeld(other.pool)
+  assert.deepEqual(
+    granted.filter(line => /usage|workspaces/.test(line.slice(line.indexOf(' on ')))),
+    upgraded,
+  )
+})
+
+test('a connection that breaks during a grant is an error of grantPrivileges, and does not end the process', async () => {
+  const other = await createTestDatabase()
+  const blocker = await other.connect()
+  await blocker.query(`
+    CREATE FUNCTION wait() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(1); END';
+    CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('GRANT') EXECUTE FUNCTION wait();
+    SELECT pg_advisory_lock(1)`)
+  const granting = grantPrivileges(other.pool, { markers: [marker.name] }).catch(error => error)
+  await until('the session of the grant waits, and is terminated', async () => {
+    const { rows } = await pool.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+      WHERE datname = $1 AND wait_event_type = 'Lock'`,
+      [other.name],
+    )
+    return rows.length > 0
+  })
+  assert.equal((await granting).code, '57P01')
 })
 
 async function refused(db: pg.Pool, statements: readonly string[]): Promise<void> {

@@ -41,14 +41,17 @@ export const migrateCommand: Command<Options> = {
 }
 
 async function upgrade(terminal: Terminal, options: MigrateOptions, json: boolean): Promise<ExitCode> {
-  const { applied, queue } = await migrate(options)
+  const { applied, queue, warnings } = await migrate(options)
   if (json) {
-    terminal.printJson({ applied, queue })
+    terminal.printJson({ applied, queue, warnings })
     return 0
   }
   for (const name of applied) terminal.print(`migrated ${name}`)
   if (applied.length === 0) terminal.print('the schema is up to date')
   terminal.print(`queue ${queue.queue}, schedule "${queue.cron}", pg-boss schema ${queue.schemaVersion}`)
+  for (const { object, consequence, remedy } of warnings) {
+    terminal.print(`warning: ${object}: ${consequence} ${remedy}`)
+  }
   return 0
 }
 
