@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { sqlState } from '../database/sql-state.ts'
-import { type Duty, InsufficientPrivilegeError } from '../errors.ts'
+import { type Duty, InsufficientPrivilegeError, RowSecurityError } from '../errors.ts'
 
 /**
  * Adds the remedy to an error that says that a privilege is missing (SQLSTATE 42501): the command that gives the role
@@ -16,7 +16,9 @@ export async function explainPrivilegeError(
   error: unknown,
   duty: Duty,
 ): Promise<unknown> {
-  if (!(error instanceof Error) || sqlState(error) !== '42501') return error
+  // No privilege helps against row security, which has the same SQLSTATE.
+  if (!(error instanceof Error) || error instanceof RowSecurityError || sqlState(error) !== '42501')
+    return error
   const where = 'where' in error && typeof error.where === 'string' ? error.where : null
   try {
     const { rows } = await execute(connection, compile(sql<{ role: string }>`SELECT current_user AS role`))

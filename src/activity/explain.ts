@@ -1,6 +1,5 @@
-import { sql } from 'kysely'
-import { compile } from '../database/compile.ts'
-import { type Connection, execute } from '../database/connection.ts'
+import { type Connection, execute, type Statement } from '../database/connection.ts'
+import { asIsoText, parseIsoText } from '../database/timestamp.ts'
 import { canonicalWorkspaceId } from '../workspace-id.ts'
 
 /** What keeps a workspace alive, at one moment. */
@@ -11,7 +10,11 @@ export interface UsageExplanation {
    * Whether the workspace is in `workspaces`. If it is not, `sources` may still list pending marks of it.
    */
   exists: boolean
-  /** The last use by any source, pending usage included. Null if the workspace was never used. */
+  /**
+   * The last use by any source, pending usage included. Null if the workspace was never used. What some hosts write for
+   * that counts as never: NULL, an infinity, and any time before 1970-01-02. It is in the future only if something else
+   * than a flush wrote such a time.
+   */
   lastUsedAt: Date | null
   /**
    * The last use by each source that is on record, newest first. Empty if the workspace was never used.
@@ -33,14 +36,18 @@ export interface SourceUsage {
   pending: boolean
 }
 
+/** An answer as JSON, because a host's driver may read columns of other types in ways of its own. */
 interface ExplanationRow {
+  line: string
+}
+
+interface Line {
   known: boolean
-  /** `pg` returns a number for '-infinity'. Some hosts store that for a workspace that was never used. */
-  last_used_at: Date | number | null
+  lastUsedAt: string | null
   source: string | null
-  source_used_at: Date | null
-  pending: boolean | null
-  as_of: Date
+  sourceUsedAt: string
+  pending: boolean
+  asOf: string
 }
 
 /**
@@ -50,33 +57,39 @@ interface ExplanationRow {
  * @param connection Where the statement runs. The role needs what `workspace-usage grant --reader` gives.
  * @throws {InvalidWorkspaceIdError} If the id is not a UUID; nothing is sent then.
  * @throws {NotMigratedError} If the views do not exist.
+ * @throws {RowSecurityError} If row-level security may hide rows from the owner of the views.
  * @throws {StandbyError} On a standby.
  */
 export async function explainUsage(connection: Connection, workspaceId: string): Promise<UsageExplanation> {
   const id = canonicalWorkspaceId(workspaceId)
-  const statement = sql<ExplanationRow>`
-    SELECT
-      a.workspace_id IS NOT NULL AS known,
-      a.last_used_at,
-      s.source,
-      s.last_used_at AS source_used_at,
-      s.pending,
-      statement_timestamp() AS as_of
-    FROM (SELECT ${id}::uuid AS id) asked
-    LEFT JOIN workspace_activity a ON a.workspace_id = asked.id
-    LEFT JOIN workspace_activity_by_source s ON s.workspace_id = asked.id
-    ORDER BY s.last_used_at DESC, s.source`
-  const { rows } = await execute(connection, compile(statement))
-  const first = rows[0]!
+  const { rows } = await execute(connection, explanationStatement(id))
+  const lines = rows.map(({ line }): Line => JSON.parse(line))
+  const { known, lastUsedAt, asOf } = lines[0]!
   return {
     workspaceId: id,
-    exists: first.known,
-    lastUsedAt: first.last_used_at instanceof Date ? first.last_used_at : null,
-    sources: rows.flatMap(row =>
-      row.source === null
-        ? []
-        : { source: row.source, lastUsedAt: row.source_used_at!, pending: row.pending! },
+    exists: known,
+    lastUsedAt: lastUsedAt === null ? null : parseIsoText(lastUsedAt),
+    sources: lines.flatMap(({ source, sourceUsedAt, pending }) =>
+      source === null ? [] : { source, lastUsedAt: parseIsoText(sourceUsedAt), pending },
     ),
-    asOf: first.as_of,
+    asOf: parseIsoText(asOf),
+  }
+}
+
+function explanationStatement(id: string): Statement<ExplanationRow> {
+  return {
+    sql: `SELECT json_build_object(
+        'known', a.workspace_id IS NOT NULL,
+        'lastUsedAt', ${asIsoText('a.last_used_at')},
+        'source', s.source,
+        'sourceUsedAt', ${asIsoText('s.last_used_at')},
+        'pending', s.pending,
+        'asOf', ${asIsoText('statement_timestamp()')}
+      )::text AS line
+      FROM (SELECT $1::uuid AS id) asked
+      LEFT JOIN workspace_activity a ON a.workspace_id = asked.id
+      LEFT JOIN workspace_activity_by_source s ON s.workspace_id = asked.id
+      ORDER BY s.last_used_at DESC, s.source COLLATE "C"`,
+    parameters: [id],
   }
 }

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
+import { asIsoText, parseIsoText } from '../database/timestamp.ts'
 import { checkOptions, integerWithin, numberWithin, type OptionRules, YES_OR_NO } from '../options.ts'
 
 /** The default number of rows of a page. A page takes about 10 MB. A million idle workspaces are ten pages. */
@@ -41,7 +42,7 @@ export const IDLE_OPTIONS: OptionRules<IdleOptions> = {
 /** A workspace that was idle when its page was read. */
 export interface IdleWorkspace {
   workspaceId: string
-  /** The last use. Null if the workspace was never used. */
+  /** The last use. Null if the workspace was never used. A time before 1970-01-02 and an infinity count as never. */
   lastUsedAt: Date | null
   /** Seconds from the last use to the start of the listing, by the database's clock. Null if it was never used. */
   idleSeconds: number | null
@@ -61,6 +62,7 @@ export interface IdleWorkspace {
  * @throws {InvalidOptionError} At once, if an option is out of its range; nothing is sent then.
  * @throws {UnknownOptionError} At once, if there is no such option; nothing is sent then.
  * @throws {NotMigratedError} While iterating, if the view does not exist.
+ * @throws {RowSecurityError} While iterating, if row-level security may hide rows from the owner of the view.
  * @throws {StandbyError} While iterating, on a standby.
  */
 export function idleWorkspaces(connection: Connection, options: IdleOptions): AsyncGenerator<IdleWorkspace> {
@@ -77,7 +79,7 @@ async function* listIdle(
   limit: number,
   pageSize: number,
 ): AsyncGenerator<IdleWorkspace> {
-  const [start] = await read(connection, sql<PageRow>`SELECT ${isoTime(sql`statement_timestamp()`)} AS page`)
+  const [start] = await read(connection, sql<PageRow>`SELECT ${isoTime('statement_timestamp()')} AS page`)
   const cutoff = sql`${start}::timestamptz - make_interval(secs => ${idleForSeconds})`
   let left = limit
   for (const pageBehind of neverUsed ? [usedPage, neverUsedPage] : [usedPage]) {
@@ -86,7 +88,7 @@ async function* listIdle(
     while (full && left > 0) {
       const size = Math.min(pageSize, left)
       const lines: string[] = await read(connection, pageBehind(cutoff, last, size))
-      for (const line of lines) yield idleWorkspace(line, Date.parse(start!))
+      for (const line of lines) yield idleWorkspace(line, parseIsoText(start!))
       full = lines.length === size
       left -= lines.length
       last = lines.at(-1) ?? null
@@ -99,19 +101,18 @@ async function* listIdle(
  * query.
  */
 interface PageRow {
-  /** One line per workspace: its id, then {@link isoTime} of its last use if it was used. Null if none is left. */
+  /** One line per workspace: its id, then {@link asIsoText} of its last use if it was used. Null if none is left. */
   page: string | null
 }
 
 const UUID_LENGTH = 36
 
-function idleWorkspace(line: string, startMs: number): IdleWorkspace {
+function idleWorkspace(line: string, start: Date): IdleWorkspace {
   const workspaceId = line.slice(0, UUID_LENGTH)
-  // Not a number means never used. Some hosts store '-infinity' for that.
-  const usedMs = Date.parse(line.slice(UUID_LENGTH))
-  return Number.isNaN(usedMs)
-    ? { workspaceId, lastUsedAt: null, idleSeconds: null }
-    : { workspaceId, lastUsedAt: new Date(usedMs), idleSeconds: (startMs - usedMs) / 1_000 }
+  const used = line.slice(UUID_LENGTH)
+  if (used === '') return { workspaceId, lastUsedAt: null, idleSeconds: null }
+  const lastUsedAt = parseIsoText(used)
+  return { workspaceId, lastUsedAt, idleSeconds: (start.getTime() - lastUsedAt.getTime()) / 1_000 }
 }
 
 function usedPage(cutoff: RawBuilder<unknown>, last: string | null, size: number): RawBuilder<PageRow> {
@@ -122,7 +123,7 @@ function usedPage(cutoff: RawBuilder<unknown>, last: string | null, size: number
           > (${last.slice(UUID_LENGTH)}::timestamptz, ${last.slice(0, UUID_LENGTH)}::uuid)`
   return sql<PageRow>`
     SELECT string_agg(
-      workspace_id || ${isoTime(sql`last_used_at`)}, E'\n' ORDER BY last_used_at, workspace_id
+      workspace_id || ${isoTime('last_used_at')}, E'\n' ORDER BY last_used_at, workspace_id
     ) AS page
     FROM (
       SELECT workspace_id, last_used_at FROM workspace_activity
@@ -142,13 +143,7 @@ function neverUsedPage(_cutoff: unknown, last: string | null, size: number): Raw
     ) idle`
 }
 
-/**
- * ISO 8601 in UTC, to the microsecond, because the next page starts after this very value. DateStyle does not change
- * it.
- */
-function isoTime(time: RawBuilder<unknown>): RawBuilder<string> {
-  return sql`coalesce(to_char(${time} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), ${time}::text)`
-}
+const isoTime = (time: string) => sql.raw(asIsoText(time))
 
 async function read(connection: Connection, statement: RawBuilder<PageRow>): Promise<string[]> {
   const { rows } = await execute(connection, compile(statement))

@@ -1,0 +1,36 @@
+/*
+ * A time as text. PostgreSQL writes a timestamptz as DateStyle and TimeZone say, and a host's driver may parse it in a
+ * way of its own. So statements of this package write each time as text in one format, and read it back here.
+ */
+
+/**
+ * The SQL for a time as text: ISO 8601 in UTC, to the microsecond. No setting changes it. PostgreSQL reads it back
+ * exactly. NULL stays NULL.
+ *
+ * @param time SQL of a finite timestamptz.
+ */
+export function asIsoText(time: string): string {
+  return `to_char((${time}) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
+}
+
+const ISO_TEXT = /^(\d{4,})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.(\d{3})\d{3}Z$/
+
+/** The last moment that a `Date` can hold. PostgreSQL can hold later ones. */
+const LAST_DATE_MS = 8_640_000_000_000_000
+
+/**
+ * Reads what {@link asIsoText} wrote, to the millisecond, rounded down. A time too late for a `Date` becomes the last
+ * one.
+ *
+ * @throws {TypeError} If the text has another format.
+ */
+export function parseIsoText(text: string): Date {
+  const parts = ISO_TEXT.exec(text)
+  if (!parts) throw new TypeError(`not a time as this package writes it: ${JSON.stringify(text)}`)
+  const [year, month, day, hour, minute, second, millisecond] = parts.slice(1).map(Number)
+  const date = new Date(0)
+  // Not Date.UTC, because that reads the years 0 to 99 as of the 20th century.
+  date.setUTCFullYear(year!, month! - 1, day!)
+  date.setUTCHours(hour!, minute!, second!, millisecond!)
+  return Number.isNaN(date.getTime()) ? new Date(LAST_DATE_MS) : date
+}
