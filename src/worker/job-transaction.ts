@@ -37,11 +37,14 @@ export class JobTransaction {
     client.on('error', this.#onError)
   }
 
-  /** Begins a transaction. It owns the client from now on, and releases it at its end. */
+  /**
+   * Begins a transaction. It owns the client from now on, and releases it at its end. It is READ COMMITTED, whatever the
+   * database's default is: a flush must see what others have just committed.
+   */
   static async begin(client: PooledClient, reports: TransactionReports): Promise<JobTransaction> {
     const transaction = new JobTransaction(client, reports)
     try {
-      await client.query('BEGIN')
+      await client.query('BEGIN ISOLATION LEVEL READ COMMITTED')
     } catch (error) {
       transaction.#release(error as Error)
       throw error

@@ -1,7 +1,17 @@
 import { createRequire } from 'node:module'
+import { inspect } from 'node:util'
 import { type PgBoss, policies } from 'pg-boss'
 import { type Connection, execute } from '../database/connection.ts'
-import { NotMigratedError, QueuePolicyError, QueueSchemaError } from '../errors.ts'
+import { connectWithin } from '../database/deadline.ts'
+import type { ConnectionPool, PooledClient } from '../database/pool.ts'
+import {
+  DriverFormatError,
+  NoAnswerError,
+  NotMigratedError,
+  PoolSizeError,
+  QueuePolicyError,
+  QueueSchemaError,
+} from '../errors.ts'
 
 /*
  * What a worker needs but does not install: pg-boss's schema, the queue with its policy, and the table of marks.
@@ -17,6 +27,49 @@ const pgBoss = createRequire(import.meta.url)('pg-boss/package.json') as { pgbos
 
 /** The schema version of this pg-boss. Its API does not tell it, and pg-boss itself reads it from its package.json. */
 const SCHEMA_VERSION = pgBoss.pgboss.schema
+
+/** A flush holds a connection while the next job is sent over another one. */
+const NEEDED_CONNECTIONS = 2
+
+/** The longest wait for the connections of a pool that does not tell how many it may have, in ms. */
+const CONNECTIONS_WITHIN_MS = 5_000
+
+/**
+ * Checks that a pool has connections enough. One that does not tell is asked for them.
+ *
+ * @throws {PoolSizeError} If it has not. The flush would wait for itself.
+ */
+export async function assertPoolSize(pool: ConnectionPool): Promise<void> {
+  const { options } = pool as { options?: { max?: unknown } }
+  if (typeof options?.max === 'number') {
+    if (options.max < NEEDED_CONNECTIONS) throw new PoolSizeError(options.max, NEEDED_CONNECTIONS)
+    return
+  }
+  const taken: PooledClient[] = []
+  try {
+    while (taken.length < NEEDED_CONNECTIONS) taken.push(await connectWithin(pool, CONNECTIONS_WITHIN_MS))
+  } catch (error) {
+    if (!(error instanceof NoAnswerError) || taken.length === 0) throw error
+    throw new PoolSizeError(null, NEEDED_CONNECTIONS, { cause: error })
+  } finally {
+    for (const client of taken) client.release()
+  }
+}
+
+/**
+ * Checks that the driver reads values as pg-boss expects. A host may have replaced how it does.
+ *
+ * @throws {DriverFormatError} If it does not.
+ */
+export async function assertDriverFormat(connection: Connection): Promise<void> {
+  const { rows } = await execute(connection, {
+    sql: `SELECT 1::int4 AS "number", true AS "yesNo", '{"a":[1]}'::jsonb AS "json", 'x'::text AS "text"`,
+    parameters: [],
+  })
+  const expected = inspect({ number: 1, yesNo: true, json: { a: [1] }, text: 'x' })
+  const found = inspect(rows[0])
+  if (found !== expected) throw new DriverFormatError(found, expected)
+}
 
 /**
  * Checks the schema before pg-boss does. pg-boss would refuse to start with an error that nobody can tell from others.

@@ -1,11 +1,16 @@
 import { listenForErrors } from '../database/connection.ts'
-import { type ConnectionPool, createPool } from '../database/pool.ts'
+import { destroyConnection } from '../database/deadline.ts'
+import { type ConnectionPool, createPool, type OwnedPool } from '../database/pool.ts'
 import type { Logger } from '../logger.ts'
+import { endsWithin } from './ends-within.ts'
+
+/** The longest wait for the end of a pool or of a connection, in ms. */
+const END_TIMEOUT_MS = 1_000
 
 /** The pool of a worker, and a way to let go of it. */
 export interface WorkerPool {
   pool: ConnectionPool
-  /** Ends the pool if the worker opened it. The host's pool stays open. */
+  /** Ends the pool if the worker opened it. The host's pool stays open. It ends in bounded time. */
   letGo(): Promise<void>
 }
 
@@ -17,11 +22,32 @@ export interface WorkerPool {
 export function takePool(database: string | ConnectionPool, logger: Logger): WorkerPool {
   if (typeof database === 'string') {
     const pool = createPool(database, { applicationName: 'workspace-usage worker', max: 5, logger })
-    return { pool, letGo: () => pool.end() }
+    const open = openClients(pool)
+    return { pool, letGo: () => end(pool, open) }
   }
   // The pool replaces an idle connection that breaks. But if nobody listens, its error ends the process.
   const stopListening = listenForErrors(database, error =>
     logger.warn({ err: error }, 'an idle database connection broke'),
   )
   return { pool: database, letGo: async () => stopListening() }
+}
+
+/** A set of the clients of a pool that is kept up to date. */
+function openClients(pool: OwnedPool): ReadonlySet<object> {
+  const clients = new Set<object>()
+  const events = pool as unknown as {
+    on(event: 'connect' | 'remove', listener: (client: object) => void): unknown
+  }
+  events.on('connect', client => clients.add(client))
+  events.on('remove', client => clients.delete(client))
+  return clients
+}
+
+/** A client that is silent never closes by itself, and would keep the process alive. */
+async function end(pool: OwnedPool, open: ReadonlySet<object>): Promise<void> {
+  const destroyAll = () => {
+    for (const client of open) destroyConnection(client)
+  }
+  if (!(await endsWithin(pool.end(), END_TIMEOUT_MS))) destroyAll()
+  setTimeout(destroyAll, END_TIMEOUT_MS).unref()
 }

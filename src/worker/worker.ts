@@ -1,23 +1,39 @@
-import { PgBoss } from 'pg-boss'
+import type { PgBoss } from 'pg-boss'
 import { explainPrivilegeError } from '../access/refusal.ts'
+import { assertNoRowSecurity } from '../access/row-security.ts'
 import { explainDatabaseError } from '../database/explain-error.ts'
-import type { ConnectionPool } from '../database/pool.ts'
+import { BoundedPool } from './bounded-pool.ts'
+import { createBoss, type Explain } from './create-boss.ts'
+import { endsWithin } from './ends-within.ts'
 import { jobSeconds, takeFlushJobs } from './flush-job.ts'
-import { FlushLog } from './flush-log.ts'
 import { IntervalInForce } from './interval-in-force.ts'
-import { JobDatabase } from './job-database.ts'
 import { flushQueues } from './queue.ts'
-import { mayKeepQueueStats } from './queue-stats.ts'
-import { assertMarksTable, assertPolicy, assertSchema } from './requirements.ts'
+import { Reach } from './reach.ts'
+import {
+  assertDriverFormat,
+  assertMarksTable,
+  assertPolicy,
+  assertPoolSize,
+  assertSchema,
+} from './requirements.ts'
 import { scheduleFlushes } from './schedule.ts'
 import { type FlushWorkerOptions, type WorkerSettings, workerSettings } from './worker-options.ts'
 import { takePool } from './worker-pool.ts'
 
 export type { FlushWorkerOptions } from './worker-options.ts'
 
+/** Seconds of a stop after the longest flush, before it is done by force. */
+const STOP_GRACE_SECONDS = 3
+
+/** The longest wait for pg-boss once its connections are cut, in ms. */
+const CUT_TIMEOUT_MS = 2_000
+
 /** A running worker. */
 export interface FlushWorker extends AsyncDisposable {
-  /** Finishes the flush that is running, then lets go of the database. A second call waits for the same stop. */
+  /**
+   * Finishes the flush that is running, then lets go of the database. If that takes longer than a flush may take plus 5
+   * seconds, its connections are cut. A second call waits for the same stop.
+   */
   stop(): Promise<void>
 }
 
@@ -27,36 +43,35 @@ export interface FlushWorker extends AsyncDisposable {
  *
  * @throws {InvalidOptionError} If an option is not what it may be, or a required one is missing. Nothing is connected.
  * @throws {UnknownOptionError} If there is no such option. Nothing is connected.
+ * @throws {PoolSizeError} If the pool has fewer than two connections.
+ * @throws {DriverFormatError} If the pool reads values in a way that pg-boss can't work with.
+ * @throws {NoConnectionError} If the pool hands out no connection in time.
+ * @throws {NoAnswerError} If the database does not answer in time.
  * @throws {NotMigratedError} If pg-boss, the queue or `pending_usage` is not installed, or pg-boss's schema is too old.
  * @throws {QueueSchemaError} If pg-boss's schema is newer than this pg-boss.
  * @throws {QueuePolicyError} If the queue has another policy than the one the worker relies on.
  * @throws {StandbyError} On a standby, or if the sessions of the database are read-only.
+ * @throws {RowSecurityError} If row security would hide rows from the role.
  * @throws {InsufficientPrivilegeError} If the role lacks what `workspace-usage grant --worker` gives.
  */
 export async function startFlushWorker(options: FlushWorkerOptions): Promise<FlushWorker> {
   const settings = workerSettings(options)
   const { pool, letGo: letGoOfPool } = takePool(settings.database, settings.logger)
+  const reach = new Reach(settings.logger)
+  const connections = new BoundedPool(pool, settings.flushTimeoutSeconds, reach)
   // pg-boss's own statements do not go through `execute`, so their errors are explained here.
-  const explain = (error: unknown) => explainPrivilegeError(pool, explainDatabaseError(error), 'worker')
+  const explain: Explain = error => explainPrivilegeError(connections, explainDatabaseError(error), 'worker')
   let boss: PgBoss | undefined
   const letGo = async () => {
-    await boss?.stop({ graceful: true, timeout: jobSeconds(settings) * 1_000 })
+    if (boss) await stopInTime(boss, connections, settings)
     await letGoOfPool()
   }
   try {
-    const { flush: queue } = await flushQueues(pool)
-    boss = await createBoss(pool, queue, settings, explain)
-    await assertSchema(boss)
-    await boss.start()
-    await assertPolicy(boss, queue)
-    await assertMarksTable(pool)
-    const interval = new IntervalInForce(queue, settings.flushIntervalSeconds, settings.logger)
-    await interval.tellReplaced(pool)
-    await scheduleFlushes(boss, queue, settings.flushIntervalSeconds)
-    // The first flush does not wait for the cron. It is sent before the handler is there, so it does not wait for a
-    // poll.
-    await boss.send(queue)
-    await takeFlushJobs(boss, queue, interval, settings)
+    await assertPoolSize(pool)
+    await assertDriverFormat(connections)
+    const { flush: queue } = await flushQueues(connections)
+    boss = await createBoss({ connections, queue, reach, settings, explain })
+    await startFlushing(boss, queue, connections, settings)
   } catch (error) {
     const explained = await explain(error)
     await letGo()
@@ -65,29 +80,39 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
   return stoppable(letGo)
 }
 
-/** Makes a pg-boss that creates nothing and logs what happens. It is not started yet. */
-async function createBoss(
-  pool: ConnectionPool,
+async function startFlushing(
+  boss: PgBoss,
   queue: string,
-  { logger, clock }: WorkerSettings,
-  explain: (error: unknown) => Promise<unknown>,
-): Promise<PgBoss> {
-  const log = new FlushLog(logger)
-  const tellFailure = async (error: unknown) => log.failed(await explain(error))
-  const boss = new PgBoss({
-    db: new JobDatabase(pool, { committed: flush => log.flushed(flush), failed: tellFailure }),
-    migrate: false,
-    createSchema: false,
-    persistWarnings: true,
-    persistQueueStats: await mayKeepQueueStats(pool),
-    ...(clock && { clock }),
-  })
-  boss.on('error', error => {
-    if ('queue' in error && error.queue === queue) void tellFailure(error)
-    else logger.error({ err: error }, 'pg-boss failed at something other than a flush')
-  })
-  boss.on('warning', warning => logger.warn({ ...warning }, 'pg-boss warns'))
-  return boss
+  connections: BoundedPool,
+  settings: WorkerSettings,
+): Promise<void> {
+  await assertSchema(boss)
+  await boss.start()
+  await assertPolicy(boss, queue)
+  await assertMarksTable(connections)
+  await assertNoRowSecurity(connections)
+  const interval = new IntervalInForce(queue, settings.flushIntervalSeconds, settings.logger)
+  await interval.tellReplaced(connections)
+  await scheduleFlushes(boss, queue, settings.flushIntervalSeconds)
+  // The first flush does not wait for the cron. It is sent before the handler is there, so it does not wait for a poll.
+  await boss.send(queue)
+  await takeFlushJobs(boss, queue, interval, settings)
+}
+
+/** Stops pg-boss after the flush that is running. It cuts the connections if that takes too long. */
+async function stopInTime(boss: PgBoss, connections: BoundedPool, settings: WorkerSettings): Promise<void> {
+  const { logger } = settings
+  const flushSeconds = jobSeconds(settings)
+  const stopping = boss
+    .stop({ graceful: true, timeout: flushSeconds * 1_000 })
+    .catch(error => logger.error({ err: error }, 'pg-boss did not stop as it should'))
+  if (await endsWithin(stopping, (flushSeconds + STOP_GRACE_SECONDS) * 1_000)) return
+  logger.error(
+    { afterSeconds: flushSeconds + STOP_GRACE_SECONDS },
+    'the worker did not stop in time; its connections are cut, and marks stay pending',
+  )
+  connections.cut()
+  await endsWithin(stopping, CUT_TIMEOUT_MS)
 }
 
 function stoppable(letGo: () => Promise<void>): FlushWorker {

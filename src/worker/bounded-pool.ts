@@ -1,0 +1,134 @@
+import { answerWithin, connectWithin, destroyConnection, destroyIdle } from '../database/deadline.ts'
+import type { ConnectionPool, PooledClient } from '../database/pool.ts'
+import { NoAnswerError, NoConnectionError } from '../errors.ts'
+import { PLAIN_TYPES } from './plain-types.ts'
+import type { Reach } from './reach.ts'
+
+/** How much longer than the server a worker waits for an answer, in ms. So the server's own error comes first. */
+const ANSWER_GRACE_MS = 2_000
+
+type Answer = Awaited<ReturnType<ConnectionPool['query']>>
+
+/**
+ * The pool of a worker as pg-boss and we use it: nothing waits for ever, and no setting of the host matters. Each
+ * statement is limited on the server, and a little later on our side. A connection that does not answer is destroyed.
+ * Each transaction is READ COMMITTED, and a statement on its own is one too. Values are read in one way.
+ *
+ * It keeps nothing in a session, because a pooler or the host may give the session to somebody else.
+ */
+export class BoundedPool implements ConnectionPool {
+  readonly #pool: ConnectionPool
+  readonly #begin: string
+  readonly #deadlineMs: number
+  readonly #reach: Reach
+  readonly #cut = new AbortController()
+  readonly #clients = new WeakMap<PooledClient, PooledClient>()
+
+  /** @param timeoutSeconds After so many seconds the server cancels a statement. */
+  constructor(pool: ConnectionPool, timeoutSeconds: number, reach: Reach) {
+    this.#pool = pool
+    this.#begin = beginText(Math.round(timeoutSeconds * 1_000))
+    this.#deadlineMs = timeoutSeconds * 1_000 + ANSWER_GRACE_MS
+    this.#reach = reach
+  }
+
+  /** Whether {@link cut} was called. */
+  get isCut(): boolean {
+    return this.#cut.signal.aborted
+  }
+
+  /** Fails every statement under way and every later one, and destroys their connections. */
+  cut(): void {
+    this.#cut.abort(new Error('the worker has stopped'))
+  }
+
+  /** Takes a client. It is for one transaction, and says itself how that begins. */
+  async connect(): Promise<PooledClient> {
+    try {
+      const client = await connectWithin(this.#pool, this.#deadlineMs, this.#cut.signal)
+      return this.#bounded(client)
+    } catch (error) {
+      const explained = error instanceof NoAnswerError ? new NoConnectionError(this.#deadlineMs) : error
+      this.#reach.failed(explained)
+      throw explained
+    }
+  }
+
+  /** Runs a statement, or several without values, in a transaction of its own. */
+  async query(text: string, values?: unknown[]): Promise<Answer> {
+    const client = await this.connect()
+    try {
+      const answer = await this.#inTransaction(client, text, values)
+      client.release()
+      this.#reach.answered()
+      return answer
+    } catch (error) {
+      client.release(error as Error)
+      this.#reach.failed(error)
+      throw error
+    }
+  }
+
+  on(event: 'error', listener: (error: Error) => void): unknown {
+    return this.#pool.on(event, listener)
+  }
+
+  removeListener(event: 'error', listener: (error: Error) => void): unknown {
+    return this.#pool.removeListener(event, listener)
+  }
+
+  async #inTransaction(client: PooledClient, text: string, values?: unknown[]): Promise<Answer> {
+    // pg-boss's longer tasks bring their own BEGIN and COMMIT.
+    const own = text.replace(/^\s*BEGIN;/, this.#begin)
+    if (own !== text) return await client.query(own, values)
+    await client.query(this.#begin)
+    const answer = await client.query(text, values)
+    await client.query('COMMIT')
+    return answer
+  }
+
+  /** The same object for the same client, because JobDatabase remembers which ones it has prepared. */
+  #bounded(client: PooledClient): PooledClient {
+    const known = this.#clients.get(client)
+    if (known) return known
+    const bounded: PooledClient = {
+      query: (text, values) => this.#send(client, text, values),
+      on: (event, listener) => client.on(event, listener),
+      removeListener: (event, listener) => client.removeListener(event, listener),
+      release: broken => {
+        // The pool itself would say goodbye first, and wait for an answer.
+        if (broken) destroyConnection(client)
+        client.release(broken)
+      },
+    }
+    this.#clients.set(client, bounded)
+    return bounded
+  }
+
+  async #send(client: PooledClient, text: string, values?: unknown[]): Promise<Answer> {
+    try {
+      return await answerWithin(
+        this.#deadlineMs,
+        () => send(client, text, values),
+        () => destroyConnection(client),
+        this.#cut.signal,
+      )
+    } catch (error) {
+      // The idle connections may have gone silent with this one.
+      if (error instanceof NoAnswerError) destroyIdle(this.#pool)
+      throw error
+    }
+  }
+}
+
+/** `pg` takes the parsers of a statement along with it. Another driver may not, so it gets the plain form. */
+function send(client: PooledClient, text: string, values?: unknown[]): Promise<Answer> {
+  if (!('getTypeParser' in client)) return client.query(text, values)
+  const query = { text, values, types: PLAIN_TYPES }
+  return client.query(query as unknown as string)
+}
+
+/** It returns no rows, because pg-boss takes the rows of all statements of a text together. */
+function beginText(timeoutMs: number): string {
+  return `BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = ${timeoutMs};`
+}

@@ -1,0 +1,42 @@
+import { sqlState } from '../database/sql-state.ts'
+import type { Logger } from '../logger.ts'
+
+/**
+ * Says once when a worker can't reach its database, and once when it can again. A worker asks for jobs up to twice a
+ * second, and each of pg-boss's tasks fails in its own way meanwhile.
+ */
+export class Reach {
+  readonly #logger: Logger
+  #awaySince: number | null = null
+
+  constructor(logger: Logger) {
+    this.#logger = logger
+  }
+
+  /** Whether the last statement found no database. */
+  get away(): boolean {
+    return this.#awaySince !== null
+  }
+
+  /** A statement failed. An error of the statement itself says nothing about the database. */
+  failed(error: unknown): void {
+    if (this.#awaySince !== null || !isOutOfReach(error)) return
+    this.#awaySince = performance.now()
+    this.#logger.warn({ err: error }, 'the database is out of reach; marks stay pending until it is back')
+  }
+
+  /** The database answered a statement. */
+  answered(): void {
+    if (this.#awaySince === null) return
+    const outageSeconds = Math.round((performance.now() - this.#awaySince) / 100) / 10
+    this.#awaySince = null
+    this.#logger.info({ outageSeconds }, 'the database is within reach again')
+  }
+}
+
+/** An error without SQLSTATE is not from the database. Then a socket failed, or nobody answered. */
+function isOutOfReach(error: unknown): boolean {
+  const state = sqlState(error)
+  // Class 08 is a connection exception. The server is stopping, has crashed, is starting, has no place left.
+  return state === undefined || state.startsWith('08') || ['57P01', '57P02', '57P03', '53300'].includes(state)
+}
