@@ -56,9 +56,11 @@ export function mayConcernOneWorkspace(error: unknown): boolean {
   const state = sqlState(error)
   if (state === undefined) return false
   if (isLockTimeout(error)) return true
-  if (EVERYBODYS.some(start => state.startsWith(start))) return false
-  // Such an error is due to our statement, unless it came from within a function of the host.
-  return !state.startsWith('42') || hasContext(error)
+  // The role lacks a privilege, be it in a trigger of the host. It lacks it for each workspace.
+  if (state === '42501' || EVERYBODYS.some(start => state.startsWith(start))) return false
+  // Such an error is due to our statement or to the table (55000: published without a replica identity), unless it came
+  // from within a function of the host.
+  return !(state.startsWith('42') || state === '55000') || hasContext(error)
 }
 
 /** Whether a lock was not free within the flush's lock_timeout. */
