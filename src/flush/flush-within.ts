@@ -23,26 +23,32 @@ export async function flushWithin(
 ): Promise<FlushResult> {
   const { connection } = transaction
   const started = performance.now()
-  const restore = await prepare(transaction, settings.timeoutSeconds * 1_000)
   const result: FlushResult = { ...emptyResult(), emptied: await restoreWitness(connection) }
+  const restore = await prepare(transaction, settings.timeoutSeconds * 1_000)
+  let done = 0
+  const addDone = (some: Pick<HalvingResult, 'counts' | 'refusals'>) => {
+    done += some.counts.length
+    add(result, some)
+  }
   const pending = await settle(connection, { from: 'pending', ...settings }, settings)
-  add(result, pending)
+  addDone(pending)
   result.full = isFull(pending, settings)
   const { setAsideDue, refusedDue } = lastOf(pending)
   // A long chain of full batches looks at the marks aside in every second batch.
   if (setAsideDue && (!result.full || settings.oldestFirst)) {
     const again = await settle(connection, { from: 'set aside', ...settings }, settings)
-    add(result, again)
+    addDone(again)
     result.full ||= isFull(again, settings) && taken(again, ['flushed']) > 0
   }
   if (refusedDue && !result.full) {
     const budgetMs = (performance.now() - started) * RETRY_SHARE
     const ids = await dueRefusals(connection)
-    if (ids.length > 0) add(result, await retryRefusals(connection, ids, settings, budgetMs))
+    if (ids.length > 0) addDone(await retryRefusals(connection, ids, settings, budgetMs))
   }
   if (result.refused > 0) await forgetOlderMarksOfRefused(connection)
-  await noteFlush(connection, result)
-  await restore()
+  // Each statement has noted its own counts.
+  if (done !== 1) await noteFlush(connection, result)
+  if (transaction.callers) await restore()
   return result
 }
 

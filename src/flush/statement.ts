@@ -54,8 +54,9 @@ export function flushStatement(taking: Taking, options: FlushStatementOptions): 
     ${lock(taking, careful)},
     ${classify(unknownAfterSeconds)},
     ${taking.from === 'pending' ? setAside : lookAgainLater},
-    ${update}${sources ? sql`, ${updateSources}` : sql``}
-    ${count}`)
+    ${update}${sources ? sql`, ${updateSources}` : sql``},
+    ${count},
+    ${note}`)
 }
 
 /** Whether `workspace_id` is in a sorted array. In an empty array the bucket is 0, and the element there is null. */
@@ -213,7 +214,7 @@ const updateSources = sql`
 const was = sql`(SELECT was FROM older)[width_bucket(id, (SELECT ids FROM older))]`
 
 const count = sql`
-    SELECT json_build_object(
+    counted AS MATERIALIZED (SELECT json_build_object(
       'flushed', count(*) FILTER (WHERE fate IN ('flushed', 'unknown')),
       'unknown', count(*) FILTER (WHERE fate = 'unknown'),
       'held', count(*) FILTER (WHERE fate = 'held'),
@@ -234,5 +235,16 @@ const count = sql`
         SELECT FROM set_aside_usage WHERE reason <> 'refused' AND next_attempt_at <= now()
       ),
       'refusedDue', EXISTS (SELECT FROM refused_usage WHERE next_attempt_at <= statement_timestamp())
-    )::text AS counts
-    FROM mark`
+    ) AS counts
+    FROM mark)`
+
+/**
+ * Notes on the witness when the last flush ran, and what it counted. It is part of the statement, because after it the
+ * workspaces are locked, and another round trip would prolong that. Of flushes that run together, one is noted.
+ */
+const note = sql`
+    noted AS (
+      UPDATE pending_usage_witness SET flushed_at = statement_timestamp(), counts = (SELECT counts FROM counted)
+      WHERE present = (SELECT present FROM pending_usage_witness FOR UPDATE SKIP LOCKED)
+    )
+    SELECT counts::text AS counts FROM counted`

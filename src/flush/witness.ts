@@ -17,7 +17,10 @@ import type { FlushResult } from './flush.ts'
 export async function restoreWitness(connection: Connection): Promise<boolean> {
   const { affected } = await execute(
     connection,
-    compile(sql`INSERT INTO pending_usage_witness DEFAULT VALUES ON CONFLICT DO NOTHING`),
+    // Where it is there, nothing is inserted. An INSERT could wait for a flush that has just noted itself on it.
+    compile(sql`
+      INSERT INTO pending_usage_witness (present)
+      SELECT true WHERE NOT EXISTS (SELECT FROM pending_usage_witness) ON CONFLICT DO NOTHING`),
   )
   return affected === 1
 }
