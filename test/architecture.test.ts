@@ -42,6 +42,7 @@ const RULES: Rule[] = [
       'src/schema/',
       'src/access/row-security.ts',
       'src/worker/install-queue.ts',
+      'src/worker/queue-upgrade.ts',
     ],
   },
   {

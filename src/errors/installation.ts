@@ -58,7 +58,7 @@ export class QueuePolicyError extends WorkspaceUsageError {
   }
 }
 
-/** pg-boss's schema is newer than the pg-boss of this process. The schema was not changed. */
+/** pg-boss's schema is newer than the pg-boss of this process, or too old for it. The schema was not changed. */
 export class QueueSchemaError extends WorkspaceUsageError {
   /** The version of the schema that the database has. */
   readonly version: number
@@ -66,10 +66,11 @@ export class QueueSchemaError extends WorkspaceUsageError {
   readonly expected: number
 
   constructor(version: number, expected: number) {
-    super(
-      `the pg-boss schema of this database has version ${version}; expected ${expected}. A newer pg-boss has upgraded it. ` +
-        'Upgrade workspace-usage here to a release whose pg-boss works with that version.',
-    )
+    const remedy =
+      version > expected
+        ? 'A newer pg-boss has upgraded it. Upgrade workspace-usage here to a release whose pg-boss works with that version.'
+        : "This package's pg-boss can't upgrade it in one step. Upgrade it with a pg-boss in between first, such as 11.1.1."
+    super(`the pg-boss schema of this database has version ${version}; expected ${expected}. ${remedy}`)
     this.version = version
     this.expected = expected
   }

@@ -3,9 +3,9 @@ import { A_CONNECTION_STRING, type ConnectionPool, createPool } from '../databas
 import { StandbyError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { A_LOGGER, checkOptions, type OptionRules } from '../options.ts'
-
-/** The key of the advisory lock that is held during a whole run, pg-boss's part included. The number is arbitrary. */
-const MIGRATION_LOCK = '7023470895112047'
+import { type LockedTransaction, underLock, type WithoutTable } from './migration-lock.ts'
+import { migrationDatabase } from './migrator.ts'
+import { usageSchema } from './record.ts'
 
 /** Options of `migrate`, `migrateDown` and `uninstall`. */
 export interface MigrateOptions {
@@ -24,52 +24,55 @@ export const MIGRATE_OPTIONS: OptionRules<MigrateOptions> = {
   logger: A_LOGGER,
 }
 
+/** A database while its schema is changed. */
+export interface SchemaChange {
+  /** Two connections. The lock's own is a third. */
+  pool: ConnectionPool
+  logger: Logger
+  /** The schema of this package. */
+  schema: string
+  /** Runs something in a transaction while no other migration of this schema runs. Others wait. */
+  locked<Result>(
+    withoutTable: WithoutTable,
+    run: (locked: LockedTransaction) => Promise<Result>,
+  ): Promise<Result>
+}
+
+/** A transaction may build an index. TCP keep-alive and the checks of the lock notice a connection that went silent. */
+const ANSWER_TIMEOUT_MS = 24 * 3_600_000
+
 /**
- * Runs something while no other migration of this database runs. Others wait. The lock belongs to a transaction, not to
- * a session, so it works through a pooler.
+ * Connects for a change of the schema.
  *
  * @throws {UnknownOptionError} If there is no such option.
- * @throws {InvalidOptionError} If an option is not what it may be.
+ * @throws {InvalidOptionError} If an option is not what it may be, or `search_path` names no schema that exists.
  * @throws {StandbyError} On a standby, or in a read-only session.
+ * @throws {MigrationLockLostError} If the connection of the lock breaks.
  */
-export async function exclusively<Result>(
+export async function changeSchema<Result>(
   options: MigrateOptions,
-  run: (pool: ConnectionPool, logger: Logger) => Promise<Result>,
+  run: (change: SchemaChange) => Promise<Result>,
 ): Promise<Result> {
   checkOptions(options, MIGRATE_OPTIONS)
   const { connectionString, logger = SILENT } = options
-  const pool = createPool(connectionString, { applicationName: 'workspace-usage migrate', max: 4, logger })
+  const settings = { applicationName: 'workspace-usage migrate', logger, answerTimeoutMs: ANSWER_TIMEOUT_MS }
+  const pool = createPool(connectionString, { ...settings, max: 2 })
+  const lockPool = createPool(connectionString, { ...settings, max: 1 })
   try {
-    return await underLock(pool, logger, () => run(pool, logger))
+    const schema = await usageSchema(pool)
+    const { db, brokenBy } = migrationDatabase(lockPool)
+    return await run({
+      pool,
+      logger,
+      schema,
+      locked: (withoutTable, work) => underLock(db, { schema, withoutTable, logger, brokenBy }, work),
+    })
   } catch (error) {
     const explained = explainDatabaseError(error)
     // "Not migrated" would not help somebody who is migrating.
     throw explained instanceof StandbyError ? explained : error
   } finally {
-    await pool.end()
-  }
-}
-
-async function underLock<Result>(
-  pool: ConnectionPool,
-  logger: Logger,
-  run: () => Promise<Result>,
-): Promise<Result> {
-  const client = await pool.connect()
-  try {
-    await client.query('BEGIN')
-    await client.query('SET LOCAL idle_in_transaction_session_timeout = 0')
-    const { rows } = await client.query('SELECT pg_try_advisory_xact_lock($1) AS taken', [MIGRATION_LOCK])
-    if (!(rows[0] as { taken: boolean }).taken) {
-      logger.info({}, 'another migration of this database is running; waiting for it')
-      await client.query('SELECT pg_advisory_xact_lock($1)', [MIGRATION_LOCK])
-    }
-    const result = await run()
-    await client.query('COMMIT')
-    return result
-  } finally {
-    // The connection is closed, so the transaction ends even after an error.
-    client.release(true)
+    await Promise.all([pool.end(), lockPool.end()])
   }
 }
 

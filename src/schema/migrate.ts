@@ -1,17 +1,30 @@
 import { assertViewsSeeAllRows } from '../access/row-security.ts'
+import { type Connection, execute } from '../database/connection.ts'
 import { installQueue, type QueueInstallation } from '../worker/install-queue.ts'
+import { assertQueueUpgradable } from '../worker/queue-upgrade.ts'
 import { assertWorkspacesAdoptable } from './adoption.ts'
 import { type AdoptionWarning, adoptionWarnings } from './adoption-warnings.ts'
-import { exclusively, type MigrateOptions } from './exclusive.ts'
-import { migrationDatabase, runMigrations, takeBackNewest } from './migrator.ts'
+import { changeSchema, type MigrateOptions, type SchemaChange } from './exclusive.ts'
+import { runMigrations, takeBackNewest } from './migrator.ts'
+import { commentRecord, isRecorded, restoreRecord } from './record.ts'
+import { explainingRefusals } from './refusal.ts'
 
 export type { AdoptionWarning } from './adoption-warnings.ts'
 export type { MigrateOptions } from './exclusive.ts'
 
 /** What {@link migrate} did. */
 export interface MigrateResult {
+  /** The schema that holds this package's tables. */
+  schema: string
   /** The migrations that this call ran, in order. Empty if the schema was up to date. */
   applied: string[]
+  /**
+   * The migrations that had run elsewhere and were not recorded here, because a dump was restored without its rows.
+   * Almost always empty.
+   */
+  restored: string[]
+  /** Whether this call created the table `workspaces`, because there was none. */
+  workspacesCreated: boolean
   queue: QueueInstallation
   /** What an operator should know about the table `workspaces`. Each call looks anew. They are logged as well. */
   warnings: AdoptionWarning[]
@@ -19,27 +32,77 @@ export interface MigrateResult {
 
 /**
  * Brings the database up to date: this package's tables, pg-boss's schema, the queues and the schedule. It can be
- * repeated. Several machines can run it at once: the later ones wait, and then find everything done.
+ * repeated, also after it was interrupted at any point. Several machines can run it at once: the later ones wait, and
+ * then find everything done.
+ *
+ * An upgrade of pg-boss may build indexes, one after the other. Each one waits until all older transactions of the
+ * database have ended. The log tells which.
  *
  * @throws {UnknownOptionError} If there is no such option.
  * @throws {InvalidOptionError} If the connection string is no URL, or `search_path` names no schema that exists.
  * @throws {WorkspacesTableError} If a `workspaces` exists that can't be adopted. Nothing was created then.
  * @throws {RowSecurityError} If row security hides rows from the owner of the views. Nothing was created then.
- * @throws {QueueSchemaError} If pg-boss's schema is newer than this package's pg-boss. The tables are migrated then.
+ * @throws {QueueSchemaError} If pg-boss's schema is newer than this package's pg-boss, or too old for it. Nothing was
+ *   created then.
+ * @throws {QueueSchemaUnknownError} If pg-boss's schema tells no version and is none that this pg-boss knows. Nothing
+ *   was created then.
+ * @throws {ObjectExistsError} If an object is there already that a migration creates. Nothing was created then.
+ * @throws {SchemaChangeRefusedError} If a lock is not free within some seconds. Nothing was created then.
  * @throws {QueuePolicyError} If the flush queue exists with another policy.
+ * @throws {MigrationLockLostError} If the connection that holds the lock of migrations breaks. The steps that had ended
+ *   stay.
  * @throws {StandbyError} On a standby, or in a read-only session.
  */
 export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
-  return await exclusively(options, async (pool, logger) => {
-    await assertWorkspacesAdoptable(pool)
-    await assertViewsSeeAllRows(pool)
-    const applied = await runMigrations(migrationDatabase(pool))
-    for (const name of applied) logger.info({ migration: name }, 'migrated')
-    const queue = await installQueue(pool, logger)
+  return await changeSchema(options, async change => {
+    const { pool, logger, schema } = change
+    const tables = await migrateTables(change)
+    const queue = await change.locked('refuse', ({ assertHeld }) =>
+      installQueue({ pool, logger, assertHeld }),
+    )
     const warnings = await adoptionWarnings(pool)
     for (const warning of warnings) logger.warn({ ...warning }, `${warning.object}: ${warning.consequence}`)
-    return { applied, queue, warnings }
+    return { schema, ...tables, queue, warnings }
   })
+}
+
+type MigratedTables = Pick<MigrateResult, 'applied' | 'restored' | 'workspacesCreated'>
+
+/** All in the transaction that holds the lock. */
+async function migrateTables({ pool, logger, schema, locked }: SchemaChange): Promise<MigratedTables> {
+  const tables = await explainingRefusals(schema, () =>
+    locked('create', async ({ transaction }) => {
+      await assertWorkspacesAdoptable(pool)
+      await assertViewsSeeAllRows(pool)
+      await assertQueueUpgradable(pool)
+      const restored = await restoreRecord(transaction, schema)
+      const workspacesCreated = !(await workspacesExist(transaction))
+      const applied = await runMigrations(transaction, schema)
+      await commentRecord(transaction, schema)
+      return { applied, restored, workspacesCreated }
+    }),
+  )
+  for (const name of tables.restored) logger.info({ migration: name }, 'recorded what a dump had brought')
+  for (const name of tables.applied) logger.info({ migration: name }, 'migrated')
+  if (tables.workspacesCreated) logger.info({ schema }, `${WORKSPACES_CREATED}. ${WORKSPACES_ELSEWHERE}`)
+  return tables
+}
+
+/** What {@link migrate} says when it has created the table. */
+export const WORKSPACES_CREATED = 'created the empty table "workspaces", because there was none'
+
+/** What to do if that was not intended. */
+export const WORKSPACES_ELSEWHERE =
+  'If your workspaces are in a table with another name or schema, flushes find none of them: take this back ' +
+  '(workspace-usage migrate --down --all), make the table known as "workspaces" in search_path, then migrate again.'
+
+/** As `search_path` finds it. */
+async function workspacesExist(connection: Connection): Promise<boolean> {
+  const { rows } = await execute(connection, {
+    sql: "SELECT WHERE to_regclass('workspaces') IS NOT NULL",
+    parameters: [],
+  })
+  return rows.length > 0
 }
 
 /**
@@ -49,11 +112,20 @@ export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
  * @returns The migration that was taken back, or null if there was none left.
  * @throws {UnknownOptionError} If there is no such option.
  * @throws {InvalidOptionError} If the connection string is no URL, or `search_path` names no schema that exists.
+ * @throws {SchemaChangeRefusedError} If PostgreSQL refuses, or a lock is not free within some seconds. Nothing was
+ *   changed then.
+ * @throws {MigrationLockLostError} If the connection breaks. Nothing was changed then.
  * @throws {StandbyError} On a standby, or in a read-only session.
  */
 export async function migrateDown(options: MigrateOptions): Promise<string | null> {
-  return await exclusively(options, async pool => {
-    const [reverted] = await takeBackNewest(migrationDatabase(pool))
-    return reverted ?? null
-  })
+  return await changeSchema(options, async ({ schema, locked }) =>
+    explainingRefusals(schema, () =>
+      locked('go on', async ({ transaction }) => {
+        if (!(await isRecorded(transaction, schema))) return null
+        const [reverted] = await takeBackNewest(transaction, schema)
+        await commentRecord(transaction, schema)
+        return reverted ?? null
+      }),
+    ),
+  )
 }

@@ -1,11 +1,11 @@
 import { sql, type Transaction } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
-import { sqlState } from '../database/sql-state.ts'
-import { SchemaChangeRefusedError } from '../errors.ts'
 import { removeQueue } from '../worker/remove-queue.ts'
-import { exclusively, type MigrateOptions } from './exclusive.ts'
-import { migrationDatabase, RECORD_LOCK_TABLE, RECORD_TABLE, recordSchema, takeBackAll } from './migrator.ts'
+import { changeSchema, type MigrateOptions } from './exclusive.ts'
+import { takeBackAll } from './migrator.ts'
+import { isRecorded, RECORD_LOCK_TABLE, RECORD_TABLE } from './record.ts'
+import { explainingRefusals } from './refusal.ts'
 
 /** Something that {@link uninstall} did not drop. */
 export interface LeftBehind {
@@ -33,37 +33,35 @@ export interface UninstallResult {
  * @throws {SchemaChangeRefusedError} If PostgreSQL refuses. The role is not the owner, or an object of the host depends
  *   on one of this package, or a lock is not free within 5 seconds. Nothing was changed then.
  * @throws {UnknownOptionError} If there is no such option.
- * @throws {InvalidOptionError} If the connection string is no URL.
+ * @throws {InvalidOptionError} If the connection string is no URL, or `search_path` names no schema that exists.
+ * @throws {MigrationLockLostError} If the connection breaks. Nothing was changed then.
  * @throws {StandbyError} On a standby, or in a read-only session.
  */
 export async function uninstall(options: MigrateOptions): Promise<UninstallResult> {
-  return await exclusively(options, async (pool, logger) => {
-    try {
-      const result = await migrationDatabase(pool).transaction().execute(removeAll)
-      for (const object of result.dropped) logger.info({ object }, 'dropped')
-      for (const { object, reason } of result.left) logger.info({ object, reason }, 'left')
-      return result
-    } catch (error) {
-      throw explainRefusal(error)
-    }
+  return await changeSchema(options, async ({ schema, logger, locked }) => {
+    const result = await explainingRefusals(schema, () =>
+      locked('go on', ({ transaction }) => removeAll(transaction, schema)),
+    )
+    for (const object of result.dropped) logger.info({ object }, 'dropped')
+    for (const { object, reason } of result.left) logger.info({ object, reason }, 'left')
+    return result
   })
 }
 
-async function removeAll(transaction: Transaction<unknown>): Promise<UninstallResult> {
+async function removeAll(transaction: Transaction<unknown>, schema: string): Promise<UninstallResult> {
   // While a DROP waits, all later users of the table wait behind it. That includes the host's users of "workspaces".
   await execute(transaction, compile(sql`SET LOCAL lock_timeout = '5s'`))
-  const schema = await recordSchema(transaction)
   const queue = await removeOwnQueues(transaction)
-  if (schema === null) return queue
-  const before = await objects(transaction)
-  await takeBackAll(transaction)
+  if (!(await isRecorded(transaction, schema))) return queue
+  const before = await objectsIn(transaction, schema)
+  await takeBackAll(transaction, schema)
   await execute(
     transaction,
     compile(sql`DROP TABLE ${sql.id(schema, RECORD_TABLE)}, ${sql.id(schema, RECORD_LOCK_TABLE)}`),
   )
-  const after = await objects(transaction)
+  const after = new Set(await objectsIn(transaction, schema))
   return {
-    dropped: [...before.filter(object => !after.includes(object)), ...queue.dropped],
+    dropped: [...before.filter(object => !after.has(object)), ...queue.dropped],
     left: [...(await workspacesLeft(transaction)), ...queue.left],
   }
 }
@@ -74,31 +72,30 @@ async function removeOwnQueues(connection: Connection): Promise<UninstallResult>
   return { dropped, left: schemaStays === null ? [] : [{ object: 'schema pgboss', reason: schemaStays }] }
 }
 
-const RELATIONS = [
-  ...['workspace_activity_by_source', 'workspace_activity', 'workspace_usage', 'pending_usage'],
-  ...['pending_usage_witness', 'workspaces', RECORD_TABLE, RECORD_LOCK_TABLE],
-]
-const FUNCTIONS = ['usage_period_end', 'usage_period']
-
-/** The objects of this package that exist, as `search_path` finds them. */
-async function objects(connection: Connection): Promise<string[]> {
+/** All objects of a schema, whosever they are. So a new object of a migration needs no entry in any list. */
+async function objectsIn(connection: Connection, schema: string): Promise<string[]> {
   const { rows } = await execute(
     connection,
     compile(sql<{ object: string }>`
-      SELECT concat(CASE c.relkind WHEN 'v' THEN 'view ' ELSE 'table ' END, c.relnamespace::regnamespace, '.', name)
-        AS object
-      FROM unnest(${RELATIONS}::text[]) WITH ORDINALITY AS named (name, place)
-      JOIN pg_class c ON c.oid = to_regclass(name)
-      ORDER BY place`),
+      SELECT object FROM (
+        SELECT
+          CASE relkind WHEN 'v' THEN 1 WHEN 'S' THEN 3 ELSE 2 END AS place,
+          format('%s %I.%I',
+            CASE relkind WHEN 'v' THEN 'view' WHEN 'S' THEN 'sequence' WHEN 'm' THEN 'materialized view' ELSE 'table' END,
+            ${schema}::text, relname) AS object
+        FROM pg_class
+        WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = ${schema})
+          AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+        UNION ALL
+        SELECT 4, format('function %I.%I(%s)', ${schema}::text, proname, pg_get_function_identity_arguments(oid))
+        FROM pg_proc WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = ${schema})
+        UNION ALL
+        SELECT 5, format('type %I.%I', ${schema}::text, typname) FROM pg_type
+        WHERE typnamespace = (SELECT oid FROM pg_namespace WHERE nspname = ${schema}) AND typtype IN ('d', 'e', 'r')
+      ) objects
+      ORDER BY place, object COLLATE "C"`),
   )
-  const functions = await execute(
-    connection,
-    compile(sql<{ object: string }>`
-      SELECT concat('function ', p.pronamespace::regnamespace, '.', p.proname, '()') AS object
-      FROM unnest(${FUNCTIONS}::text[]) AS name JOIN pg_proc p ON p.oid = to_regprocedure(name || '()')
-      ORDER BY p.proname`),
-  )
-  return [...rows, ...functions.rows].map(({ object }) => object)
+  return rows.map(({ object }) => object)
 }
 
 async function workspacesLeft(connection: Connection): Promise<LeftBehind[]> {
@@ -113,19 +110,4 @@ async function workspacesLeft(connection: Connection): Promise<LeftBehind[]> {
     object: `table ${schema}.workspaces`,
     reason: ours ? 'it holds rows' : 'workspace-usage did not create it',
   }))
-}
-
-/** The remedies, by SQLSTATE. */
-const REMEDIES: Record<string, string> = {
-  '42501': 'Connect as the role that ran `workspace-usage migrate`, or as a superuser.', // insufficient_privilege
-  '2BP01': 'Drop what depends on it first.', // dependent_objects_still_exist
-  '55P03': 'Stop the workers and the services that mark, then repeat.', // lock_not_available
-}
-
-function explainRefusal(error: unknown): unknown {
-  const remedy = REMEDIES[sqlState(error) ?? '']
-  if (remedy === undefined) return error
-  const { message, detail } = error as Error & { detail?: string }
-  const reason = [message, detail].filter(part => part !== undefined).join(': ')
-  return new SchemaChangeRefusedError(reason, remedy, { cause: error })
 }

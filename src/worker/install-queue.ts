@@ -1,12 +1,13 @@
-import { setTimeout } from 'node:timers/promises'
 import { PgBoss, type QueueOptions } from 'pg-boss'
 import type { ConnectionPool } from '../database/pool.ts'
 import type { Logger } from '../logger.ts'
+import { buildIndexes } from './build-indexes.ts'
 import { DEFAULT_FLUSH_INTERVAL_SECONDS, flushInterval, intervalOfCron } from './flush-interval.ts'
 import { presentSchedule, removeFormerQueues } from './former-queues.ts'
-import { JobDatabase } from './job-database.ts'
+import { InstallDatabase } from './install-database.ts'
 import { type FlushQueues, flushQueues } from './queue.ts'
-import { assertPolicy, assertSchemaNotNewer, FLUSH_POLICY } from './requirements.ts'
+import { assertQueueUpgradable, restoreVersion } from './queue-upgrade.ts'
+import { assertPolicy, FLUSH_POLICY } from './requirements.ts'
 import { scheduleFlushes } from './schedule.ts'
 
 const HOUR = 3_600
@@ -31,49 +32,52 @@ export interface QueueInstallation {
   cron: string
 }
 
+/** Where the queue is installed. */
+export interface QueueTarget {
+  pool: ConnectionPool
+  logger: Logger
+  /** Called before each step. Throws if somebody else may be migrating by now. */
+  assertHeld(): Promise<void>
+}
+
 /**
  * Installs or upgrades pg-boss's schema, the queues and the schedule. Only here may pg-boss create anything. It can be
  * repeated. The interval that a worker has set stays.
  *
- * @throws {QueueSchemaError} If pg-boss's schema is newer than this pg-boss. Nothing is changed then.
+ * @throws {QueueSchemaError} If pg-boss's schema is newer than this pg-boss, or too old. Nothing is changed then.
+ * @throws {QueueSchemaUnknownError} If pg-boss's schema tells no version. Nothing is changed then.
  * @throws {QueuePolicyError} If the queue exists with another policy.
  */
-export async function installQueue(pool: ConnectionPool, logger: Logger): Promise<QueueInstallation> {
-  const boss = new PgBoss({
-    db: new JobDatabase(pool, { committed() {}, failed() {} }),
-    supervise: false,
-    schedule: false,
-    // An upgrade may build indexes in the background. Each one starts after up to this many seconds.
-    bamIntervalSeconds: 10,
-  })
-  boss.on('error', error => logger.error({ err: error }, 'pg-boss failed'))
-  boss.on('warning', warning => logger.warn({ ...warning }, 'pg-boss warns'))
-  if (await boss.isInstalled()) await assertSchemaNotNewer(boss)
-  await boss.start()
+export async function installQueue({ pool, logger, assertHeld }: QueueTarget): Promise<QueueInstallation> {
+  await assertQueueUpgradable(pool)
+  await restoreVersion(pool)
+  const database = new InstallDatabase(pool)
+  const start = () => startInstaller(database, logger)
+  const boss = await start()
   try {
-    await finishBackgroundMigrations(boss, logger)
+    await buildIndexes({ connection: pool, start, assertHeld, abort: () => database.abort(), logger })
     const queues = await flushQueues(pool)
+    await assertHeld()
     await createQueues(boss, queues)
+    await assertHeld()
     const cron = await keepOrSetSchedule(boss, pool, queues)
     await removeFormerQueues(boss, pool, queues)
     return { queue: queues.flush, schemaVersion: (await boss.schemaVersion()) ?? 0, cron }
+  } catch (error) {
+    // A stop would wait for the end of an index.
+    database.abort()
+    throw error
   } finally {
     await boss.stop({ graceful: true })
   }
 }
 
-/**
- * Waits for indexes that an upgrade of pg-boss builds in the background. Workers may not migrate, so they build none.
- */
-async function finishBackgroundMigrations(boss: PgBoss, logger: Logger): Promise<void> {
-  for (;;) {
-    const status = await boss.getBamStatus()
-    const open = status.filter(({ status }) => status === 'pending' || status === 'in_progress')
-    if (open.length === 0) return
-    const commands = open.reduce((sum, { count }) => sum + Number(count), 0)
-    logger.info({ commands }, 'pg-boss is building indexes')
-    await setTimeout(1_000)
-  }
+/** A pg-boss that may create and upgrade. It runs no jobs. */
+async function startInstaller(database: InstallDatabase, logger: Logger): Promise<PgBoss> {
+  const boss = new PgBoss({ db: database, supervise: false, schedule: false, bamIntervalSeconds: 10 })
+  boss.on('error', error => logger.error({ err: error }, 'pg-boss failed'))
+  boss.on('warning', warning => logger.warn({ ...warning }, 'pg-boss warns'))
+  return await boss.start()
 }
 
 /** createQueue does not change a queue that exists. updateQueue does. */

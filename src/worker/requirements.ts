@@ -26,7 +26,7 @@ export const FLUSH_POLICY = policies.short
 const pgBoss = createRequire(import.meta.url)('pg-boss/package.json') as { pgboss: { schema: number } }
 
 /** The schema version of this pg-boss. Its API does not tell it, and pg-boss itself reads it from its package.json. */
-const SCHEMA_VERSION = pgBoss.pgboss.schema
+export const SCHEMA_VERSION = pgBoss.pgboss.schema
 
 /** A flush holds a connection while the next job is sent over another one. */
 const NEEDED_CONNECTIONS = 2

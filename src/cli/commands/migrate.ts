@@ -1,5 +1,11 @@
 import { Option } from 'commander'
-import { type MigrateOptions, migrate, migrateDown } from '../../schema/migrate.ts'
+import {
+  type MigrateOptions,
+  migrate,
+  migrateDown,
+  WORKSPACES_CREATED,
+  WORKSPACES_ELSEWHERE,
+} from '../../schema/migrate.ts'
 import { type UninstallResult, uninstall } from '../../schema/uninstall.ts'
 import type { Command } from '../command.ts'
 import { confirms } from '../confirmation.ts'
@@ -41,13 +47,17 @@ export const migrateCommand: Command<Options> = {
 }
 
 async function upgrade(terminal: Terminal, options: MigrateOptions, json: boolean): Promise<ExitCode> {
-  const { applied, queue, warnings } = await migrate(options)
+  const result = await migrate(options)
   if (json) {
-    terminal.printJson({ applied, queue, warnings })
+    terminal.printJson(result)
     return 0
   }
+  const { schema, applied, restored, workspacesCreated, queue, warnings } = result
+  terminal.print(`schema ${schema}`)
+  for (const name of restored) terminal.print(`found ${name}, which was not recorded here`)
   for (const name of applied) terminal.print(`migrated ${name}`)
   if (applied.length === 0) terminal.print('the schema is up to date')
+  if (workspacesCreated) terminal.print(`${WORKSPACES_CREATED}\n${WORKSPACES_ELSEWHERE}`)
   terminal.print(`queue ${queue.queue}, schedule "${queue.cron}", pg-boss schema ${queue.schemaVersion}`)
   for (const { object, consequence, remedy } of warnings) {
     terminal.print(`warning: ${object}: ${consequence} ${remedy}`)

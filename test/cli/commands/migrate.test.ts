@@ -16,7 +16,7 @@ test('migrate applies all migrations at once, takes them back one by one, and sa
   assert.equal(up.stderr, '')
   assert.match(
     up.stdout,
-    /^(migrated \S+\n)+queue workspace-usage-flush, schedule "\* \* \* \* \*", pg-boss schema \d+\n$/,
+    /^schema public\n(migrated \S+\n)+created the empty table "workspaces".+\n.+ migrate again\.\nqueue workspace-usage-flush, schedule "\* \* \* \* \*", pg-boss schema \d+\n$/,
   )
   assert.deepEqual(
     [...up.stdout.matchAll(/^migrated (\S+)$/gm)].map(([, name]) => name),
@@ -54,7 +54,7 @@ test('no environment variable makes migrate take anything back', async () => {
   )
   const { code, stdout } = await runCommand(['migrate'], { env: { ...env, ...variables } })
   assert.equal(code, 0)
-  assert.match(stdout, /^the schema is up to date\n/)
+  assert.match(stdout, /^schema public\nthe schema is up to date\n/)
 })
 
 test('migrate --down --all --yes removes everything of ours and lists it, and a second run finds nothing', async () => {

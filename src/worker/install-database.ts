@@ -1,0 +1,67 @@
+import type { Queryable } from '../database/connection.ts'
+import { connectWithin, destroyConnection } from '../database/deadline.ts'
+import { useOwnSettings } from '../database/own-settings.ts'
+import type { ConnectionPool, PooledClient } from '../database/pool.ts'
+
+const CONNECT_TIMEOUT_MS = 10_000
+
+/** A statement that PostgreSQL refuses inside a transaction. Scripts of pg-boss that only contain one start with BEGIN. */
+const CONCURRENTLY = /^\s*(CREATE(\s+UNIQUE)?|DROP|RE)\s*INDEX\s+CONCURRENTLY\b/i
+
+/**
+ * Runs the statements with which pg-boss creates and upgrades its schema. The host's settings, such as a timeout on the
+ * database, don't reach them.
+ */
+export class InstallDatabase {
+  readonly #pool: ConnectionPool
+  readonly #inUse = new Set<PooledClient>()
+
+  constructor(pool: ConnectionPool) {
+    this.#pool = pool
+  }
+
+  async executeSql(text: string, values?: unknown[]): Promise<{ rows: unknown[] }> {
+    const client = await connectWithin(this.#pool, CONNECT_TIMEOUT_MS)
+    this.#inUse.add(client)
+    let failure: Error | undefined
+    try {
+      if (CONCURRENTLY.test(text)) return await this.#concurrently(client, text)
+      await client.query('BEGIN ISOLATION LEVEL READ COMMITTED')
+      await useOwnSettings(client, { until: 'transaction', lockTimeout: '30s' })
+      const result = await client.query(text, values)
+      // A script of pg-boss has committed already. Then this only warns.
+      await client.query('COMMIT')
+      return result
+    } catch (error) {
+      failure = error as Error
+      throw error
+    } finally {
+      this.#inUse.delete(client)
+      // After an error the connection is closed. That rolls back.
+      client.release(failure)
+    }
+  }
+
+  /** Breaks the connections that are in use, so that pg-boss can be stopped. */
+  abort(): void {
+    for (const client of this.#inUse) destroyConnection(client)
+  }
+
+  /** It waits for a lock as long as it must: for the end of each transaction that is older than the index. */
+  async #concurrently(client: PooledClient, text: string): Promise<{ rows: unknown[] }> {
+    const direct = await isDirect(client)
+    // Through a pooler the settings would stay on a connection of others. The host's limits are in force then.
+    if (direct) await useOwnSettings(client, { until: 'session', lockTimeout: '0' })
+    const result = await client.query(text)
+    // The settings end with the session.
+    if (direct) destroyConnection(client)
+    return result
+  }
+}
+
+/** Whether PostgreSQL itself is at the other end. A pooler tells its clients another process id. */
+async function isDirect(client: Queryable): Promise<boolean> {
+  const { rows } = await client.query('SELECT pg_backend_pid()::text AS pid')
+  const { pid } = rows[0] as { pid: string }
+  return 'processID' in client && String(client.processID) === pid
+}
