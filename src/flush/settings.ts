@@ -1,4 +1,4 @@
-import { sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { execute } from '../database/connection.ts'
 import type { OpenTransaction } from '../database/transaction.ts'
@@ -33,17 +33,14 @@ export async function prepare(
           current_setting('row_security'), current_setting('lock_timeout'), current_setting('statement_timeout')
         )::text AS settings
       ), host AS MATERIALIZED (
-        SELECT
-          min(setting::bigint) FILTER (WHERE name = 'lock_timeout' AND setting <> '0') AS lock_timeout,
-          min(setting::bigint) FILTER (WHERE name = 'statement_timeout' AND setting <> '0') AS statement_timeout,
-          min(setting::bigint) FILTER (WHERE name = 'deadlock_timeout') AS deadlock_timeout
-        FROM pg_settings
+        SELECT ${milliseconds('lock_timeout')} AS lock_timeout,
+          ${milliseconds('statement_timeout')} AS statement_timeout, ${milliseconds('deadlock_timeout')} AS deadlock_timeout
       )
       SELECT before.settings AS before, set_config('row_security', 'off', true),
         set_config(
           'lock_timeout', least(${LOCK_TIMEOUT_MS}, lock_timeout, greatest(1, deadlock_timeout / 2))::text, true
         ),
-        set_config('statement_timeout', least(${timeoutMs}::bigint, statement_timeout)::text, true)
+        set_config('statement_timeout', least(${Math.round(timeoutMs)}::bigint, statement_timeout)::text, true)
       FROM before, host`),
   )
   const [rowSecurity, lockTimeout, statementTimeout] = JSON.parse(rows[0]!.before) as string[]
@@ -55,4 +52,9 @@ export async function prepare(
           set_config('statement_timeout', ${statementTimeout}, true)`),
     )
   }
+}
+
+/** A setting in ms. Null if it is 0, which means no limit. Its text has a unit. (The view pg_settings takes a ms.) */
+function milliseconds(name: string): RawBuilder<unknown> {
+  return sql`nullif(extract(epoch FROM current_setting(${name})::interval) * 1000, 0)::bigint`
 }
