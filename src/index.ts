@@ -15,12 +15,21 @@ export { privilegeStatements, type RoleDuties } from './access/duties.ts'
 export { grantPrivileges, revokePrivileges } from './access/grant.ts'
 export { explainPrivilegeError } from './access/refusal.ts'
 export { explainUsage, type SourceUsage, type UsageExplanation } from './activity/explain.ts'
+export { type FailingFlushes, failingFlushes } from './activity/failing-flushes.ts'
 export {
   DEFAULT_IDLE_PAGE_SIZE,
   type IdleOptions,
   type IdleWorkspace,
   idleWorkspaces,
 } from './activity/idle.ts'
+export { type LastFlush, lastFlush } from './activity/last-flush.ts'
+export {
+  DEFAULT_REFUSED_LIMIT,
+  type RefusedOptions,
+  type RefusedWorkspace,
+  type RefusedWorkspaces,
+  refusedWorkspaces,
+} from './activity/refused.ts'
 export { openPeriodRemaining, type PendingStatus, pendingStatus } from './activity/status.ts'
 export type { Connection, KyselyExecutor, Queryable, Statement } from './database/connection.ts'
 export type { ConnectionPool, PooledClient } from './database/pool.ts'
@@ -75,8 +84,6 @@ export {
   type FlushJobOutput,
   type FlushQueues,
   flushQueues,
-  type LastFlush,
-  lastFlush,
 } from './worker/queue.ts'
 export { type FlushWorker, startFlushWorker } from './worker/worker.ts'
 export type { FlushWorkerOptions } from './worker/worker-options.ts'

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { test } from 'node:test'
 import { inspect } from 'node:util'
 import { PgBoss } from 'pg-boss'
+import { lastFlush } from '../src/activity/last-flush.ts'
 import { openPeriodRemaining, pendingStatus } from '../src/activity/status.ts'
 import { createPool } from '../src/database/pool.ts'
 import { InvalidOptionError } from '../src/errors.ts'
@@ -11,7 +12,7 @@ import { flush } from '../src/flush/flush.ts'
 import type { Logger } from '../src/logger.ts'
 import { markUsage } from '../src/mark/mark.ts'
 import { migrate, migrateDown } from '../src/schema/migrate.ts'
-import { FLUSH_QUEUE, lastFlush } from '../src/worker/queue.ts'
+import { FLUSH_QUEUE } from '../src/worker/queue.ts'
 import { type FlushWorkerOptions, startFlushWorker } from '../src/worker/worker.ts'
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from './support/database.ts'
 import { collectLog } from './support/log-lines.ts'
@@ -133,15 +134,17 @@ for (const [name, call] of Object.entries(callsWithString)) {
   }
 }
 
-const callsOfTables = {
-  markUsage: () => markUsage(empty.pool, randomUUID()),
-  flush: () => flush(empty.pool),
-  drain: () => drain(empty.kysely),
-  pendingStatus: () => pendingStatus(empty.pool),
+/** Each call, and the first object that it misses. */
+const callsOfTables: Record<string, [missing: string, call: () => Promise<unknown>]> = {
+  markUsage: ['pending_usage', () => markUsage(empty.pool, randomUUID())],
+  flush: ['pending_usage_witness', () => flush(empty.pool)],
+  drain: ['pending_usage_witness', () => drain(empty.kysely)],
+  pendingStatus: ['pending_usage', () => pendingStatus(empty.pool)],
+  lastFlush: ['pending_usage_witness', () => lastFlush(empty.pool)],
 }
-for (const [name, call] of Object.entries(callsOfTables)) {
+for (const [name, [missing, call]] of Object.entries(callsOfTables)) {
   test(`${name} reports a database that is not migrated, with the remedy`, async () => {
-    await assert.rejects(call, notMigrated('relation "pending_usage" does not exist'))
+    await assert.rejects(call, notMigrated(`relation "${missing}" does not exist`))
   })
 }
 
@@ -150,10 +153,6 @@ test('openPeriodRemaining reports a database that is not migrated, with the reme
     openPeriodRemaining(empty.pool),
     notMigrated('function usage_period_end() does not exist'),
   )
-})
-
-test('lastFlush reports a database that is not migrated, with the remedy', async () => {
-  await assert.rejects(lastFlush(empty.pool), notMigrated('relation "pgboss.job" does not exist'))
 })
 
 test('a worker reports a database that is not migrated, with the remedy', async () => {
@@ -225,7 +224,14 @@ test('migrate on a read-only session is refused, and the error says why', async 
 })
 
 test('pendingStatus works on a read-only session', async () => {
-  assert.deepEqual(await pendingStatus(client), { open: 0, closed: 0, lagSeconds: 0 })
+  assert.deepEqual(await pendingStatus(client), {
+    open: 0,
+    closed: 0,
+    held: 0,
+    awaited: 0,
+    refused: 0,
+    lagSeconds: 0,
+  })
 })
 
 function readOnlyUrl({ connectionString }: TestDatabase): string {

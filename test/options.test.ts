@@ -4,7 +4,10 @@ import { inspect } from 'node:util'
 import { privilegeStatements } from '../src/access/duties.ts'
 import { grantPrivileges, revokePrivileges } from '../src/access/grant.ts'
 import { explainUsage } from '../src/activity/explain.ts'
+import { failingFlushes } from '../src/activity/failing-flushes.ts'
 import { idleWorkspaces } from '../src/activity/idle.ts'
+import { lastFlush } from '../src/activity/last-flush.ts'
+import { refusedWorkspaces } from '../src/activity/refused.ts'
 import { openPeriodRemaining, pendingStatus } from '../src/activity/status.ts'
 import { createPool } from '../src/database/pool.ts'
 import { InvalidOptionError, UnknownOptionError, WorkspaceUsageError } from '../src/errors.ts'
@@ -16,7 +19,6 @@ import { checkOptions, integerWithin, numberWithin, oneOf } from '../src/options
 import { migrate, migrateDown } from '../src/schema/migrate.ts'
 import { setUsagePeriod, usagePeriod } from '../src/schema/period.ts'
 import { uninstall } from '../src/schema/uninstall.ts'
-import { lastFlush } from '../src/worker/queue.ts'
 import { startFlushWorker } from '../src/worker/worker.ts'
 import { collectLog } from './support/log-lines.ts'
 
@@ -111,6 +113,8 @@ const CONNECTED: Record<string, (connection: never) => unknown> = {
   pendingStatus: connection => pendingStatus(connection),
   openPeriodRemaining: connection => openPeriodRemaining(connection),
   lastFlush: connection => lastFlush(connection),
+  failingFlushes: connection => failingFlushes(connection),
+  refusedWorkspaces: connection => refusedWorkspaces(connection),
   usagePeriod: connection => usagePeriod(connection),
   setUsagePeriod: connection => setUsagePeriod(connection, 1),
   privilegeStatements: connection => privilegeStatements(connection, 'grant', { markers: ['somebody'] }),

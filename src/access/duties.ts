@@ -132,6 +132,10 @@ function readerPrivileges(layout: UsageLayout): Privilege[] {
   return [
     ...[...new Set(views.map(view => layout[view]))].map(usage),
     ...views.map(view => ({ what: sql`SELECT ON ${sql.id(layout[view], view)}` })),
+    // The views call it as the reader. The host may have revoked EXECUTE from PUBLIC.
+    {
+      what: sql`EXECUTE ON FUNCTION ${sql.id(layout.workspace_activity, 'no_hidden_usage')}(name, regclass[])`,
+    },
   ]
 }
 
@@ -152,7 +156,9 @@ async function assertRowsVisible(
 async function assertRolesExist(connection: Connection, roles: string[]): Promise<void> {
   const { rows } = await execute(
     connection,
-    compile(sql<{ rolname: string }>`SELECT rolname FROM pg_roles WHERE rolname = ANY (${roles}::text[])`),
+    compile(
+      sql<{ rolname: string }>`SELECT rolname::text FROM pg_roles WHERE rolname = ANY (${roles}::text[])`,
+    ),
   )
   const unknown = roles.filter(role => !rows.some(({ rolname }) => rolname === role))
   if (unknown.length > 0) throw new UnknownRoleError(unknown)
@@ -162,11 +168,11 @@ async function assertRolesExist(connection: Connection, roles: string[]): Promis
 async function usableSchemas(connection: Connection, roles: string[]): Promise<Map<string, Set<string>>> {
   const { rows } = await execute(
     connection,
-    compile(sql<{ rolname: string; schemas: string[] }>`
-      SELECT r.rolname, array_agg(n.nspname::text) FILTER (WHERE n.oid IS NOT NULL) AS schemas
+    compile(sql<{ rolname: string; schemas: string | null }>`
+      SELECT r.rolname::text, (json_agg(n.nspname) FILTER (WHERE n.oid IS NOT NULL))::text AS schemas
       FROM pg_roles r LEFT JOIN pg_namespace n ON has_schema_privilege(r.oid, n.oid, 'USAGE')
       WHERE r.rolname = ANY (${roles}::text[])
       GROUP BY r.rolname`),
   )
-  return new Map(rows.map(({ rolname, schemas }) => [rolname, new Set(schemas)]))
+  return new Map(rows.map(({ rolname, schemas }) => [rolname, new Set<string>(JSON.parse(schemas ?? '[]'))]))
 }

@@ -25,7 +25,7 @@ export async function usageLayout(connection: Connection): Promise<UsageLayout> 
   const { rows } = await execute(
     connection,
     compile(sql<{ name: string; schema: string | null }>`
-      SELECT wanted.name, n.nspname AS schema
+      SELECT wanted.name, n.nspname::text AS schema
       FROM unnest(${[...OBJECTS]}::text[]) WITH ORDINALITY AS wanted (name, place)
       LEFT JOIN pg_class c ON c.oid = to_regclass(wanted.name)
       LEFT JOIN pg_namespace n ON n.oid = c.relnamespace

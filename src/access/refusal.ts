@@ -21,7 +21,10 @@ export async function explainPrivilegeError(
     return error
   const where = 'where' in error && typeof error.where === 'string' ? error.where : null
   try {
-    const { rows } = await execute(connection, compile(sql<{ role: string }>`SELECT current_user AS role`))
+    const { rows } = await execute(
+      connection,
+      compile(sql<{ role: string }>`SELECT current_user::text AS role`),
+    )
     return new InsufficientPrivilegeError(rows[0]!.role, duty, error.message, where, { cause: error })
   } catch {
     return error

@@ -1,6 +1,13 @@
-import type { Connection } from '../database/connection.ts'
+import { A_CONNECTION, type Connection } from '../database/connection.ts'
 import { transactionOn } from '../database/transaction.ts'
-import { checkOptions, integerWithin, numberWithin, type OptionRules, YES_OR_NO } from '../options.ts'
+import {
+  checkOption,
+  checkOptions,
+  integerWithin,
+  numberWithin,
+  type OptionRules,
+  YES_OR_NO,
+} from '../options.ts'
 import { flushWithin } from './flush-within.ts'
 import type { Refusal } from './refusal.ts'
 
@@ -105,6 +112,7 @@ export type FlushSettings = Required<FlushOptions>
  * @throws The database's error, with SQLSTATE 55P03, if a table is locked.
  */
 export async function flush(connection: Connection, options: FlushOptions = {}): Promise<FlushResult> {
+  checkOption('connection', connection, A_CONNECTION)
   checkOptions(options, FLUSH_OPTIONS)
   const settings = flushSettings(options)
   const deadlineMs = settings.timeoutSeconds * 1_000 + ANSWER_GRACE_MS

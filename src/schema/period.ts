@@ -23,10 +23,10 @@ export async function usagePeriod(connection: Connection): Promise<number> {
   const { schema } = await periodFunction(connection)
   const { rows } = await execute(
     connection,
-    compile(sql<{ seconds: number }>`
-      SELECT extract(epoch FROM ${sql.id(schema, 'usage_period')}())::float8 AS seconds`),
+    compile(sql<{ seconds: string }>`
+      SELECT extract(epoch FROM ${sql.id(schema, 'usage_period')}())::text AS seconds`),
   )
-  return rows[0]!.seconds
+  return Number(rows[0]!.seconds)
 }
 
 /**
@@ -67,7 +67,7 @@ async function periodFunction(connection: Connection): Promise<{ schema: string;
   const { rows } = await execute(
     connection,
     compile(sql<{ schema: string; owner: string }>`
-      SELECT n.nspname AS schema, pg_get_userbyid(p.proowner) AS owner
+      SELECT n.nspname::text AS schema, pg_get_userbyid(p.proowner)::text AS owner
       FROM pg_depend d
       JOIN pg_proc p ON p.oid = d.refobjid AND p.proname = 'usage_period'
       JOIN pg_namespace n ON n.oid = p.pronamespace

@@ -55,7 +55,7 @@ export async function flushQueues(connection: Connection): Promise<FlushQueues> 
 }
 
 /**
- * The output of a finished job, in the dashboard and in {@link lastFlush}: the counts, and whether its batch was full.
+ * The output of a finished job, as the dashboard shows it: the counts, and whether its batch was full.
  */
 export interface FlushJobOutput extends Omit<FlushResult, 'emptied' | 'refusals'> {
   /**
@@ -65,34 +65,6 @@ export interface FlushJobOutput extends Omit<FlushResult, 'emptied' | 'refusals'
   emptied?: boolean
   /** The first workspaces that the database refused in this flush, and why. Absent if there was none. */
   refusals?: Refusal[]
-}
-
-/** The last flush that committed. */
-export interface LastFlush extends FlushJobOutput {
-  completedAt: Date
-}
-
-/**
- * Returns the last flush that a worker completed. Null if there is none within about an hour, because pg-boss then
- * deletes finished jobs. A flush by hand is not a job, and is not found here.
- *
- * @throws {NotMigratedError} If pg-boss is not installed.
- */
-export async function lastFlush(connection: Connection): Promise<LastFlush | null> {
-  // The statements here are plain text. `workspace-usage status` would otherwise spend most of its time on loading
-  // Kysely. Time and output are read as text that is formatted here, because a driver may be set to anything.
-  const { flush } = await flushQueues(connection)
-  const statement: Statement<{ output: string | null; completed_ms: string }> = {
-    sql: `SELECT output::text, (extract(epoch FROM completed_on) * 1000)::bigint::text AS completed_ms
-      FROM ${JOB_SCHEMA}.job
-      WHERE name = $1 AND state = 'completed'
-      ORDER BY completed_on DESC LIMIT 1`,
-    parameters: [flush],
-  }
-  const { rows } = await execute(connection, statement)
-  const row = rows[0]
-  if (!row) return null
-  return { completedAt: new Date(Number(row.completed_ms)), ...JSON.parse(row.output ?? '{}') }
 }
 
 /** A table of pg-boss, and what a worker may do to it beside reading. */
@@ -122,7 +94,7 @@ const ALL_WRITES = ['INSERT', 'UPDATE', 'DELETE']
  */
 export async function jobTables(connection: Connection): Promise<JobTable[]> {
   const statement: Statement<{ name: string }> = {
-    sql: `SELECT c.relname AS name
+    sql: `SELECT c.relname::text AS name
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE n.nspname = $1 AND c.relkind IN ('r', 'p')
         AND NOT (c.relispartition AND c.relname LIKE $2)

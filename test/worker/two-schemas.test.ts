@@ -1,16 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import pg from 'pg'
+import { lastFlush } from '../../src/activity/last-flush.ts'
 import { createPool } from '../../src/database/pool.ts'
 import { migrate } from '../../src/schema/migrate.ts'
 import { uninstall } from '../../src/schema/uninstall.ts'
-import {
-  FAILED_FLUSH_QUEUE,
-  FLUSH_QUEUE,
-  flushQueues,
-  lastFlush,
-  queuesOfSchema,
-} from '../../src/worker/queue.ts'
+import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE, flushQueues, queuesOfSchema } from '../../src/worker/queue.ts'
 import { startFlushWorker } from '../../src/worker/worker.ts'
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { collectLog } from '../support/log-lines.ts'

@@ -1,17 +1,21 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { beforeEach, test } from 'node:test'
+import { PgBoss } from 'pg-boss'
+import type { RefusedWorkspace } from '../../../src/activity/refused.ts'
+import { flush } from '../../../src/flush/flush.ts'
 import { markUsage } from '../../../src/mark/mark.ts'
+import { FLUSH_QUEUE } from '../../../src/worker/queue.ts'
 import { commandLineUrl, runCommand } from '../../support/command-line.ts'
 import { createTestDatabase } from '../../support/database.ts'
 import { CENTURY, setPeriodLength } from '../../support/period.ts'
-import { storeClosedMarks } from '../../support/seed.ts'
+import { createWorkspaces, storeClosedMarks } from '../../support/seed.ts'
 
 const { pool, connectionString } = await createTestDatabase()
 const env = { DATABASE_URL: await commandLineUrl(connectionString) }
 
 beforeEach(async () => {
-  await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
+  await pool.query('TRUNCATE pending_usage, workspaces, refused_usage CASCADE')
   // A period ends only in the test that sets a shorter one.
   await setPeriodLength(pool, CENTURY)
 })
@@ -27,8 +31,8 @@ test('status --json shows a lag that grows while marks of a closed period are pe
   await storeClosedMarks(pool, [randomUUID()], { agoMs: 60_000 })
   await storeClosedMarks(pool, [randomUUID()], { agoMs: 5_000 })
   const before = JSON.parse((await runCommand(['status', '--json'], { env })).stdout)
-  assert.deepEqual(Object.keys(before), ['pending', 'lagSeconds', 'lastFlush'])
-  assert.deepEqual(before.pending, { open: 0, closed: 2 })
+  assert.deepEqual(Object.keys(before), ['pending', 'lagSeconds', 'lastFlush', 'failing', 'refused'])
+  assert.deepEqual(before.pending, { open: 0, closed: 2, held: 0, awaited: 0, refused: 0 })
   assert.ok(before.lagSeconds >= 60 && before.lagSeconds < 600, String(before.lagSeconds))
   const after = JSON.parse((await runCommand(['status', '--json'], { env })).stdout)
   assert.ok(after.lagSeconds > before.lagSeconds)
@@ -62,4 +66,87 @@ test('status refuses a --max-lag that is negative or no number, on the command l
       /from the variable WORKSPACE_USAGE_MAX_LAG is invalid\. Allowed: a number of/,
     )
   }
+})
+
+test('status shows a flush by hand as the last flush', async () => {
+  await storeClosedMarks(pool, await createWorkspaces(pool, 2))
+  await runCommand(['flush'], { env })
+  const { lastFlush } = JSON.parse((await runCommand(['status', '--json'], { env })).stdout)
+  const { completedAt, ...counts } = lastFlush
+  assert.ok(Date.now() - Date.parse(completedAt) < 60_000)
+  assert.deepEqual(counts, {
+    flushed: 2,
+    workspaces: 2,
+    updated: 2,
+    unknown: 0,
+    held: 0,
+    awaited: 0,
+    refused: 0,
+  })
+  const { stdout } = await runCommand(['status'], { env })
+  assert.match(stdout, /^last flush {2}\d{4}-\S+ \S+Z: 2 marks flushed, 2 workspaces updated, /m)
+})
+
+test('status ends with 1 and shows the error while flushes fail, until one succeeds', async () => {
+  await flush(pool)
+  const boss = new PgBoss({ connectionString, supervise: false, schedule: false })
+  boss.on('error', () => {})
+  await boss.start()
+  const failOnce = async (message: string) => {
+    const [job] = await boss.fetch(FLUSH_QUEUE)
+    await boss.fail(FLUSH_QUEUE, job!.id, new Error(message))
+  }
+  try {
+    await boss.send(FLUSH_QUEUE, null)
+    await failOnce('the first\n\u001b[2Jreason')
+    const { code, stdout, stderr } = await runCommand(['status'], { env })
+    assert.equal(code, 1)
+    assert.match(stdout, /^last flush {2}\d{4}/m)
+    const time = '\\d{4}-\\S+ \\S+Z'
+    assert.match(
+      stderr,
+      new RegExp(
+        `^error: flushes fail since ${time}, 1 time, the last at ${time}: the first \\\\u\\{1b\\}\\[2Jreason\n$`,
+      ),
+    )
+
+    await pool.query('UPDATE pgboss.job SET start_after = now() WHERE name = $1', [FLUSH_QUEUE])
+    await failOnce('the second reason')
+    const json = await runCommand(['status', '--json'], { env })
+    const { failing } = JSON.parse(json.stdout)
+    assert.deepEqual([json.code, failing.attempts, failing.message], [1, 2, 'the second reason'])
+    assert.ok(Date.parse(failing.since) <= Date.parse(failing.lastAt))
+
+    await flush(pool)
+    const after = await runCommand(['status', '--json'], { env })
+    assert.deepEqual([after.code, JSON.parse(after.stdout).failing], [0, null])
+  } finally {
+    await boss.stop({ graceful: false })
+  }
+})
+
+test('status counts what is set aside, and lists the first refused workspaces with the reason', async () => {
+  const ids = (await createWorkspaces(pool, 5)).toSorted()
+  await pool.query(`ALTER TABLE workspaces ADD CONSTRAINT never CHECK (last_used_at IS NULL) NOT VALID`)
+  try {
+    await storeClosedMarks(pool, ids)
+    await flush(pool)
+  } finally {
+    await pool.query('ALTER TABLE workspaces DROP CONSTRAINT never')
+  }
+  const { code, stdout } = await runCommand(['status'], { env })
+  assert.equal(code, 0)
+  assert.match(stdout, /^pending {5}0 marks open, 5 closed\nset aside {3}5 refused\nlag {9}0\.0 s\n/)
+  assert.match(
+    stdout,
+    /^refused {5}\S{36}: .*"never" \(SQLSTATE 23514\); 1 attempt since \S+ \S+Z, next \S+ \S+Z$/m,
+  )
+  assert.equal(stdout.match(/^refused/gm)?.length, 3)
+  assert.match(stdout, /\n {12}and 2 more\n$/)
+  const { refused } = JSON.parse((await runCommand(['status', '--json'], { env })).stdout)
+  assert.equal(refused.total, 5)
+  assert.deepEqual(refused.workspaces.map(({ workspaceId }: RefusedWorkspace) => workspaceId).toSorted(), ids)
+  const { since, nextAttemptAt, ...first } = refused.workspaces[0]
+  assert.ok(Date.parse(since) < Date.parse(nextAttemptAt))
+  assert.deepEqual([first.attempts, first.sqlState], [1, '23514'])
 })

@@ -39,7 +39,15 @@ test('worker flushes, logs JSON lines, and ends with 0 on SIGTERM; status shows 
   const status = JSON.parse((await runCommand(['status', '--json'], { env: { DATABASE_URL } })).stdout)
   const { completedAt, ...counts } = status.lastFlush
   assert.ok(Date.parse(completedAt))
-  assert.deepEqual(counts, { flushed: 0, workspaces: 0, updated: 0, unknown: 0, held: 0, full: false })
+  assert.deepEqual(counts, {
+    flushed: 0,
+    workspaces: 0,
+    updated: 0,
+    unknown: 0,
+    held: 0,
+    awaited: 0,
+    refused: 0,
+  })
   const text = (await runCommand(['status'], { env: { DATABASE_URL } })).stdout
   assert.match(
     text,
