@@ -21,7 +21,8 @@ export class BoundedPool implements ConnectionPool {
   readonly #begin: string
   readonly #deadlineMs: number
   readonly #reach: Reach
-  readonly #cut = new AbortController()
+  #isCut = false
+  readonly #inUse = new Set<PooledClient>()
   readonly #clients = new WeakMap<PooledClient, PooledClient>()
 
   /** @param timeoutSeconds After so many seconds the server cancels a statement. */
@@ -34,22 +35,25 @@ export class BoundedPool implements ConnectionPool {
 
   /** Whether {@link cut} was called. */
   get isCut(): boolean {
-    return this.#cut.signal.aborted
+    return this.#isCut
   }
 
   /** Fails every statement under way and every later one, and destroys their connections. */
   cut(): void {
-    this.#cut.abort(new Error('the worker has stopped'))
+    this.#isCut = true
+    for (const client of this.#inUse) destroyConnection(client)
   }
 
   /** Takes a client. It is for one transaction, and says itself how that begins. */
   async connect(): Promise<PooledClient> {
     try {
-      const client = await connectWithin(this.#pool, this.#deadlineMs, this.#cut.signal)
+      const client = await connectWithin(this.#pool, this.#deadlineMs)
+      this.#inUse.add(client)
+      if (this.#isCut) destroyConnection(client)
       return this.#bounded(client)
     } catch (error) {
       const explained = error instanceof NoAnswerError ? new NoConnectionError(this.#deadlineMs) : error
-      this.#reach.failed(explained)
+      this.#reach.lost(explained)
       throw explained
     }
   }
@@ -97,6 +101,7 @@ export class BoundedPool implements ConnectionPool {
       removeListener: (event, listener) => client.removeListener(event, listener),
       release: broken => {
         // The pool itself would say goodbye first, and wait for an answer.
+        this.#inUse.delete(client)
         if (broken) destroyConnection(client)
         client.release(broken)
       },
@@ -111,7 +116,6 @@ export class BoundedPool implements ConnectionPool {
         this.#deadlineMs,
         () => send(client, text, values),
         () => destroyConnection(client),
-        this.#cut.signal,
       )
     } catch (error) {
       // The idle connections may have gone silent with this one.

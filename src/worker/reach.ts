@@ -20,7 +20,12 @@ export class Reach {
 
   /** A statement failed. An error of the statement itself says nothing about the database. */
   failed(error: unknown): void {
-    if (this.#awaySince !== null || !isOutOfReach(error)) return
+    if (isOutOfReach(error)) this.lost(error)
+  }
+
+  /** There was no connection, for whatever reason. */
+  lost(error: unknown): void {
+    if (this.#awaySince !== null) return
     this.#awaySince = performance.now()
     this.#logger.warn({ err: error }, 'the database is out of reach; marks stay pending until it is back')
   }

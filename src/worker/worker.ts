@@ -4,7 +4,6 @@ import { assertNoRowSecurity } from '../access/row-security.ts'
 import { explainDatabaseError } from '../database/explain-error.ts'
 import { BoundedPool } from './bounded-pool.ts'
 import { createBoss, type Explain } from './create-boss.ts'
-import { endsWithin } from './ends-within.ts'
 import { jobSeconds, takeFlushJobs } from './flush-job.ts'
 import { IntervalInForce } from './interval-in-force.ts'
 import { flushQueues } from './queue.ts'
@@ -17,16 +16,11 @@ import {
   assertSchema,
 } from './requirements.ts'
 import { scheduleFlushes } from './schedule.ts'
+import { stopInTime } from './stop-in-time.ts'
 import { type FlushWorkerOptions, type WorkerSettings, workerSettings } from './worker-options.ts'
 import { takePool } from './worker-pool.ts'
 
 export type { FlushWorkerOptions } from './worker-options.ts'
-
-/** Seconds of a stop after the longest flush, before it is done by force. */
-const STOP_GRACE_SECONDS = 3
-
-/** The longest wait for pg-boss once its connections are cut, in ms. */
-const CUT_TIMEOUT_MS = 2_000
 
 /** A running worker. */
 export interface FlushWorker extends AsyncDisposable {
@@ -63,7 +57,7 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
   const explain: Explain = error => explainPrivilegeError(connections, explainDatabaseError(error), 'worker')
   let boss: PgBoss | undefined
   const letGo = async () => {
-    if (boss) await stopInTime(boss, connections, settings)
+    if (boss) await stopInTime(boss, connections, jobSeconds(settings), settings.logger)
     await letGoOfPool()
   }
   try {
@@ -97,22 +91,6 @@ async function startFlushing(
   // The first flush does not wait for the cron. It is sent before the handler is there, so it does not wait for a poll.
   await boss.send(queue)
   await takeFlushJobs(boss, queue, interval, settings)
-}
-
-/** Stops pg-boss after the flush that is running. It cuts the connections if that takes too long. */
-async function stopInTime(boss: PgBoss, connections: BoundedPool, settings: WorkerSettings): Promise<void> {
-  const { logger } = settings
-  const flushSeconds = jobSeconds(settings)
-  const stopping = boss
-    .stop({ graceful: true, timeout: flushSeconds * 1_000 })
-    .catch(error => logger.error({ err: error }, 'pg-boss did not stop as it should'))
-  if (await endsWithin(stopping, (flushSeconds + STOP_GRACE_SECONDS) * 1_000)) return
-  logger.error(
-    { afterSeconds: flushSeconds + STOP_GRACE_SECONDS },
-    'the worker did not stop in time; its connections are cut, and marks stay pending',
-  )
-  connections.cut()
-  await endsWithin(stopping, CUT_TIMEOUT_MS)
 }
 
 function stoppable(letGo: () => Promise<void>): FlushWorker {
