@@ -1,3 +1,53 @@
+CREATE OR REPLACE FUNCTION no_hidden_usage(view_name name, tables regclass[])
+ RETURNS TABLE(workspace_id uuid, last_used_at timestamp with time zone, source text, pending boolean)
+ LANGUAGE plpgsql
+ STABLE PARALLEL SAFE ROWS 1
+AS $function$
+    DECLARE
+      reader oid;
+      hidden record;
+    BEGIN
+      IF NOT EXISTS (
+        SELECT FROM pg_catalog.pg_class c WHERE c.oid = ANY (tables) AND (c.relrowsecurity OR c.relkind = 'v')
+      ) THEN
+        RETURN;
+      END IF;
+      SELECT CASE WHEN coalesce(c.reloptions::text, '') ~ 'security_invoker=(true|on|yes|1)' THEN to_regrole(quote_ident(current_user)) ELSE c.relowner END INTO reader
+      FROM pg_catalog.pg_class c
+      WHERE c.relname = view_name
+        AND c.relnamespace = (SELECT t.relnamespace FROM pg_catalog.pg_class t WHERE t.oid = tables[1]);
+      WITH RECURSIVE read (relation, role) AS (
+        SELECT c.oid, reader FROM pg_catalog.pg_class c WHERE c.oid = ANY (tables)
+        UNION
+        SELECT d.refobjid, CASE WHEN coalesce(c.reloptions::text, '') ~ 'security_invoker=(true|on|yes|1)' THEN read.role ELSE c.relowner END
+        FROM read
+        JOIN pg_catalog.pg_class c ON c.oid = read.relation AND c.relkind = 'v'
+        JOIN pg_catalog.pg_rewrite rule ON rule.ev_class = c.oid
+        JOIN pg_catalog.pg_depend d
+          ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = rule.oid
+          AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> c.oid
+      )
+      SELECT c.relname AS table_name, r.rolname AS role_name INTO hidden
+      FROM read
+      JOIN pg_catalog.pg_class c ON c.oid = read.relation
+      JOIN pg_catalog.pg_roles r ON r.oid = read.role
+      WHERE c.relrowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls
+        AND (c.relforcerowsecurity OR NOT pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE'))
+      LIMIT 1;
+      IF FOUND THEN
+        RAISE insufficient_privilege USING
+          MESSAGE = format(
+            'row-level security of table "%s" may hide rows from role "%s", with whose rights view "%s" reads',
+            hidden.table_name, hidden.role_name, view_name
+          ),
+          HINT = 'Let the role inherit from the owner of the table, without FORCE ROW LEVEL SECURITY, or ALTER ROLE … BYPASSRLS.',
+          TABLE = hidden.table_name,
+          CONSTRAINT = 'no_hidden_usage';
+      END IF;
+    END
+    $function$
+;
+
 CREATE OR REPLACE FUNCTION usage_period()
  RETURNS interval
  LANGUAGE sql
@@ -8,14 +58,14 @@ RETURN '00:00:30'::interval
 CREATE OR REPLACE FUNCTION usage_period_end()
  RETURNS timestamp with time zone
  LANGUAGE sql
- STABLE PARALLEL SAFE
-RETURN (date_bin(((EXTRACT(epoch FROM usage_period()))::double precision * '00:00:01'::interval), statement_timestamp(), to_timestamp((0)::double precision)) + ((EXTRACT(epoch FROM usage_period()))::double precision * '00:00:01'::interval))
+ PARALLEL SAFE
+RETURN (date_bin(((EXTRACT(epoch FROM usage_period()))::double precision * '00:00:01'::interval), clock_timestamp(), to_timestamp((0)::double precision)) + ((EXTRACT(epoch FROM usage_period()))::double precision * '00:00:01'::interval))
 ;
 
 CREATE UNLOGGED TABLE pending_usage (
   period_end timestamp with time zone DEFAULT usage_period_end() NOT NULL,
   workspace_id uuid NOT NULL,
-  source text DEFAULT COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text) NOT NULL,
+  source text DEFAULT "left"(COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text), 63) NOT NULL,
   CONSTRAINT pending_usage_pkey PRIMARY KEY (period_end, workspace_id, source),
   CONSTRAINT pending_usage_source_length CHECK (((char_length(source) >= 1) AND (char_length(source) <= 63)))
 ) WITH (
@@ -28,8 +78,37 @@ CREATE UNLOGGED TABLE pending_usage (
 
 CREATE UNLOGGED TABLE pending_usage_witness (
   present boolean DEFAULT true NOT NULL,
+  flushed_at timestamp with time zone,
+  counts jsonb,
   CONSTRAINT pending_usage_witness_pkey PRIMARY KEY (present),
   CONSTRAINT pending_usage_witness_single CHECK (present)
+);
+
+CREATE UNLOGGED TABLE refused_usage (
+  workspace_id uuid NOT NULL,
+  since timestamp with time zone NOT NULL,
+  attempts integer NOT NULL,
+  sqlstate text,
+  message text NOT NULL,
+  next_attempt_at timestamp with time zone NOT NULL,
+  CONSTRAINT refused_usage_pkey PRIMARY KEY (workspace_id)
+);
+
+CREATE UNLOGGED TABLE set_aside_usage (
+  period_end timestamp with time zone DEFAULT usage_period_end() NOT NULL,
+  workspace_id uuid NOT NULL,
+  source text DEFAULT "left"(COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text), 63) NOT NULL,
+  reason text NOT NULL,
+  next_attempt_at timestamp with time zone NOT NULL,
+  CONSTRAINT pending_usage_source_length CHECK (((char_length(source) >= 1) AND (char_length(source) <= 63))),
+  CONSTRAINT set_aside_usage_pkey PRIMARY KEY (period_end, workspace_id, source),
+  CONSTRAINT set_aside_usage_reason CHECK ((reason = ANY (ARRAY['held'::text, 'awaited'::text, 'refused'::text])))
+) WITH (
+  autovacuum_vacuum_threshold=1000,
+  autovacuum_vacuum_scale_factor=0.0,
+  autovacuum_vacuum_insert_threshold=-1,
+  autovacuum_vacuum_cost_delay=0,
+  vacuum_truncate=off
 );
 
 CREATE TABLE workspace_usage (
@@ -52,17 +131,31 @@ CREATE TABLE workspaces (
 ALTER TABLE workspace_usage
   ADD CONSTRAINT workspace_usage_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id) ON DELETE CASCADE;
 
+CREATE INDEX refused_usage_next_attempt ON refused_usage USING btree (next_attempt_at);
+
+CREATE INDEX set_aside_usage_next_attempt ON set_aside_usage USING btree (next_attempt_at) WHERE (reason <> 'refused'::text);
+
+CREATE INDEX set_aside_usage_refused ON set_aside_usage USING btree (workspace_id) WHERE (reason = 'refused'::text);
+
+CREATE INDEX set_aside_usage_workspace ON set_aside_usage USING btree (workspace_id, period_end, source);
+
 CREATE VIEW workspace_activity AS
- WITH RECURSIVE period(period_end) AS (
+ SELECT no_hidden_usage.workspace_id,
+    no_hidden_usage.last_used_at,
+    no_hidden_usage.source,
+    no_hidden_usage.pending
+   FROM no_hidden_usage('workspace_activity'::name, ARRAY['pending_usage'::regclass, 'set_aside_usage'::regclass, 'workspaces'::regclass, 'workspace_usage'::regclass]) no_hidden_usage(workspace_id, last_used_at, source, pending)
+UNION ALL
+( WITH RECURSIVE period(period_end) AS (
         ( SELECT pending_usage.period_end
-           FROM pending_usage
+           FROM ONLY pending_usage
           ORDER BY pending_usage.period_end
          LIMIT 1)
         UNION ALL
          SELECT next.period_end
            FROM (period
              CROSS JOIN LATERAL ( SELECT u.period_end
-                   FROM pending_usage u
+                   FROM ONLY pending_usage u
                   WHERE (u.period_end > period.period_end)
                   ORDER BY u.period_end
                  LIMIT 1) next)
@@ -70,39 +163,58 @@ CREATE VIEW workspace_activity AS
  SELECT w.id AS workspace_id,
         CASE
             WHEN live.pending THEN LEAST(p.period_end, statement_timestamp())
-            ELSE w.last_used_at
+            ELSE flushed.last_used_at
         END AS last_used_at,
         CASE
             WHEN live.pending THEN p.source
             ELSE f.source
         END AS source,
     live.pending
-   FROM (((workspaces w
-     LEFT JOIN ( SELECT DISTINCT ON (pending_usage.workspace_id) pending_usage.workspace_id,
-            pending_usage.period_end,
-            pending_usage.source
-           FROM pending_usage
-          WHERE (pending_usage.period_end = ANY (ARRAY( SELECT period.period_end
-                   FROM period)))
-          ORDER BY pending_usage.workspace_id, pending_usage.period_end DESC, pending_usage.source) p ON ((p.workspace_id = w.id)))
+   FROM ((((workspaces w
+     LEFT JOIN ( SELECT DISTINCT ON (marks.workspace_id) marks.workspace_id,
+            marks.period_end,
+            marks.source
+           FROM ( SELECT pending_usage.workspace_id,
+                    pending_usage.period_end,
+                    pending_usage.source
+                   FROM ONLY pending_usage
+                  WHERE (pending_usage.period_end = ANY (ARRAY( SELECT period.period_end
+                           FROM period)))
+                UNION ALL
+                 SELECT set_aside_usage.workspace_id,
+                    set_aside_usage.period_end,
+                    set_aside_usage.source
+                   FROM set_aside_usage) marks
+          ORDER BY marks.workspace_id, marks.period_end DESC, marks.source) p ON ((p.workspace_id = w.id)))
      LEFT JOIN ( SELECT workspace_usage.workspace_id,
             workspace_usage.last_used_at,
             min(workspace_usage.source) AS source
            FROM workspace_usage
           GROUP BY workspace_usage.workspace_id, workspace_usage.last_used_at) f ON (((f.workspace_id = w.id) AND (f.last_used_at = w.last_used_at))))
-     CROSS JOIN LATERAL ( SELECT ((p.period_end IS NOT NULL) AND COALESCE((p.period_end > w.last_used_at), true)) AS pending) live);
+     CROSS JOIN LATERAL ( SELECT
+                CASE
+                    WHEN ((w.last_used_at >= '1970-01-02 00:00:00+00'::timestamp with time zone) AND (w.last_used_at < 'infinity'::timestamp with time zone)) THEN w.last_used_at
+                    ELSE NULL::timestamp with time zone
+                END AS last_used_at) flushed)
+     CROSS JOIN LATERAL ( SELECT ((p.period_end IS NOT NULL) AND COALESCE((p.period_end > flushed.last_used_at), true)) AS pending) live));
 
 CREATE VIEW workspace_activity_by_source AS
- WITH RECURSIVE period(period_end) AS (
+ SELECT no_hidden_usage.workspace_id,
+    no_hidden_usage.source,
+    no_hidden_usage.last_used_at,
+    no_hidden_usage.pending
+   FROM no_hidden_usage('workspace_activity_by_source'::name, ARRAY['pending_usage'::regclass, 'set_aside_usage'::regclass, 'workspaces'::regclass, 'workspace_usage'::regclass]) no_hidden_usage(workspace_id, last_used_at, source, pending)
+UNION ALL
+( WITH RECURSIVE period(period_end) AS (
         ( SELECT pending_usage.period_end
-           FROM pending_usage
+           FROM ONLY pending_usage
           ORDER BY pending_usage.period_end
          LIMIT 1)
         UNION ALL
          SELECT next.period_end
            FROM (period
              CROSS JOIN LATERAL ( SELECT u.period_end
-                   FROM pending_usage u
+                   FROM ONLY pending_usage u
                   WHERE (u.period_end > period.period_end)
                   ORDER BY u.period_end
                  LIMIT 1) next)
@@ -124,23 +236,37 @@ CREATE VIEW workspace_activity_by_source AS
                     workspace_usage.last_used_at
                    FROM workspace_usage
                 UNION ALL
-                 SELECT pending_usage.workspace_id,
-                    pending_usage.source,
-                    pending_usage.period_end,
+                 SELECT marks.workspace_id,
+                    marks.source,
+                    marks.period_end,
                     NULL::timestamp with time zone AS timestamptz
-                   FROM pending_usage
-                  WHERE (pending_usage.period_end = ANY (ARRAY( SELECT period.period_end
-                           FROM period)))) used
+                   FROM ( SELECT pending_usage.workspace_id,
+                            pending_usage.period_end,
+                            pending_usage.source
+                           FROM ONLY pending_usage
+                          WHERE (pending_usage.period_end = ANY (ARRAY( SELECT period.period_end
+                                   FROM period)))
+                        UNION ALL
+                         SELECT set_aside_usage.workspace_id,
+                            set_aside_usage.period_end,
+                            set_aside_usage.source
+                           FROM set_aside_usage) marks) used
           GROUP BY used.workspace_id, used.source) latest
-     CROSS JOIN LATERAL ( SELECT ((latest.period_end IS NOT NULL) AND COALESCE((latest.period_end > latest.last_used_at), true)) AS pending) live);
+     CROSS JOIN LATERAL ( SELECT ((latest.period_end IS NOT NULL) AND COALESCE((latest.period_end > latest.last_used_at), true)) AS pending) live));
+
+COMMENT ON FUNCTION no_hidden_usage(name,regclass[]) IS 'No rows. An error if row-level security may hide rows from a view of workspace-usage, which would then be wrong.';
 
 COMMENT ON TABLE pending_usage IS 'Marks that are not flushed yet: INSERT (workspace_id[, source]) … ON CONFLICT DO NOTHING, nothing else. UNLOGGED: emptied by a crash of the server.';
 
 COMMENT ON TABLE pending_usage_witness IS 'One row. Where it is missing, pending_usage was emptied by a crash of the server or the promotion of a standby; the next flush says so and puts it back.';
 
+COMMENT ON TABLE refused_usage IS 'Workspaces whose update PostgreSQL refuses, and why. Their marks are set aside. The flush tries them again and removes what succeeds.';
+
+COMMENT ON TABLE set_aside_usage IS 'Marks that a flush could not settle: held, awaited or refused. A child of pending_usage, so they are pending. Written by the flush only.';
+
 COMMENT ON FUNCTION usage_period() IS 'Length of a period. Read or change it with "workspace-usage period"; marks already stored keep their period.';
 
-COMMENT ON FUNCTION usage_period_end() IS 'End of the period that the running statement falls in; always in the future. usage_period() is its length.';
+COMMENT ON FUNCTION usage_period_end() IS 'End of the period that this moment falls in; always in the future. usage_period() is its length.';
 
 COMMENT ON VIEW workspace_activity IS 'Last use of each workspace, pending use included. source is null if the workspace was never used or it is not known who did.';
 

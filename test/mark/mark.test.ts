@@ -165,7 +165,7 @@ test('the period of a mark ends after the mark, even if another period ends at t
     `SELECT pg_get_function_sqlbody('usage_period_end()'::regprocedure) AS body`,
   )
   const periodEndAt = async (instant: string) => {
-    const body = rows[0].body.replace('RETURN', '').replace('statement_timestamp()', '$1::timestamptz')
+    const body = rows[0].body.replace('RETURN', '').replace('clock_timestamp()', '$1::timestamptz')
     return (await pool.query(`SELECT (${body}) AS period_end`, [instant])).rows[0].period_end.toISOString()
   }
   assert.equal(await periodEndAt('2030-05-05T12:00:29.999999Z'), '2030-05-05T12:00:30.000Z')
