@@ -1,5 +1,5 @@
 import type { Db, Job, PgBoss } from 'pg-boss'
-import type { Connection } from '../database/connection.ts'
+import { type Connection, execute } from '../database/connection.ts'
 import { flush } from '../flush/flush.ts'
 import { flushInterval } from './flush-interval.ts'
 import type { FinishedFlush } from './flush-log.ts'
@@ -77,6 +77,9 @@ async function runFlush(
   oldestFirst: boolean,
 ): Promise<FinishedFlush> {
   const started = performance.now()
+  // A flush inside somebody's transaction leaves deferred constraints alone, but this transaction is the flush's own. At
+  // COMMIT it could not go around a workspace any more.
+  await execute(connection, { sql: 'SET CONSTRAINTS ALL IMMEDIATE', parameters: [] })
   const options = {
     batchSize,
     sources,
