@@ -3,10 +3,10 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
 import { createDashboardHandler } from '@pg-boss/dashboard/handler'
-import { FLUSH_QUEUE } from '../../src/worker/queue.ts'
+import { createPool } from '../../src/database/pool.ts'
+import { flushQueues } from '../../src/worker/queue.ts'
 
 const COUNTS = ['flushed', 'workspaces', 'updated', 'unknown', 'held'].map(count => `&col=output.${count}`)
-const FINISHED_FLUSHES = `/queues/${FLUSH_QUEUE}?state=completed&col=id&col=completedOn${COUNTS.join('')}`
 
 /** A dashboard that is being served. */
 export interface Dashboard extends AsyncDisposable {
@@ -24,7 +24,8 @@ export async function startDashboard(connectionString: string, server = listen()
   const listening = await server
   const handler = createDashboardHandler({ databases: [{ url: connectionString }] })
   // The page has a long address, and this short one fits into a line of a terminal.
-  const redirect = new Response(null, { status: 302, headers: { location: FINISHED_FLUSHES } })
+  const location = await pageOfFinishedFlushes(connectionString)
+  const redirect = new Response(null, { status: 302, headers: { location } })
   const answer = (request: Request) =>
     new URL(request.url).pathname === '/flushes' ? redirect.clone() : handler(request)
   listening.on('request', getRequestListener(answer))
@@ -53,4 +54,15 @@ export async function listen(port = 0) {
     )
   })
   return server
+}
+
+/** The queue is that of the schema which the connection flushes. */
+async function pageOfFinishedFlushes(connectionString: string): Promise<string> {
+  const pool = createPool(connectionString, { applicationName: 'workspace-usage demo', max: 1 })
+  try {
+    const { flush } = await flushQueues(pool)
+    return `/queues/${flush}?state=completed&col=id&col=completedOn${COUNTS.join('')}`
+  } finally {
+    await pool.end()
+  }
 }

@@ -20,7 +20,11 @@ test('the dashboard lists finished flushes with time and counts, shows the job o
   await markUsage(pool, [...ids, ...deleted], { source: 'ssh' })
   await until('the period has closed', async () => (await pendingStatus(pool)).closed === 1_345)
   {
-    await using _worker = await startFlushWorker({ database: connectionString, logger: collectLog().logger })
+    await using _worker = await startFlushWorker({
+      database: connectionString,
+      logger: collectLog().logger,
+      unknownAfterSeconds: 0,
+    })
     await until('the marks are flushed', async () => (await pendingCount(pool)) === 0)
   }
   const [job] = await flushJobs(pool)
