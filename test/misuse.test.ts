@@ -111,21 +111,24 @@ const callsWithString: Record<string, (database: string, logger: Logger) => Prom
   migrateDown: (connectionString, logger) => migrateDown({ connectionString, logger }),
   startFlushWorker: (database, logger) => startFlushWorker({ database, logger }),
 }
-const wrongStrings = {
-  'with a port that is no number': 'postgres://app:not-for-any-log@host:port/database',
-  'without a scheme': 'app:not-for-any-log@host/database',
-  "in libpq's other form": 'host=host user=app password=not-for-any-log',
+const URL_WORDS = 'a URL such as postgres://user@host:5432/database'
+const wrongStrings: Record<string, [database: string, allowed: string]> = {
+  'with a port that is no number': [
+    'postgres://app:not-for-any-log@host:port/database',
+    'a port from 1 to 65535',
+  ],
+  'without a scheme': ['app:not-for-any-log@host/database', URL_WORDS],
+  "in libpq's other form": ['host=host user=app password=not-for-any-log', URL_WORDS],
 }
 for (const [name, call] of Object.entries(callsWithString)) {
-  for (const [how, database] of Object.entries(wrongStrings)) {
+  for (const [how, [database, allowed]] of Object.entries(wrongStrings)) {
     test(`a connection string ${how} is refused by ${name}, and shown neither in the error nor in the log`, async () => {
       const { logger, lines } = collectLog()
       await assert.rejects(call(database, logger), error => {
         assert.ok(error instanceof InvalidOptionError)
         assert.equal(
           error.message,
-          'connectionString is "(not shown, it may hold a password)"; allowed: a URL such as ' +
-            'postgres://user@host:5432/database.',
+          `connectionString is "(not shown, it may hold a password)"; allowed: ${allowed}.`,
         )
         assert.doesNotMatch(inspect([error, lines], { depth: null, showHidden: true }), /not-for-any-log/)
         return true

@@ -2,9 +2,11 @@ import { NotMigratedError, RowSecurityError, StandbyError, WorkspaceUsageError }
 import { sqlState } from './sql-state.ts'
 
 /**
- * Names the two mistakes of deployment that PostgreSQL reports in terms of a statement: a database without our
- * schema, and a server or session that can't write. Any other error is returned as it is. For errors of statements
- * that did not go through `execute`: pg-boss's and Kysely's.
+ * Names the mistakes of deployment that PostgreSQL reports in terms of a statement: a database without our schema, a
+ * server or session that can't write, and row security that hides rows. Any other error is returned as it is. For
+ * errors of statements that did not go through `execute`: pg-boss's and Kysely's.
+ *
+ * It goes by SQLSTATE and by the place in PostgreSQL's source, because the texts are translated.
  */
 export function explainDatabaseError(error: unknown): unknown {
   if (!(error instanceof Error) || error instanceof WorkspaceUsageError) return error
@@ -13,9 +15,9 @@ export function explainDatabaseError(error: unknown): unknown {
     case '42883': // undefined_function
     case '3F000': // invalid_schema_name
     case '42703': // undefined_column
-      return new NotMigratedError(error.message, { cause: error })
+      return missesOurs(error) ? new NotMigratedError(error.message, { cause: error }) : error
     case '0A000': // feature_not_supported, which is much else beside
-      return readsUnloggedOnStandby(error) ? new StandbyError({ cause: error }) : error
+      return REFUSED_BY_STANDBY.includes(routineOf(error)) ? new StandbyError({ cause: error }) : error
     case '25006': // read_only_sql_transaction
       return new StandbyError({ cause: error })
     case '42501': // insufficient_privilege
@@ -25,19 +27,39 @@ export function explainDatabaseError(error: unknown): unknown {
   }
 }
 
-/**
- * Where PostgreSQL looks up what it knows of a table, it refuses temporary and UNLOGGED ones during recovery, and
- * nothing else with this code. The place is the same on 14 to 18; the text is translated.
- */
-function readsUnloggedOnStandby(error: Error): boolean {
-  return 'routine' in error && error.routine === 'get_relation_info'
+/** The function in PostgreSQL's source that raised the error. */
+function routineOf(error: Error): string {
+  return 'routine' in error && typeof error.routine === 'string' ? error.routine : ''
 }
+
+/**
+ * Whether the object that does not exist is one of ours. An error with a context was raised within a function, and we
+ * have none that names an object: it is a trigger or a function of the host. A missing operator has the code of a
+ * missing function, but we create none: a column of the host's table has another type.
+ */
+function missesOurs(error: Error): boolean {
+  return !('where' in error && error.where) && routineOf(error) !== 'op_error'
+}
+
+/**
+ * The places where a standby refuses what a primary does. Where PostgreSQL looks up what it knows of a table, it refuses
+ * temporary and UNLOGGED ones during recovery, and nothing else with this code. The others are those of transactions
+ * that are to be serializable. They are the same on 14 to 18.
+ */
+const REFUSED_BY_STANDBY = [
+  'get_relation_info',
+  'GetSerializableTransactionSnapshot',
+  'check_transaction_isolation',
+  'check_XactIsoLevel',
+]
 
 /**
  * With `row_security = off`, PostgreSQL refuses a query from which it would hide rows. It is the same on 14 to 18. Our
  * views refuse by a function of ours, no_hidden_usage().
  */
 function refusesToHideRows(error: Error): boolean {
-  const { routine, constraint } = error as { routine?: unknown; constraint?: unknown }
-  return routine === 'check_enable_rls' || constraint === 'no_hidden_usage'
+  return (
+    routineOf(error) === 'check_enable_rls' ||
+    ('constraint' in error && error.constraint === 'no_hidden_usage')
+  )
 }

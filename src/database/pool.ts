@@ -2,6 +2,7 @@ import pg from 'pg'
 import { InvalidOptionError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { hasMethods, whatever } from '../options.ts'
+import { faultOf } from './connection-string.ts'
 import { answerWithin, destroyConnection } from './deadline.ts'
 
 /** What this package needs of a `pg` Pool. Its own types, so that ours don't depend on `@types/pg`. */
@@ -24,8 +25,8 @@ export interface PooledClient {
 export const A_POOL = hasMethods('a pg Pool', ['query', 'connect', 'on', 'removeListener'])
 
 /**
- * The rule of an option that is a connection string. It accepts everything, because {@link createPool} has an error of
- * its own that does not show the value.
+ * The rule of an option that is a connection string. It accepts everything, because {@link createPool} has errors of its
+ * own, which do not show the value.
  */
 export const A_CONNECTION_STRING = whatever('a URL such as postgres://user@host:5432/database', () => true)
 
@@ -56,15 +57,15 @@ const KEEP_ALIVE_AFTER_MS = 10_000
  * answer within 10 s, and on a statement that is not answered in time (`NoAnswerError`). TCP keep-alive notices a
  * connection that went silent while it was idle.
  *
- * @throws {InvalidOptionError} If the connection string can't be parsed. It is not quoted, because it may hold a
- *   password.
+ * @throws {InvalidOptionError} If the connection string is not one that `pg` understands as it is meant. The error tells what is
+ *   allowed in the place that is wrong. The string is not quoted, because it may hold a password.
  */
 export function createPool(connectionString: string, options: PoolOptions): OwnedPool {
   const { applicationName, max, answerTimeoutMs = DEFAULT_ANSWER_TIMEOUT_MS, logger } = options
+  const fault = faultOf(connectionString)
+  if (fault !== undefined) throw invalid(fault)
   let pool: pg.Pool
   try {
-    // pg takes a text that is not a URL for the name of a database, and then connects to a host named "base".
-    if (!/^(postgres(ql)?:|socket:|\/)/i.test(connectionString)) throw new TypeError('not a URL')
     // A pool parses the string only when it connects. That would be too late for a clear error.
     new pg.Client({ connectionString })
     pool = new pg.Pool({
@@ -77,14 +78,14 @@ export function createPool(connectionString: string, options: PoolOptions): Owne
       Client: clientThatAnswersWithin(answerTimeoutMs),
     })
   } catch {
-    throw new InvalidOptionError(
-      'connectionString',
-      '(not shown, it may hold a password)',
-      A_CONNECTION_STRING.words,
-    )
+    throw invalid(A_CONNECTION_STRING.words)
   }
   pool.on('error', error => logger?.warn({ err: error }, 'an idle database connection broke'))
   return pool
+}
+
+function invalid(allowed: string): InvalidOptionError {
+  return new InvalidOptionError('connectionString', '(not shown, it may hold a password)', allowed)
 }
 
 /** The last argument of `pg`'s `query`, if it is not used as a promise. */

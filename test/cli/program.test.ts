@@ -4,12 +4,14 @@ import { globSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { test } from 'node:test'
 import { commandLineUrl, runCommand } from '../support/command-line.ts'
+import { createTestDatabase } from '../support/database.ts'
 
 const ID = randomUUID()
 /** Nothing listens on this port. */
 const UNREACHABLE = await commandLineUrl('postgres://127.0.0.1:1/nowhere')
 const NEEDS_DATABASE =
-  "error: required option '-d, --database-url <url>' not specified. Give it, or set the variable DATABASE_URL"
+  "error: required option '-d, --database-url <url>' not specified. Give it, or set the variable DATABASE_URL, or " +
+  "PostgreSQL's own PGHOST or PGDATABASE (with PGPORT, PGUSER, PGPASSWORD)"
 
 test('workspace-usage --help lists every command, and no option of a command', async () => {
   const { code, stdout, stderr } = await runCommand(['--help'])
@@ -133,7 +135,7 @@ const cases: { args: string[]; env?: Record<string, string>; stderr: string | Re
     env: { DATABASE_URL: UNREACHABLE.replace(':1/', ':one/') },
     stderr:
       "error: option '-d, --database-url <url>' (env: DATABASE_URL) is invalid. It is not shown, because it may hold " +
-      `a password. Allowed: a URL such as postgres://user@host:5432/database.\n${hint}\n`,
+      `a password. Allowed: a port from 1 to 65535.\n${hint}\n`,
   },
 ]
 for (const { args, env = {}, stderr } of cases) {
@@ -176,4 +178,20 @@ test('only main.ts of the command line uses process or console', () => {
       .match(/\b(process|console)\b(?!\.ts)/),
   )
   assert.deepEqual(touching, [])
+})
+
+test("a command uses PostgreSQL's own variables if there is neither --database-url nor DATABASE_URL", async () => {
+  const { connectionString } = await createTestDatabase()
+  const url = new URL(await commandLineUrl(connectionString))
+  const PGDATABASE = url.pathname.slice(1)
+  const [PGUSER, PGPASSWORD] = [url.username, url.password]
+  const env = { PGHOST: url.hostname, PGPORT: url.port, PGDATABASE, PGUSER, PGPASSWORD }
+  const { code, stderr } = await runCommand(['status'], { env })
+  assert.deepEqual([code, stderr], [0, ''])
+  const wins = await runCommand(['status'], { env: { ...env, DATABASE_URL: UNREACHABLE } })
+  assert.match(wins.stderr, /can't reach the database at 127\.0\.0\.1:1/)
+  const { code: wrong, stderr: text } = await runCommand(['status'], { env: { ...env, PGHOST: 'a,b' } })
+  assert.equal(wrong, 2)
+  assert.match(text, /Allowed: one host and one port\./)
+  assert.equal((await runCommand(['status'], { env: { PGUSER, PGPASSWORD } })).code, 2)
 })

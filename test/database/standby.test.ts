@@ -25,6 +25,10 @@ test('explain and idle fail on a standby and say so, and last_used_at can be rea
     assert.deepEqual(await lastUsedAt(standby, [id!]), [null])
     await assert.rejects(explainUsage(standby, id!), new StandbyError())
     await assert.rejects(idleWorkspaces(standby, { idleForSeconds: 1 }).next(), new StandbyError())
+    const serializable = `${connectionString}?options=-c%20default_transaction_isolation%3Dserializable`
+    const strict = new pg.Pool({ connectionString: serializable, max: 1 })
+    await assert.rejects(explainUsage(strict, id!), new StandbyError())
+    await strict.end()
     const env = { DATABASE_URL: connectionString }
     for (const args of [
       ['explain', randomUUID()],

@@ -3,6 +3,19 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 /** Environment variables, such as `process.env`. */
 export type Environment = Readonly<Record<string, string | undefined>>
 
+/** Other variables that can set an option. */
+export interface Substitute {
+  /** The variables in words, as they follow "or set". */
+  readonly variables: string
+  /** The value. Undefined if the variables are not set. */
+  read(environment: Environment): string | undefined
+}
+
+interface VariableOptionSettings {
+  needed?: boolean
+  substitute?: Substitute
+}
+
 /**
  * An option that an environment variable can set as well. The command line wins. A flag also wins over the variable of
  * an option that can't be used with it. (Commander's own `env` can only read `process.env`.)
@@ -11,11 +24,14 @@ export class VariableOption extends Option {
   readonly variable: string
   /** Whether the command requires the option. */
   readonly needed: boolean
+  /** What stands in for the option if neither it nor its variable is set. */
+  readonly substitute: Substitute | undefined
 
-  constructor(flags: string, description: string, variable: string, { needed = false } = {}) {
+  constructor(flags: string, description: string, variable: string, settings: VariableOptionSettings = {}) {
     super(flags, description)
     this.variable = variable
-    this.needed = needed
+    this.needed = settings.needed ?? false
+    this.substitute = settings.substitute
   }
 }
 
@@ -49,11 +65,14 @@ export function applyEnvironment(command: Command, environment: Environment): vo
   const isGiven = (option: Option) => command.getOptionValueSource(option.attributeName()) === 'cli'
   for (const option of options) {
     const text =
-      isGiven(option) || rivals(option, options).some(isGiven) ? undefined : read(option, environment)
+      isGiven(option) || rivals(option, options).some(isGiven)
+        ? undefined
+        : (read(option, environment) ?? option.substitute?.read(environment))
     if (text !== undefined) set(command, option, text)
     if (option.needed && command.getOptionValue(option.attributeName()) === undefined) {
+      const others = option.substitute ? `, or ${option.substitute.variables}` : ''
       command.error(
-        `error: required option '${option.flags}' not specified. Give it, or set the variable ${option.variable}`,
+        `error: required option '${option.flags}' not specified. Give it, or set the variable ${option.variable}${others}`,
       )
     }
   }

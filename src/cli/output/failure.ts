@@ -54,9 +54,18 @@ export function describeFailure(error: unknown): Failure {
   if (unreachable) return { text: unreachable, exitCode: 1 }
   const state = sqlState(error)
   return {
-    text: state ? `the database refused: ${error.message} (SQLSTATE ${state})` : error.message,
+    text: state
+      ? `the database refused: ${error.message} (SQLSTATE ${state})${placeOf(error)}`
+      : error.message,
     exitCode: 1,
   }
+}
+
+/** Where in a trigger or function of the host the error was raised. Empty if it was not in one. */
+function placeOf(error: Error): string {
+  return 'where' in error && typeof error.where === 'string'
+    ? `, in: ${error.where.replaceAll(/\s+/g, ' ')}`
+    : ''
 }
 
 /** For a host with several addresses, Node throws an AggregateError with an empty message. */
