@@ -20,7 +20,7 @@ beforeEach(async () => {
 test('flush drains closed periods batch by batch', async () => {
   const ids = await createWorkspaces(pool, 5)
   const periodEnd = await storeClosedMarks(pool, [...ids, randomUUID()])
-  const { code, stdout } = await runCommand(['flush', '--batch-size', '4'], { env })
+  const { code, stdout } = await runCommand(['flush', '--batch-size', '4', '--unknown-after', '0'], { env })
   assert.equal(
     stdout.replace(/\d+ ms/, '… ms'),
     '6 marks flushed, 5 workspaces updated, 1 unknown, 0 held (2 flushes, … ms)\n',
@@ -44,7 +44,10 @@ test('flush --wait waits for the open period to close', async () => {
   const { code, stdout } = await runCommand(['flush', '--wait', '--json'], { env })
 
   const { durationMs, ...counts } = JSON.parse(stdout)
-  assert.deepEqual(counts, { flushes: 1, flushed: 1, workspaces: 1, updated: 1, unknown: 0, held: 0 })
+  assert.deepEqual(counts, {
+    ...{ flushes: 1, flushed: 1, workspaces: 1, updated: 1, unknown: 0, held: 0, awaited: 0, refused: 0 },
+    ...{ refusals: [], emptied: false },
+  })
   assert.equal(typeof durationMs, 'number')
   assert.equal(code, 0)
 })
@@ -73,4 +76,18 @@ test('flush shows its progress on a terminal, on standard error only', async () 
   assert.match(stdout, /^1 mark flushed, 1 workspace updated, 0 unknown, 0 held \(1 flush, \d+ ms\)\n$/)
   assert.match(stderr, /the open period closes in \d+\.\d s\n/)
   assert.match(stderr, /flushing marks .* 1\/1/)
+})
+
+test('flush names a refused workspace, and flushes it when it is called after the repair', async () => {
+  const ids = await createWorkspaces(pool, 3)
+  await pool.query(`ALTER TABLE workspaces ADD CONSTRAINT good CHECK (id <> '${ids[1]}') NOT VALID`)
+  const periodEnd = await storeClosedMarks(pool, ids)
+  const refused = await runCommand(['flush'], { env })
+  assert.match(refused.stdout, /^2 marks flushed, 2 workspaces updated, 0 unknown, 0 held, 1 refused \(/)
+  assert.match(refused.stderr, new RegExp(`^refused: workspace ${ids[1]}: .* \\(SQLSTATE 23514\\)`))
+  assert.equal(refused.code, 0)
+  await pool.query('ALTER TABLE workspaces DROP CONSTRAINT good')
+  const repaired = await runCommand(['flush'], { env })
+  assert.match(repaired.stdout, /^1 mark flushed, 1 workspace updated/)
+  assert.deepEqual(await lastUsedAt(pool, ids), Array(3).fill(periodEnd))
 })

