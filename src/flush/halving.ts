@@ -8,7 +8,7 @@ import type { FlushCounts } from './statement.ts'
 const BUDGET_MS = 1_000
 
 /** If so many workspaces are refused and none is flushed, the fault is not theirs. */
-const TOO_MANY_REFUSALS = 8
+const TOO_MANY_REFUSALS = 16
 
 /** What was flushed around the workspaces at fault. */
 export interface HalvingResult {
@@ -32,7 +32,10 @@ export async function flushByHalves(
   failure: Failure,
   options: AttemptOptions,
 ): Promise<HalvingResult> {
-  const halving = new Halving(connection, taking, await dueBatch(connection, taking), options)
+  const batch = await dueBatch(connection, taking)
+  // In a random order each flush finds others, also if it gives up for too many refusals.
+  const ids = batch.ids.toSorted(() => Math.random() - 0.5)
+  const halving = new Halving(connection, taking, { ...batch, ids }, options)
   return await halving.run(failure)
 }
 
