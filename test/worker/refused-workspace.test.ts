@@ -48,7 +48,7 @@ test('a worker warns if nearly all marks are of workspaces that do not exist', a
   const database = await createTestDatabase()
   await storeClosedMarks(database.pool, [randomUUID(), randomUUID(), randomUUID()])
   const log = collectLog()
-  await using _worker = await startWorker(database, log)
+  await using _worker = await startWorker(database, log, {})
   await until('the worker has warned', async () => log.lines.some(({ message }) => message === UNKNOWN))
   const warning = log.lines.find(({ message }) => message === UNKNOWN)
   assert.deepEqual([warning!.level, warning!.fields.awaited], ['warn', 3])
