@@ -1,6 +1,7 @@
 import { type Connection, execute, type Statement } from '../database/connection.ts'
 import { asIsoText, parseIsoText } from '../database/timestamp.ts'
 import { checkOptions, integerWithin, type OptionRules } from '../options.ts'
+import { assertVisible, hiddenTable } from './visible.ts'
 
 /** The default number of workspaces that {@link refusedWorkspaces} lists. */
 export const DEFAULT_REFUSED_LIMIT = 1_000
@@ -45,6 +46,7 @@ export interface RefusedWorkspaces {
  * @throws {InvalidOptionError} If the limit is out of its range; nothing is sent then.
  * @throws {UnknownOptionError} If there is no such option; nothing is sent then.
  * @throws {NotMigratedError} If there is no `refused_usage`.
+ * @throws {RowSecurityError} If row-level security may hide rows from the role.
  * @throws {StandbyError} On a standby.
  */
 export async function refusedWorkspaces(
@@ -52,8 +54,8 @@ export async function refusedWorkspaces(
   options: RefusedOptions = {},
 ): Promise<RefusedWorkspaces> {
   checkOptions(options, REFUSED_OPTIONS)
-  const statement: Statement<{ total: string; line: string | null }> = {
-    sql: `SELECT counted.total::text AS total, first.line
+  const statement: Statement<{ total: string; line: string | null; hidden: string | null }> = {
+    sql: `SELECT counted.total::text AS total, first.line, ${hiddenTable('refused_usage')} AS hidden
       FROM (SELECT count(*) AS total FROM refused_usage) counted
       LEFT JOIN LATERAL (
         SELECT since, workspace_id, json_build_object(
@@ -66,6 +68,7 @@ export async function refusedWorkspaces(
     parameters: [options.limit ?? DEFAULT_REFUSED_LIMIT],
   }
   const { rows } = await execute(connection, statement)
+  assertVisible(rows[0]!.hidden)
   return {
     total: Number(rows[0]!.total),
     workspaces: rows.flatMap(({ line }) => (line === null ? [] : refusedWorkspace(JSON.parse(line)))),

@@ -1,4 +1,5 @@
 import { type Connection, execute, type Statement } from '../database/connection.ts'
+import { assertVisible, hiddenTable } from './visible.ts'
 
 // These statements are plain text. A health check would otherwise spend most of its time on loading Kysely.
 
@@ -25,10 +26,11 @@ export interface PendingStatus {
  * Counts the pending marks, by the database's clock.
  *
  * @throws {NotMigratedError} If there is no `pending_usage`.
+ * @throws {RowSecurityError} If row-level security may hide rows from the role.
  * @throws {StandbyError} On a standby.
  */
 export async function pendingStatus(connection: Connection): Promise<PendingStatus> {
-  const statement: Statement<{ status: string }> = {
+  const statement: Statement<{ status: string; hidden: string | null }> = {
     sql: `WITH marks AS (
       SELECT count(*) FILTER (WHERE period_end > statement_timestamp()) AS open,
         count(*) FILTER (WHERE period_end <= statement_timestamp()) AS closed,
@@ -42,11 +44,12 @@ export async function pendingStatus(connection: Connection): Promise<PendingStat
     SELECT json_build_object(
       'open', open, 'closed', closed + aside.marks, 'held', held, 'awaited', awaited, 'refused', refused,
       'lagSeconds', greatest(0, coalesce(extract(epoch FROM statement_timestamp() - oldest), 0))
-    )::text AS status
+    )::text AS status, ${hiddenTable('pending_usage', 'set_aside_usage')} AS hidden
     FROM marks, aside`,
     parameters: [],
   }
   const { rows } = await execute(connection, statement)
+  assertVisible(rows[0]!.hidden)
   return JSON.parse(rows[0]!.status)
 }
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { explainUsage } from '../../src/activity/explain.ts'
 import { type IdleWorkspace, idleWorkspaces } from '../../src/activity/idle.ts'
+import { flush } from '../../src/flush/flush.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { createWorkspaces, storeClosedMarks } from '../support/seed.ts'
 
@@ -36,6 +37,9 @@ for (const never of sentinels) {
       (await listed()).map(({ lastUsedAt }) => lastUsedAt),
       [at],
     )
+    await flush(pool)
+    const { rows } = await pool.query('SELECT last_used_at FROM workspaces')
+    assert.deepEqual(rows, [{ last_used_at: at }])
   })
 }
 

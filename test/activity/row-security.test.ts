@@ -3,6 +3,9 @@ import { test } from 'node:test'
 import pg from 'pg'
 import { explainUsage } from '../../src/activity/explain.ts'
 import { idleWorkspaces } from '../../src/activity/idle.ts'
+import { lastFlush } from '../../src/activity/last-flush.ts'
+import { refusedWorkspaces } from '../../src/activity/refused.ts'
+import { pendingStatus } from '../../src/activity/status.ts'
 import { RowSecurityError } from '../../src/errors.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { POSTGRES_15_MISSING, testServer15 } from '../support/postgres-15.ts'
@@ -17,11 +20,37 @@ for (const [version, server] of Object.entries({ 18: testServer, 15: testServer1
     else await refusesWhatIsHidden(url)
   })
 
+  test(`status is refused if row security hides marks from its role, on PostgreSQL ${version}`, async t => {
+    const url = await server()
+    if (url === null) t.skip(POSTGRES_15_MISSING)
+    else await refusesHiddenMarks(url)
+  })
+
   test(`row security of a table below an adopted view "workspaces" is noticed, on PostgreSQL ${version}`, async t => {
     const url = await server()
     if (url === null) t.skip(POSTGRES_15_MISSING)
     else await refusesBelowAdoptedView(url)
   })
+}
+
+async function refusesHiddenMarks(server: string): Promise<void> {
+  const role = await createLoginRole(server, 'watcher')
+  const database = await createTestDatabase({ on: server })
+  const { pool } = database
+  await pool.query(`GRANT SELECT ON ALL TABLES IN SCHEMA public TO ${pg.escapeIdentifier(role.name)}`)
+  const watcher = role.pool(database)
+  const reads = {
+    pending_usage: () => pendingStatus(watcher),
+    set_aside_usage: () => pendingStatus(watcher),
+    pending_usage_witness: () => lastFlush(watcher),
+    refused_usage: () => refusedWorkspaces(watcher),
+  }
+  for (const [table, read] of Object.entries(reads)) {
+    await read()
+    await pool.query(`ALTER TABLE ${table} ENABLE ROW LEVEL SECURITY`)
+    await assert.rejects(read, new RowSecurityError(table, role.name))
+    await pool.query(`ALTER TABLE ${table} DISABLE ROW LEVEL SECURITY`)
+  }
 }
 
 async function refusesWhatIsHidden(server: string): Promise<void> {

@@ -38,7 +38,12 @@ function print(
   } else if (lastUsedAt === null) {
     terminal.print(`workspace ${workspaceId}: never used`)
   } else {
-    terminal.print(`workspace ${workspaceId}: last used ${ago(lastUsedAt)}, ${formatTime(lastUsedAt)}`)
+    const when = lastUsedAt > asOf ? 'in the future' : ago(lastUsedAt)
+    terminal.print(`workspace ${workspaceId}: last used ${when}, ${formatTime(lastUsedAt)}`)
+    if (lastUsedAt > asOf)
+      terminal.print(
+        'A flush does not write such a time. Something else did, perhaps by a clock that is ahead.',
+      )
     const [newest] = sources
     if (!newest || newest.lastUsedAt < lastUsedAt) terminal.print('The source is not on record.')
   }

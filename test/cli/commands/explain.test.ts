@@ -63,6 +63,17 @@ test('explain says that a workspace was never used, or that its sources are not 
   assert.match(ofUnknown.stdout, /: last used 1 min ago, \S+ \S+Z\nThe source is not on record\.\n$/)
 })
 
+test('explain says that a last use is in the future, which no flush has written', async () => {
+  const [id] = await createWorkspaces(pool, 1)
+  await pool.query("UPDATE workspaces SET last_used_at = '9999-12-31Z'")
+  const { code, stdout } = await runCommand(['explain', id!], { env })
+  assert.equal(code, 0)
+  assert.match(
+    stdout,
+    /: last used in the future, 9999-12-31 00:00:00Z\nA flush does not write such a time\. /,
+  )
+})
+
 test('explain ends with 1 for a workspace that does not exist, and still shows its marks', async () => {
   const [missing, marked] = [randomUUID(), randomUUID()]
   await storeClosedMarks(pool, [marked], { source: 'ssh' })
