@@ -234,27 +234,30 @@ async function warningsOn(server: string, major: 18 | 15): Promise<void> {
     if (only !== undefined && only !== major) continue
     test(`${name} has the warnings that say what a flush really does on PostgreSQL ${major}`, async () => {
       const client = await database.connect()
-      await client.query('BEGIN')
-      await client.query(ddl)
-      await client.query('SAVEPOINT asked')
-      const warnings = await adoptionWarnings(client)
-      await client.query('ROLLBACK TO SAVEPOINT asked')
-      assert.deepEqual(
-        warnings.map(({ code, object }) => `${code}: ${object}`),
-        warned,
-      )
-      if (fails !== undefined) {
-        await assert.rejects(flush(client), { code: fails })
-      } else {
-        const { flushed } = await flush(client)
-        assert.equal(flushed, 1)
-        const { rows } = await client.query(
-          `SELECT pg_stat_get_xact_tuples_hot_updated('workspaces'::regclass)::int AS hot`,
+      try {
+        await client.query('BEGIN')
+        await client.query(ddl)
+        await client.query('SAVEPOINT asked')
+        const warnings = await adoptionWarnings(client)
+        await client.query('ROLLBACK TO SAVEPOINT asked')
+        assert.deepEqual(
+          warnings.map(({ code, object }) => `${code}: ${object}`),
+          warned,
         )
-        assert.equal(rows[0].hot, hot ? 1 : 0)
+        if (fails !== undefined) {
+          await assert.rejects(flush(client), { code: fails })
+        } else {
+          const { flushed } = await flush(client)
+          assert.equal(flushed, 1)
+          const { rows } = await client.query(
+            `SELECT pg_stat_get_xact_tuples_hot_updated('workspaces'::regclass)::int AS hot`,
+          )
+          assert.equal(rows[0].hot, hot ? 1 : 0)
+        }
+      } finally {
+        // Closing the session rolls back.
+        await client.end()
       }
-      await client.query('ROLLBACK')
-      await client.end()
     })
   }
 }
