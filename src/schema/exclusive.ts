@@ -1,5 +1,6 @@
 import { explainDatabaseError } from '../database/explain-error.ts'
-import { A_CONNECTION_STRING, type ConnectionPool, createPool } from '../database/pool.ts'
+import { A_CONNECTION_STRING, createPool } from '../database/pool.ts'
+import { SettledPool } from '../database/settled-pool.ts'
 import { StandbyError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { A_LOGGER, checkOptions, type OptionRules } from '../options.ts'
@@ -26,8 +27,8 @@ export const MIGRATE_OPTIONS: OptionRules<MigrateOptions> = {
 
 /** A database while its schema is changed. */
 export interface SchemaChange {
-  /** Two connections. The lock's own is a third. */
-  pool: ConnectionPool
+  /** Two connections, for statements outside the lock's transaction. The lock's own is a third. */
+  database: SettledPool
   logger: Logger
   /** The schema of this package. */
   schema: string
@@ -59,10 +60,11 @@ export async function changeSchema<Result>(
   const pool = createPool(connectionString, { ...settings, max: 2 })
   const lockPool = createPool(connectionString, { ...settings, max: 1 })
   try {
-    const schema = await usageSchema(pool)
+    const database = new SettledPool(pool)
+    const schema = await usageSchema(database)
     const { db, brokenBy } = migrationDatabase(lockPool)
     return await run({
-      pool,
+      database,
       logger,
       schema,
       locked: (withoutTable, work) => underLock(db, { schema, withoutTable, logger, brokenBy }, work),

@@ -55,12 +55,12 @@ export interface MigrateResult {
  */
 export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
   return await changeSchema(options, async change => {
-    const { pool, logger, schema } = change
+    const { database, logger, schema } = change
     const tables = await migrateTables(change)
     const queue = await change.locked('refuse', ({ assertHeld }) =>
-      installQueue({ pool, logger, assertHeld }),
+      installQueue({ database, logger, assertHeld }),
     )
-    const warnings = await adoptionWarnings(pool)
+    const warnings = await adoptionWarnings(database)
     for (const warning of warnings) logger.warn({ ...warning }, `${warning.object}: ${warning.consequence}`)
     return { schema, ...tables, queue, warnings }
   })
@@ -69,12 +69,12 @@ export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
 type MigratedTables = Pick<MigrateResult, 'applied' | 'restored' | 'workspacesCreated'>
 
 /** All in the transaction that holds the lock. */
-async function migrateTables({ pool, logger, schema, locked }: SchemaChange): Promise<MigratedTables> {
+async function migrateTables({ database, logger, schema, locked }: SchemaChange): Promise<MigratedTables> {
   const tables = await explainingRefusals(schema, () =>
     locked('create', async ({ transaction }) => {
-      await assertWorkspacesAdoptable(pool)
-      await assertViewsSeeAllRows(pool)
-      await assertQueueUpgradable(pool)
+      await assertWorkspacesAdoptable(database)
+      await assertViewsSeeAllRows(database)
+      await assertQueueUpgradable(database)
       const restored = await restoreRecord(transaction, schema)
       const workspacesCreated = !(await workspacesExist(transaction))
       const applied = await runMigrations(transaction, schema)

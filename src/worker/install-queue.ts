@@ -1,10 +1,10 @@
 import { PgBoss, type QueueOptions } from 'pg-boss'
-import type { ConnectionPool } from '../database/pool.ts'
+import type { Connection } from '../database/connection.ts'
+import type { SettledPool } from '../database/settled-pool.ts'
 import type { Logger } from '../logger.ts'
 import { buildIndexes } from './build-indexes.ts'
 import { DEFAULT_FLUSH_INTERVAL_SECONDS, flushInterval, intervalOfCron } from './flush-interval.ts'
 import { presentSchedule, removeFormerQueues } from './former-queues.ts'
-import { InstallDatabase } from './install-database.ts'
 import { type FlushQueues, flushQueues } from './queue.ts'
 import { assertQueueUpgradable, restoreVersion } from './queue-upgrade.ts'
 import { assertPolicy, FLUSH_POLICY } from './requirements.ts'
@@ -34,7 +34,7 @@ export interface QueueInstallation {
 
 /** Where the queue is installed. */
 export interface QueueTarget {
-  pool: ConnectionPool
+  database: SettledPool
   logger: Logger
   /** Called before each step. Throws if somebody else may be migrating by now. */
   assertHeld(): Promise<void>
@@ -48,20 +48,23 @@ export interface QueueTarget {
  * @throws {QueueSchemaUnknownError} If pg-boss's schema tells no version. Nothing is changed then.
  * @throws {QueuePolicyError} If the queue exists with another policy.
  */
-export async function installQueue({ pool, logger, assertHeld }: QueueTarget): Promise<QueueInstallation> {
-  await assertQueueUpgradable(pool)
-  await restoreVersion(pool)
-  const database = new InstallDatabase(pool)
+export async function installQueue({
+  database,
+  logger,
+  assertHeld,
+}: QueueTarget): Promise<QueueInstallation> {
+  await assertQueueUpgradable(database)
+  await restoreVersion(database)
   const start = () => startInstaller(database, logger)
   const boss = await start()
   try {
-    await buildIndexes({ connection: pool, start, assertHeld, abort: () => database.abort(), logger })
-    const queues = await flushQueues(pool)
+    await buildIndexes({ connection: database, start, assertHeld, abort: () => database.abort(), logger })
+    const queues = await flushQueues(database)
     await assertHeld()
     await createQueues(boss, queues)
     await assertHeld()
-    const cron = await keepOrSetSchedule(boss, pool, queues)
-    await removeFormerQueues(boss, pool, queues)
+    const cron = await keepOrSetSchedule(boss, database, queues)
+    await removeFormerQueues(boss, database, queues)
     return { queue: queues.flush, schemaVersion: (await boss.schemaVersion()) ?? 0, cron }
   } catch (error) {
     // A stop would wait for the end of an index.
@@ -73,7 +76,7 @@ export async function installQueue({ pool, logger, assertHeld }: QueueTarget): P
 }
 
 /** A pg-boss that may create and upgrade. It runs no jobs. */
-async function startInstaller(database: InstallDatabase, logger: Logger): Promise<PgBoss> {
+async function startInstaller(database: SettledPool, logger: Logger): Promise<PgBoss> {
   const boss = new PgBoss({ db: database, supervise: false, schedule: false, bamIntervalSeconds: 10 })
   boss.on('error', error => logger.error({ err: error }, 'pg-boss failed'))
   boss.on('warning', warning => logger.warn({ ...warning }, 'pg-boss warns'))
@@ -89,8 +92,8 @@ async function createQueues(boss: PgBoss, { flush, failed }: FlushQueues): Promi
 }
 
 /** Keeps the interval of an existing schedule. @returns Its cron expression. */
-async function keepOrSetSchedule(boss: PgBoss, pool: ConnectionPool, queues: FlushQueues): Promise<string> {
-  const existing = await presentSchedule(pool, queues)
+async function keepOrSetSchedule(boss: PgBoss, connection: Connection, queues: FlushQueues): Promise<string> {
+  const existing = await presentSchedule(connection, queues)
   const seconds = existing
     ? (existing.intervalSeconds ?? intervalOfCron(existing.cron))
     : DEFAULT_FLUSH_INTERVAL_SECONDS

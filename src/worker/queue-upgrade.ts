@@ -1,8 +1,7 @@
 import { getMigrationPlans, PgBoss } from 'pg-boss'
 import { type Connection, execute, type Statement } from '../database/connection.ts'
-import type { ConnectionPool } from '../database/pool.ts'
+import type { SettledPool } from '../database/settled-pool.ts'
 import { QueueSchemaError, QueueSchemaUnknownError } from '../errors.ts'
-import { InstallDatabase } from './install-database.ts'
 import { JOB_SCHEMA } from './queue.ts'
 import { SCHEMA_VERSION } from './requirements.ts'
 
@@ -12,11 +11,11 @@ import { SCHEMA_VERSION } from './requirements.ts'
  * @throws {QueueSchemaError} If the schema is newer than this pg-boss, or too old for an upgrade in one step.
  * @throws {QueueSchemaUnknownError} If the schema tells no version and is not that of this pg-boss.
  */
-export async function assertQueueUpgradable(pool: ConnectionPool): Promise<void> {
-  const version = await recordedVersion(pool)
+export async function assertQueueUpgradable(database: SettledPool): Promise<void> {
+  const version = await recordedVersion(database)
   if (version === 'not installed') return
   if (version === 'missing') {
-    if (await driftsFromThis(pool)) throw new QueueSchemaUnknownError(SCHEMA_VERSION)
+    if (await driftsFromThis(database)) throw new QueueSchemaUnknownError(SCHEMA_VERSION)
     return
   }
   if (version > SCHEMA_VERSION || (version < SCHEMA_VERSION && !isUpgradable(version))) {
@@ -60,8 +59,8 @@ function isUpgradable(version: number): boolean {
   }
 }
 
-async function driftsFromThis(pool: ConnectionPool): Promise<boolean> {
-  const boss = new PgBoss({ db: new InstallDatabase(pool), schedule: false, supervise: false })
+async function driftsFromThis(database: SettledPool): Promise<boolean> {
+  const boss = new PgBoss({ db: database, schedule: false, supervise: false })
   const { ok } = await boss.detectSchemaDrift()
   return !ok
 }

@@ -51,7 +51,7 @@ test('migrateDown takes the schema back one migration at a time until nothing is
 test('a second migrate changes neither the schema nor the schedule that a worker has set', async () => {
   const { connectionString, pool } = await createTestDatabase()
   const dump = await schemaDump(pool)
-  await pool.query(`UPDATE pgboss.schedule SET cron = '*/5 * * * *'`)
+  await pool.query(`UPDATE pgboss.schedule SET cron = '*/5 * * * *', data = '{"intervalSeconds": 300}'`)
 
   const { applied, queue } = await migrate({ connectionString })
 

@@ -1,7 +1,7 @@
-import type { Queryable } from '../database/connection.ts'
-import { connectWithin, destroyConnection } from '../database/deadline.ts'
-import { useOwnSettings } from '../database/own-settings.ts'
-import type { ConnectionPool, PooledClient } from '../database/pool.ts'
+import type { Queryable } from './connection.ts'
+import { connectWithin, destroyConnection } from './deadline.ts'
+import { useOwnSettings } from './own-settings.ts'
+import type { ConnectionPool, PooledClient } from './pool.ts'
 
 const CONNECT_TIMEOUT_MS = 10_000
 
@@ -9,10 +9,10 @@ const CONNECT_TIMEOUT_MS = 10_000
 const CONCURRENTLY = /^\s*(CREATE(\s+UNIQUE)?|DROP|RE)\s*INDEX\s+CONCURRENTLY\b/i
 
 /**
- * Runs the statements with which pg-boss creates and upgrades its schema. The host's settings, such as a timeout on the
- * database, don't reach them.
+ * Runs statements of a change of the schema, ours and pg-boss's. Each one is a transaction of its own, which the host's
+ * settings don't reach, such as a timeout on the database.
  */
-export class InstallDatabase {
+export class SettledPool implements Queryable {
   readonly #pool: ConnectionPool
   readonly #inUse = new Set<PooledClient>()
 
@@ -20,7 +20,12 @@ export class InstallDatabase {
     this.#pool = pool
   }
 
+  /** For pg-boss. */
   async executeSql(text: string, values?: unknown[]): Promise<{ rows: unknown[] }> {
+    return await this.query(text, values)
+  }
+
+  async query(text: string, values?: unknown[]): Promise<{ rows: unknown[]; rowCount: number | null }> {
     const client = await connectWithin(this.#pool, CONNECT_TIMEOUT_MS)
     this.#inUse.add(client)
     let failure: Error | undefined
@@ -48,7 +53,7 @@ export class InstallDatabase {
   }
 
   /** It waits for a lock as long as it must: for the end of each transaction that is older than the index. */
-  async #concurrently(client: PooledClient, text: string): Promise<{ rows: unknown[] }> {
+  async #concurrently(client: PooledClient, text: string) {
     const direct = await isDirect(client)
     // Through a pooler the settings would stay on a connection of others. The host's limits are in force then.
     if (direct) await useOwnSettings(client, { until: 'session', lockTimeout: '0' })
