@@ -118,7 +118,7 @@ class Halving {
   }
 
   #outOfTime(failure: Failure): HalvingResult {
-    if (!this.#hasFlushed() && this.#refusals.length === 0) throw failure.error
+    if (!this.#hasFlushed() && failure.error !== undefined) throw failure.error
     return this.#result(false)
   }
 

@@ -39,10 +39,7 @@ for (const [version, server] of Object.entries({ 18: testServer, 15: testServer1
         const [id] = await createWorkspaces(pool, 1)
         await assert.rejects(markUsage(pool, id!), { name: 'error', code })
         const { stderr } = await runCommand(['mark', id!], { env: { DATABASE_URL: connectionString } })
-        assert.match(
-          stderr,
-          new RegExp(`^error: the database refused: .* \\(SQLSTATE ${code}\\), in: `),
-        )
+        assert.match(stderr, new RegExp(`^error: the database refused: .* \\(SQLSTATE ${code}\\), in: `))
         assert.match(stderr, /PL\/pgSQL function of_the_host\(\)/)
       },
     )
