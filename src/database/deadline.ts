@@ -1,6 +1,7 @@
 import { NoAnswerError } from '../errors.ts'
 import { type Connection, execute, type Statement, type StatementResult } from './connection.ts'
 import type { ConnectionPool, PooledClient } from './pool.ts'
+import { sqlState } from './sql-state.ts'
 
 /*
  * A network can lose a connection and tell nobody. Then a statement waits for as long as the operating system likes.
@@ -70,7 +71,8 @@ export async function connectWithin(pool: ConnectionPool, ms: number): Promise<P
 /**
  * Runs a statement as `execute` does, but does not wait for ever.
  *
- * A client that does not answer is destroyed. If it is a pool's, so are the idle ones, because they may be as silent.
+ * A client that does not answer is destroyed, and so is one that fails without an error of PostgreSQL. If it is a
+ * pool's, so are the idle ones, because they may be as silent.
  * What was opened by somebody else, such as a connection of a Kysely instance, can't be reached. It is left alone: the
  * instance gives it to nobody else before it is answered, or its socket fails.
  *
@@ -106,8 +108,11 @@ async function executeOnPool<Row>(
     failure = error
     throw error
   } finally {
+    // An error without SQLSTATE is one of the connection, such as that of a pool with a query_timeout of its own.
+    const lost = failure !== undefined && sqlState(failure) === undefined
+    if (lost) destroyConnection(client)
     client.release(failure !== undefined)
-    if (failure instanceof NoAnswerError) destroyIdle(pool)
+    if (lost) destroyIdle(pool)
   }
 }
 
