@@ -2,6 +2,7 @@ import { setTimeout } from 'node:timers/promises'
 import type { PgBoss } from 'pg-boss'
 import { type Connection, execute, type Statement } from '../database/connection.ts'
 import type { Logger } from '../logger.ts'
+import { handBackInterrupted } from './interrupted-builds.ts'
 import { JOB_SCHEMA } from './queue.ts'
 
 /*
@@ -45,7 +46,7 @@ export async function buildIndexes(building: IndexBuilding): Promise<void> {
   // A command that fails is tried once. pg-boss may choose it again, so the rounds are counted.
   for (let rounds = 2 * open.length + 2; open.length > 0 && rounds > 0; ) {
     await assertHeld()
-    await releaseInterrupted(connection)
+    await handBackInterrupted(connection, since)
     if (open.some(({ status }) => status === 'in_progress')) {
       // A pg-boss of the host runs it, or a run of ours that was killed, whose statement still goes on.
       await reminder.tell(open.length)
@@ -115,23 +116,6 @@ async function openCommands(connection: Connection, since: string): Promise<BamC
     parameters: [since],
   }
   return (await execute(connection, statement)).rows
-}
-
-/**
- * Hands back the commands that somebody began and nobody runs any more. pg-boss itself waits five minutes for them. A
- * build holds a lock on the table from its beginning to its end. The ten seconds are for a pg-boss of the host that has
- * chosen a command and not sent it yet.
- */
-async function releaseInterrupted(connection: Connection): Promise<void> {
-  await execute(connection, {
-    sql: `UPDATE ${JOB_SCHEMA}.bam SET status = 'failed', error = 'interrupted', completed_on = NULL
-      WHERE status = 'in_progress' AND started_on < clock_timestamp() - interval '10 seconds' AND NOT EXISTS (
-        SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
-        WHERE l.locktype = 'relation' AND l.mode = 'ShareUpdateExclusiveLock'
-          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-          AND c.relname = bam.table_name AND c.relnamespace = '${JOB_SCHEMA}'::regnamespace)`,
-    parameters: [],
-  })
 }
 
 async function failedCommands(connection: Connection): Promise<{ command: string; error: string }[]> {

@@ -8,9 +8,15 @@ import type { Logger } from '../logger.ts'
 export class Reach {
   readonly #logger: Logger
   #awaySince: number | null = null
+  #isStarted = false
 
   constructor(logger: Logger) {
     this.#logger = logger
+  }
+
+  /** The worker runs. Before that nothing is told, because a start that fails tells its caller. */
+  started(): void {
+    this.#isStarted = true
   }
 
   /** Whether the last statement found no database. */
@@ -25,7 +31,7 @@ export class Reach {
 
   /** There was no connection, for whatever reason. */
   lost(error: unknown): void {
-    if (this.#awaySince !== null) return
+    if (!this.#isStarted || this.#awaySince !== null) return
     this.#awaySince = performance.now()
     this.#logger.warn({ err: error }, 'the database is out of reach; marks stay pending until it is back')
   }

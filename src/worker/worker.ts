@@ -66,6 +66,7 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
     const { flush: queue } = await flushQueues(connections)
     boss = await createBoss({ connections, queue, reach, settings, explain })
     await startFlushing(boss, queue, connections, settings)
+    reach.started()
   } catch (error) {
     const explained = await explain(error)
     await letGo()

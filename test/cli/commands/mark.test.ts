@@ -103,7 +103,7 @@ test('mark that fails in the middle reports what it has stored before', async ()
   assert.equal(
     stderr,
     'marked 10000 workspaces, 10000 for the first time in this period, before it failed\n' +
-      'error: the database refused: no more (SQLSTATE P0001)\n',
+      'error: the database refused: no more (SQLSTATE P0001), in: PL/pgSQL function refuse() line 1 at RAISE\n',
   )
 })
 
