@@ -1,6 +1,6 @@
 import type { Connection, Statement } from '../database/connection.ts'
 import { executeWithin } from '../database/deadline.ts'
-import { sqlState } from '../database/sql-state.ts'
+import { retrySerialization } from './serialization.ts'
 
 /** What the database says of the period in which it stored a batch. */
 export interface PeriodAnswer {
@@ -16,9 +16,6 @@ interface AnswerRow {
   period: string
 }
 
-/** Under a default isolation of serializable, marks of other transactions make a statement fail by chance. */
-const MOST_SERIALIZATION_FAILURES = 5
-
 /**
  * Stores a batch of a tracker with one statement.
  *
@@ -33,15 +30,9 @@ export async function storeBatch(
   timeoutMs: number,
 ): Promise<PeriodAnswer | undefined> {
   const statement = storeStatement([...ids], source)
-  for (let failures = 1; ; failures++) {
-    try {
-      const { rows } = await executeWithin(connection, statement, timeoutMs)
-      const row = rows[0]
-      return row && { remainingMs: Number(row.remaining_ms), period: row.period }
-    } catch (error) {
-      if (failures === MOST_SERIALIZATION_FAILURES || sqlState(error) !== '40001') throw error
-    }
-  }
+  const { rows } = await retrySerialization(() => executeWithin(connection, statement, timeoutMs))
+  const row = rows[0]
+  return row && { remainingMs: Number(row.remaining_ms), period: row.period }
 }
 
 /**

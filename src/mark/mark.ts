@@ -1,6 +1,8 @@
 import { A_CONNECTION, type Connection, execute, type Statement } from '../database/connection.ts'
+import { isPool } from '../database/deadline.ts'
 import { checkOption, checkOptions, type OptionRules } from '../options.ts'
 import { canonicalWorkspaceId } from '../workspace-id.ts'
+import { retrySerialization } from './serialization.ts'
 import { assertSource, SOURCE_OPTION } from './source.ts'
 
 /** Options of {@link markUsage}. */
@@ -51,7 +53,9 @@ export async function markUsage(
   const distinct = [...new Set(passed.map(canonicalWorkspaceId))]
   const source = options.source === undefined ? undefined : assertSource(options.source)
   if (distinct.length === 0) return { marked: 0, stored: 0 }
-  const { affected } = await execute(connection, insertPendingUsage(distinct, source))
+  const store = () => execute(connection, insertPendingUsage(distinct, source))
+  // On a pool the statement is a transaction of its own. Anything else may be in a transaction of the caller.
+  const { affected } = await (isPool(connection) ? retrySerialization(store) : store())
   return { marked: distinct.length, stored: affected ?? 0 }
 }
 
