@@ -140,3 +140,30 @@ async function untilBuildWaits({ pool }: TestDatabase): Promise<number> {
 async function unfinished({ pool }: TestDatabase): Promise<unknown[]> {
   return (await pool.query("SELECT status, command, error FROM pgboss.bam WHERE status <> 'completed'")).rows
 }
+
+testOnBothVersions(
+  'migrate runs interrupted commands of pg-boss in their order, so that no index comes back which a later one drops',
+  async database => {
+    const { connectionString, pool } = database
+    await installOlderPgBoss(database, '11.1.1')
+    await migrate({ connectionString })
+    for (const status of ['in_progress', 'failed']) {
+      const { rowCount } = await pool.query(
+        `UPDATE pgboss.bam SET status = $1, started_on = now() - interval '11 s', completed_on = NULL
+         WHERE command ~ 'CREATE INDEX CONCURRENTLY.*_i5'`,
+        [status],
+      )
+      assert.ok(rowCount)
+      await pool.query(
+        `UPDATE pgboss.bam SET status = 'pending' WHERE command ~ 'DROP INDEX'
+         AND version = (SELECT max(version) FROM pgboss.bam WHERE command ~ 'DROP INDEX.*_i5')`,
+      )
+
+      await migrate({ connectionString })
+
+      assert.deepEqual(await unfinished(database), [])
+      const { rows } = await pool.query("SELECT relname FROM pg_class WHERE relname ~ '_i5$'")
+      assert.deepEqual(rows, [])
+    }
+  },
+)
