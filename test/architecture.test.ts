@@ -173,6 +173,14 @@ test('access and activity do not load pg-boss', () => {
   )
 })
 
+test('only one function takes a client from a pool, because a client without a listener can end the process', () => {
+  const takers = FILES.filter(file => file.startsWith('src/')).filter(file =>
+    /pool\.connect\(/i.test(readFileSync(path.join(ROOT, file), 'utf8')),
+  )
+  // What the second one takes from is a BoundedPool, which calls the first.
+  assert.deepEqual(takers.sort(), ['src/database/deadline.ts', 'src/worker/job-database.ts'])
+})
+
 test('no test file waits at its top level below its first test', () => {
   // The runner starts the tests that it already knows. If they end while the file waits, the runner believes that the
   // file is done. It then runs the endings of `atEnd` before the tests that are still to come.

@@ -1,3 +1,4 @@
+import { connectWithin } from '../database/deadline.ts'
 import { A_POOL, type ConnectionPool, type PooledClient } from '../database/pool.ts'
 import { sqlState } from '../database/sql-state.ts'
 import { GrantRefusedError } from '../errors.ts'
@@ -6,6 +7,8 @@ import { DUTY_RULES, privilegeStatements, type RoleDuties } from './duties.ts'
 
 /** PostgreSQL only warns with these codes when it grants or revokes less than it was told to. */
 const SKIPPED = ['01006', '01007']
+
+const CONNECT_TIMEOUT_MS = 10_000
 
 /**
  * Gives each role what its duties need, and no more. If one statement fails, nothing is granted. It can be repeated.
@@ -41,13 +44,12 @@ async function apply(
 ): Promise<string[]> {
   checkOption('pool', pool, A_POOL)
   checkOptions(duties, DUTY_RULES)
-  const client = (await pool.connect()) as NoticingClient
+  const client = (await connectWithin(pool, CONNECT_TIMEOUT_MS)) as NoticingClient
   const skipped: Notice[] = []
   const onNotice = (notice: Notice) => {
     if (SKIPPED.includes(notice.code ?? '')) skipped.push(notice)
   }
   client.on('notice', onNotice)
-  client.on('error', ignore)
   let failure: Error | undefined
   try {
     await client.query('BEGIN ISOLATION LEVEL READ COMMITTED')
@@ -71,12 +73,8 @@ async function apply(
     client.removeListener('notice', onNotice)
     // After an error the connection is dropped. That rolls back.
     client.release(failure)
-    if (!failure) client.removeListener('error', ignore)
   }
 }
-
-/** A connection that breaks fails the statement, too. Without a listener the event would end the process. */
-function ignore(): void {}
 
 /** A warning as a `pg` client reports it. It is not an `Error`. */
 interface Notice {
