@@ -93,8 +93,8 @@ export const WORKSPACES_CREATED = 'created the empty table "workspaces", because
 
 /** What to do if that was not intended. */
 export const WORKSPACES_ELSEWHERE =
-  'If your workspaces are in a table with another name or schema, flushes find none of them: take this back ' +
-  '(workspace-usage migrate --down --all), make the table known as "workspaces" in search_path, then migrate again.'
+  'If your workspaces are in another table, flushes find none of them. Then take this back (workspace-usage migrate ' +
+  '--down --all), give your table the name "workspaces", add its schema to search_path, and migrate again.'
 
 /** As `search_path` finds it. */
 async function workspacesExist(connection: Connection): Promise<boolean> {
