@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import pg from 'pg'
+import { grantPrivileges } from '../../src/access/grant.ts'
 import { lastFlush } from '../../src/activity/last-flush.ts'
 import { FLUSH_QUEUE } from '../../src/worker/queue.ts'
 import { startFlushWorker } from '../../src/worker/worker.ts'
@@ -8,8 +9,10 @@ import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { flushedByJobs } from '../support/jobs.ts'
 import { collectLog } from '../support/log-lines.ts'
 import { until } from '../support/poll.ts'
-import { onPostgres15 } from '../support/postgres-15.ts'
+import { onPostgres15, POSTGRES_15_MISSING, testServer15 } from '../support/postgres-15.ts'
+import { createLoginRole } from '../support/roles.ts'
 import { createWorkspaces, pendingCount, storeClosedMarks } from '../support/seed.ts'
+import { testServer } from '../support/test-server.ts'
 
 test('no flush fails in a database whose transactions are serializable while its host updates the same rows', async () => {
   await flushesUnderSerializable(await createTestDatabase())
@@ -109,6 +112,28 @@ test('a pool whose driver reads values in a way that no statement can change is 
   })
   await pool.end()
 })
+
+test('a worker that row security would hide workspaces from is refused when it starts', async () => {
+  await refusesHiddenRows(await testServer())
+})
+
+test('a worker that row security would hide workspaces from is refused on PostgreSQL 15', async t => {
+  const server = await testServer15()
+  if (server === null) return t.skip(POSTGRES_15_MISSING)
+  await refusesHiddenRows(server)
+})
+
+async function refusesHiddenRows(server: string): Promise<void> {
+  const role = await createLoginRole(server, 'worker')
+  const database = await createTestDatabase({ on: server })
+  await grantPrivileges(database.pool, { workers: [role.name] })
+  await database.pool.query('ALTER TABLE workspaces ENABLE ROW LEVEL SECURITY')
+  const starting = startFlushWorker({
+    database: role.connectionString(database),
+    logger: collectLog().logger,
+  })
+  await assert.rejects(starting, { name: 'RowSecurityError', table: 'workspaces', role: role.name })
+}
 
 async function setForAll({ pool, name }: TestDatabase, setting: string, value: string): Promise<void> {
   const database = pg.escapeIdentifier(name)
