@@ -68,7 +68,7 @@ for (const major of [18, 15] as const) {
       const { database, proxy } = network
       const pool = poolThrough(proxy)
       const kysely = new Kysely({ dialect: new PostgresDialect({ pool }) })
-      await openIdle(pool, 3)
+      await openIdle(pool, 2)
       const log = collectLog()
       const tracker = new UsageTracker(kysely, { answerTimeoutMs: ANSWER_TIMEOUT_MS, logger: log.logger })
       proxy.silence()
@@ -82,13 +82,13 @@ for (const major of [18, 15] as const) {
     test(`a tracker whose pool has no room for silent connections outlives an outage in which new ones are silent too, on PostgreSQL ${major}`, async () => {
       await using network = await fixture()
       const { database, proxy } = network
-      const pool = poolThrough(proxy, { max: 2 })
-      await openIdle(pool, 2)
+      const pool = poolThrough(proxy, { max: 1 })
+      await openIdle(pool, 1)
       const tracker = new UsageTracker(pool, { answerTimeoutMs: 100, logger: collectLog().logger })
       proxy.silence('silent')
       const id = randomUUID()
       tracker.mark(id)
-      await until('it has tried more often than the pool has room', () => tracker.stats().failedAttempts >= 4)
+      await until('it has tried more often than the pool has room', () => tracker.stats().failedAttempts >= 3)
       proxy.heal()
       await untilStored(database, id, 10_000)
       await tracker.close()

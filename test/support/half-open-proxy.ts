@@ -43,7 +43,11 @@ export async function startHalfOpenProxy(connectionString: string): Promise<Half
     pairs.add(pair)
     join(pair, client, server)
     join(pair, server, client)
-    client.on('close', () => pairs.delete(pair))
+    const forget = () => {
+      if (client.destroyed && server.destroyed) pairs.delete(pair)
+    }
+    client.on('close', forget)
+    server.on('close', forget)
   })
   proxy.listen(0, '127.0.0.1')
   await once(proxy, 'listening')
