@@ -42,13 +42,13 @@ export interface PoolOptions {
   /** The most connections. */
   max: number
   /** Milliseconds to wait for the answer to a statement. A connection that misses it is destroyed. Default 60,000. */
-  answerTimeoutMs?: number
+  statementTimeoutMs?: number
   /** Logs idle connections that break. That is no failure, because the pool replaces them. Default: no log. */
   logger?: Logger
 }
 
 const CONNECT_TIMEOUT_MS = 10_000
-const DEFAULT_ANSWER_TIMEOUT_MS = 60_000
+const DEFAULT_STATEMENT_TIMEOUT_MS = 60_000
 /** Linux waits two hours by default. Node then asks every second, and gives up after ten unanswered questions. */
 const KEEP_ALIVE_AFTER_MS = 10_000
 
@@ -61,7 +61,7 @@ const KEEP_ALIVE_AFTER_MS = 10_000
  *   allowed in the place that is wrong. The string is not quoted, because it may hold a password.
  */
 export function createPool(connectionString: string, options: PoolOptions): OwnedPool {
-  const { applicationName, max, answerTimeoutMs = DEFAULT_ANSWER_TIMEOUT_MS, logger } = options
+  const { applicationName, max, statementTimeoutMs = DEFAULT_STATEMENT_TIMEOUT_MS, logger } = options
   const fault = faultOf(connectionString)
   if (fault !== undefined) throw invalid(fault)
   let pool: pg.Pool
@@ -75,7 +75,7 @@ export function createPool(connectionString: string, options: PoolOptions): Owne
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       keepAlive: true,
       keepAliveInitialDelayMillis: KEEP_ALIVE_AFTER_MS,
-      Client: clientThatAnswersWithin(answerTimeoutMs),
+      Client: clientThatAnswersWithin(statementTimeoutMs),
     })
   } catch {
     throw invalid(A_CONNECTION_STRING.words)

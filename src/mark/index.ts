@@ -11,6 +11,7 @@ export {
   InvalidSourceError,
   InvalidWorkspaceIdError,
   MarksNotStoredError,
+  NoAnswerError,
   NotMigratedError,
   StandbyError,
   UnknownOptionError,

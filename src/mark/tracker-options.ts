@@ -20,7 +20,7 @@ export interface UsageTrackerOptions {
    * Milliseconds to wait for a connection, and again for the answer to a statement: an integer from 100 to 3,600,000.
    * A connection that misses it is destroyed, and the marks are sent again. Default 10,000.
    */
-  answerTimeoutMs?: number
+  statementTimeoutMs?: number
   /**
    * Logs outages, recoveries and losses. A pino logger fits. Default: lines of JSON in pino's form on standard error,
    * so that no loss is silent and standard output stays the program's own.
@@ -32,7 +32,7 @@ export interface UsageTrackerOptions {
 export const TRACKER_OPTIONS: OptionRules<UsageTrackerOptions> = {
   source: SOURCE_OPTION,
   maxPending: integerWithin(1, 16_000_000),
-  answerTimeoutMs: integerWithin(100, 3_600_000, 'milliseconds'),
+  statementTimeoutMs: integerWithin(100, 3_600_000, 'milliseconds'),
   logger: A_LOGGER,
 }
 

@@ -24,7 +24,7 @@ import {
 export type { CloseOptions, CloseResult, UsageTrackerOptions, UsageTrackerStats } from './tracker-options.ts'
 
 const DEFAULT_MAX_PENDING = 1_000_000
-const DEFAULT_ANSWER_TIMEOUT_MS = 10_000
+const DEFAULT_STATEMENT_TIMEOUT_MS = 10_000
 const DEFAULT_CLOSE_TIMEOUT_MS = 10_000
 
 /**
@@ -45,7 +45,7 @@ const DEFAULT_CLOSE_TIMEOUT_MS = 10_000
 export class UsageTracker implements AsyncDisposable {
   readonly #db: Connection
   readonly #source: string | undefined
-  readonly #answerTimeoutMs: number
+  readonly #statementTimeoutMs: number
   readonly #logger: Logger
   readonly #stopListening: () => void
 
@@ -62,10 +62,11 @@ export class UsageTracker implements AsyncDisposable {
   /**
    * @param db Where the statements run: a `pg` Pool, PGlite or a `Kysely` instance. The caller owns it, and ends it
    *   after `close`. (A `pg` Client works until its connection breaks.) Until `close` the tracker logs the errors of
-   *   idle connections, because an unheard error ends the process. For a pool inside Kysely, its owner must listen.
-   *   If a connection of a pool misses `answerTimeoutMs`, it is destroyed, and so are the idle ones, which may be
-   *   silent too. A connection inside Kysely can't be destroyed: it stays out of its pool until it fails, so better
-   *   pass the pool itself. The role needs only `INSERT (workspace_id, source)` on `pending_usage`.
+   *   idle connections, because an unheard error ends the process. A connection of a pool that misses
+   *   `statementTimeoutMs` is destroyed, and so are the idle ones, which may be silent too. Nobody can reach those
+   *   inside Kysely: its owner must listen to the errors of the pool and of its clients, and a silent connection stays
+   *   out of the pool until its socket fails. So better pass the pool. The role needs only
+   *   `INSERT (workspace_id, source)` on `pending_usage`.
    * @throws {InvalidOptionError} If `db` is no connection, or an option is out of its range.
    * @throws {UnknownOptionError} If there is no option of that name.
    * @throws {InvalidSourceError} If the source is empty, too long or holds NUL.
@@ -74,7 +75,7 @@ export class UsageTracker implements AsyncDisposable {
     checkOption('db', db, A_CONNECTION)
     checkOptions(options, TRACKER_OPTIONS)
     const { source, maxPending = DEFAULT_MAX_PENDING, logger = standardErrorLogger } = options
-    this.#answerTimeoutMs = options.answerTimeoutMs ?? DEFAULT_ANSWER_TIMEOUT_MS
+    this.#statementTimeoutMs = options.statementTimeoutMs ?? DEFAULT_STATEMENT_TIMEOUT_MS
     this.#source = source === undefined ? undefined : assertSource(source)
     this.#db = db
     this.#logger = logger
@@ -184,7 +185,7 @@ export class UsageTracker implements AsyncDisposable {
     const batch = this.#pending.sendBatch()
     let answer: PeriodAnswer | undefined
     try {
-      answer = await storeBatch(this.#db, batch, this.#source, this.#answerTimeoutMs)
+      answer = await storeBatch(this.#db, batch, this.#source, this.#statementTimeoutMs)
     } catch (error) {
       this.#pending.returnBatch()
       this.#pending.absorbRepeats()

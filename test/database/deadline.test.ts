@@ -117,7 +117,7 @@ test('an error of PostgreSQL destroys no idle connection', async () => {
 
 test('a pool of ours reports a silent connection in time, replaces it, and ends', async () => {
   await using proxy = await startHalfOpenProxy(database.connectionString)
-  const own = createPool(proxy.connectionString, { applicationName: 'test', max: 1, answerTimeoutMs: 200 })
+  const own = createPool(proxy.connectionString, { applicationName: 'test', max: 1, statementTimeoutMs: 200 })
   const kysely = new Kysely({ dialect: new PostgresDialect({ pool: own as unknown as pg.Pool }) })
   const ways: Record<string, () => Promise<unknown>> = {
     'by query': () => own.query('SELECT 1'),

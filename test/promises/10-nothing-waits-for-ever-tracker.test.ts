@@ -50,7 +50,7 @@ for (const major of [18, 15] as const) {
         const pool = poolThrough(proxy, config)
         await openIdle(pool)
         const log = collectLog()
-        const tracker = new UsageTracker(pool, { answerTimeoutMs: ANSWER_TIMEOUT_MS, logger: log.logger })
+        const tracker = new UsageTracker(pool, { statementTimeoutMs: ANSWER_TIMEOUT_MS, logger: log.logger })
         proxy.silence()
         const id = randomUUID()
         tracker.mark(id)
@@ -70,7 +70,7 @@ for (const major of [18, 15] as const) {
       const kysely = new Kysely({ dialect: new PostgresDialect({ pool }) })
       await openIdle(pool, 2)
       const log = collectLog()
-      const tracker = new UsageTracker(kysely, { answerTimeoutMs: ANSWER_TIMEOUT_MS, logger: log.logger })
+      const tracker = new UsageTracker(kysely, { statementTimeoutMs: ANSWER_TIMEOUT_MS, logger: log.logger })
       proxy.silence()
       const id = randomUUID()
       tracker.mark(id)
@@ -84,7 +84,7 @@ for (const major of [18, 15] as const) {
       const { database, proxy } = network
       const pool = poolThrough(proxy, { max: 1 })
       await openIdle(pool, 1)
-      const tracker = new UsageTracker(pool, { answerTimeoutMs: 100, logger: collectLog().logger })
+      const tracker = new UsageTracker(pool, { statementTimeoutMs: 100, logger: collectLog().logger })
       proxy.silence('silent')
       const id = randomUUID()
       tracker.mark(id)
@@ -105,7 +105,7 @@ for (const major of [18, 15] as const) {
       const log = collectLog()
       const tracker = new UsageTracker(pool, {
         source: 'ssh',
-        answerTimeoutMs: ANSWER_TIMEOUT_MS,
+        statementTimeoutMs: ANSWER_TIMEOUT_MS,
         logger: log.logger,
       })
       for (const id of ids) tracker.mark(id)
@@ -129,7 +129,7 @@ for (const major of [18, 15] as const) {
       const { proxy } = network
       const pool = poolThrough(proxy)
       await openIdle(pool, 1)
-      const tracker = new UsageTracker(pool, { answerTimeoutMs: 1_000, logger: collectLog().logger })
+      const tracker = new UsageTracker(pool, { statementTimeoutMs: 1_000, logger: collectLog().logger })
       proxy.silence('silent')
       tracker.mark(randomUUID())
       const from = performance.now()
@@ -148,7 +148,7 @@ test('a tracker on a pg Client whose connection goes silent reports it, and the 
   client.on('error', () => {})
   await client.connect()
   const log = collectLog()
-  const tracker = new UsageTracker(client, { answerTimeoutMs: ANSWER_TIMEOUT_MS, logger: log.logger })
+  const tracker = new UsageTracker(client, { statementTimeoutMs: ANSWER_TIMEOUT_MS, logger: log.logger })
   proxy.silence()
   tracker.mark(randomUUID())
   await until('it failed', () => tracker.stats().failedAttempts > 0)
