@@ -63,7 +63,8 @@ export async function connectWithin(pool: ConnectionPool, ms: number): Promise<P
   client.release = error => {
     // In this order, so that the client is never without a listener: the pool adds its own.
     release(error)
-    client.removeListener('error', ignore)
+    // A client that the pool drops may still hear that the server ends it.
+    if (!error) client.removeListener('error', ignore)
   }
   return client
 }

@@ -15,6 +15,7 @@ const CONCURRENTLY = /^\s*(CREATE(\s+UNIQUE)?|DROP|RE)\s*INDEX\s+CONCURRENTLY\b/
 export class SettledPool implements Queryable {
   readonly #pool: ConnectionPool
   readonly #inUse = new Set<PooledClient>()
+  #isAborted = false
 
   constructor(pool: ConnectionPool) {
     this.#pool = pool
@@ -28,6 +29,8 @@ export class SettledPool implements Queryable {
   async query(text: string, values?: unknown[]): Promise<{ rows: unknown[]; rowCount: number | null }> {
     const client = await connectWithin(this.#pool, CONNECT_TIMEOUT_MS)
     this.#inUse.add(client)
+    // pg-boss tries a failed command again, on another connection.
+    if (this.#isAborted) destroyConnection(client)
     let failure: Error | undefined
     try {
       if (CONCURRENTLY.test(text)) return await this.#concurrently(client, text)
@@ -47,8 +50,9 @@ export class SettledPool implements Queryable {
     }
   }
 
-  /** Breaks the connections that are in use, so that pg-boss can be stopped. */
+  /** Breaks the connections that are in use and all later ones, so that pg-boss can be stopped. */
   abort(): void {
+    this.#isAborted = true
     for (const client of this.#inUse) destroyConnection(client)
   }
 
