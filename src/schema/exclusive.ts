@@ -56,7 +56,11 @@ export async function changeSchema<Result>(
 ): Promise<Result> {
   checkOptions(options, MIGRATE_OPTIONS)
   const { connectionString, logger = SILENT } = options
-  const settings = { applicationName: 'workspace-usage migrate', logger, statementTimeoutMs: ANSWER_TIMEOUT_MS }
+  const settings = {
+    applicationName: 'workspace-usage migrate',
+    logger,
+    statementTimeoutMs: ANSWER_TIMEOUT_MS,
+  }
   const pool = createPool(connectionString, { ...settings, max: 2 })
   const lockPool = createPool(connectionString, { ...settings, max: 1 })
   try {
