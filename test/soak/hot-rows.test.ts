@@ -30,16 +30,17 @@ test('transactions that update the same few workspaces in ascending order never 
   }
   const slowest = { ms: 0 }
   let flushes = 0
-  const flusher = async () => {
+  // Each has a source of its own. Otherwise their marks could have the same key.
+  const flusher = async (source: string) => {
     while (performance.now() < ends) {
-      await storeClosedMarks(pool, ids, { agoMs: Math.random() * 100 })
+      await storeClosedMarks(pool, ids, { agoMs: Math.random() * 100, source })
       const started = performance.now()
       await flush(pool)
       flushes++
       slowest.ms = Math.max(slowest.ms, performance.now() - started)
     }
   }
-  await Promise.all([...Array.from({ length: 6 }, host), flusher(), flusher()])
+  await Promise.all([...Array.from({ length: 6 }, host), flusher('ssh'), flusher('vscode')])
   console.log(
     `${transactions} transactions of the host, ${flushes} flushes, the slowest ${Math.round(slowest.ms)} ms`,
   )
