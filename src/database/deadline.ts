@@ -50,7 +50,7 @@ export function destroyConnection(client: object): void {
  */
 export async function connectWithin(pool: ConnectionPool, ms: number): Promise<PooledClient> {
   const others = new Set(clientsOf(pool))
-  const connecting = pool.connect()
+  const connecting = takeClient(pool)
   // A new client that never connects would take a place in the pool for ever.
   const opened = clientsOf(pool).find(client => !others.has(client))
   const giveUp = () => {
@@ -59,7 +59,6 @@ export async function connectWithin(pool: ConnectionPool, ms: number): Promise<P
   }
   const client = await answerWithin(ms, () => connecting, giveUp)
   const { release } = client
-  client.on('error', ignore)
   client.release = error => {
     // In this order, so that the client is never without a listener: the pool adds its own.
     release(error)
@@ -68,6 +67,24 @@ export async function connectWithin(pool: ConnectionPool, ms: number): Promise<P
   }
   return client
 }
+
+/**
+ * Takes a client and listens for its errors. A `pg` Pool calls back at once. A promise would resolve a moment later, and
+ * the server may end a new connection in the very message that opens it: nobody would hear that error.
+ */
+function takeClient(pool: ConnectionPool): Promise<PooledClient> {
+  return new Promise((resolve, reject) => {
+    const take = (client: PooledClient) => {
+      client.on('error', ignore)
+      resolve(client)
+    }
+    const connect = pool.connect as (callback: Callback) => Promise<PooledClient> | undefined
+    // Another pool may only know promises.
+    connect.call(pool, (error, client) => (client ? take(client) : reject(error)))?.then(take, reject)
+  })
+}
+
+type Callback = (error: Error | undefined, client?: PooledClient) => void
 
 /**
  * Runs a statement as `execute` does, but does not wait for ever.
