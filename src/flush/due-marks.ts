@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
+import { asIsoText } from '../database/timestamp.ts'
 
 /** Which marks a flush takes. */
 export type Taking =
@@ -84,7 +85,7 @@ export async function dueBatch(connection: Connection, taking: Taking): Promise<
     connection,
     compile(sql<{ batch: string }>`
       WITH ${dueMarks(taking)}, key AS (
-        SELECT workspace_id, json_build_array(${isoTime}, workspace_id, source)::text AS place,
+        SELECT workspace_id, json_build_array(${sql.raw(asIsoText('period_end'))}, workspace_id, source)::text AS place,
           row_number() OVER (ORDER BY period_end, workspace_id, source) AS first,
           row_number() OVER (ORDER BY period_end DESC, workspace_id DESC, source DESC) AS last
         FROM due
@@ -98,6 +99,3 @@ export async function dueBatch(connection: Connection, taking: Taking): Promise<
   if (taking.from === 'set aside' || bounds.length === 0) return { ids }
   return { ids, bounds: [bounds[0]!, bounds.at(-1)!] }
 }
-
-/** ISO 8601 in UTC, to the microsecond. */
-const isoTime = sql`to_char(period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`

@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import type { Statement } from '../database/connection.ts'
 import { dueMarks, type Taking } from './due-marks.ts'
+import { note } from './witness.ts'
 
 /** The one column of the row that the flush returns: {@link FlushCounts} in JSON. No setting of a driver changes it. */
 export interface FlushRow {
@@ -56,7 +57,7 @@ export function flushStatement(taking: Taking, options: FlushStatementOptions): 
     ${taking.from === 'pending' ? setAside : lookAgainLater},
     ${update}${sources ? sql`, ${updateSources}` : sql``},
     ${count},
-    ${note}`)
+    ${noteAndReturn}`)
 }
 
 /** Whether `workspace_id` is in a sorted array. In an empty array the bucket is 0, and the element there is null. */
@@ -238,13 +239,8 @@ const count = sql`
     ) AS counts
     FROM mark)`
 
-/**
- * Notes on the witness when the last flush ran, and what it counted. It is part of the statement, because after it the
- * workspaces are locked, and another round trip would prolong that. Of flushes that run together, one is noted.
- */
-const note = sql`
-    noted AS (
-      UPDATE pending_usage_witness SET flushed_at = statement_timestamp(), counts = (SELECT counts FROM counted)
-      WHERE present = (SELECT present FROM pending_usage_witness FOR UPDATE SKIP LOCKED)
+/** The note is part of the statement. After it the workspaces are locked, and a round trip would prolong that. */
+const noteAndReturn = sql`
+    noted AS (${note(sql`(SELECT counts FROM counted)`)}
     )
     SELECT counts::text AS counts FROM counted`

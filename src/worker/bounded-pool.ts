@@ -1,11 +1,9 @@
 import { answerWithin, connectWithin, destroyConnection, destroyIdle } from '../database/deadline.ts'
 import type { ConnectionPool, PooledClient } from '../database/pool.ts'
 import { NoAnswerError, NoConnectionError } from '../errors.ts'
+import { ANSWER_GRACE_MS } from '../flush/flush.ts'
 import { PLAIN_TYPES } from './plain-types.ts'
 import type { Reach } from './reach.ts'
-
-/** How much longer than the server a worker waits for an answer, in ms. So the server's own error comes first. */
-const ANSWER_GRACE_MS = 2_000
 
 type Answer = Awaited<ReturnType<ConnectionPool['query']>>
 
