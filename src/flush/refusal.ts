@@ -2,6 +2,7 @@ import { sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { sqlState } from '../database/sql-state.ts'
+import { asIsoText, parseIsoText } from '../database/timestamp.ts'
 
 /** A workspace whose update PostgreSQL refuses. Its marks are set aside, and it is tried again. */
 export interface Refusal {
@@ -97,12 +98,12 @@ export async function recordRefusals(
         next_attempt_at = clock_timestamp() + ${pause}
       RETURNING json_build_object(
         'workspaceId', workspace_id, 'sqlState', sqlstate, 'message', message, 'attempts', attempts,
-        'since', extract(epoch FROM since), 'nextAttemptAt', extract(epoch FROM next_attempt_at)
+        'since', ${sql.raw(asIsoText('since'))}, 'nextAttemptAt', ${sql.raw(asIsoText('next_attempt_at'))}
       )::text AS refusal`),
   )
   return rows.map(({ refusal }) => {
     const { since, nextAttemptAt, ...rest } = JSON.parse(refusal)
-    return { ...rest, since: new Date(since * 1_000), nextAttemptAt: new Date(nextAttemptAt * 1_000) }
+    return { ...rest, since: parseIsoText(since), nextAttemptAt: parseIsoText(nextAttemptAt) }
   })
 }
 
