@@ -21,6 +21,11 @@ export class SettledPool implements Queryable {
     this.#pool = pool
   }
 
+  /** Whether {@link abort} was called. */
+  get isAborted(): boolean {
+    return this.#isAborted
+  }
+
   /** For pg-boss. */
   async executeSql(text: string, values?: unknown[]): Promise<{ rows: unknown[] }> {
     return await this.query(text, values)

@@ -78,7 +78,10 @@ export async function installQueue({
 /** A pg-boss that may create and upgrade. It runs no jobs. */
 async function startInstaller(database: SettledPool, logger: Logger): Promise<PgBoss> {
   const boss = new PgBoss({ db: database, supervise: false, schedule: false, bamIntervalSeconds: 10 })
-  boss.on('error', error => logger.error({ err: error }, 'pg-boss failed'))
+  boss.on('error', error => {
+    // We have broken its connections ourselves, and the caller gets the reason.
+    if (!database.isAborted) logger.error({ err: error }, 'pg-boss failed')
+  })
   boss.on('warning', warning => logger.warn({ ...warning }, 'pg-boss warns'))
   return await boss.start()
 }
