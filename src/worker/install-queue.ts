@@ -1,4 +1,4 @@
-import { PgBoss, type QueueOptions } from 'pg-boss'
+import { PgBoss } from 'pg-boss'
 import type { Connection } from '../database/connection.ts'
 import type { SettledPool } from '../database/settled-pool.ts'
 import type { Logger } from '../logger.ts'
@@ -6,22 +6,10 @@ import { buildIndexes } from './build-indexes.ts'
 import { DEFAULT_FLUSH_INTERVAL_SECONDS, flushInterval, intervalOfCron } from './flush-interval.ts'
 import { presentSchedule, removeFormerQueues } from './former-queues.ts'
 import { type FlushQueues, flushQueues } from './queue.ts'
+import { FAILED_QUEUE_OPTIONS, FLUSH_POLICY, FLUSH_QUEUE_OPTIONS } from './queue-options.ts'
 import { assertQueueUpgradable, restoreVersion } from './queue-upgrade.ts'
-import { assertPolicy, FLUSH_POLICY } from './requirements.ts'
+import { assertPolicy } from './requirements.ts'
 import { scheduleFlushes } from './schedule.ts'
-
-const HOUR = 3_600
-const WEEK = 7 * 24 * HOUR
-
-const FLUSH_QUEUE_OPTIONS = {
-  expireInSeconds: 30,
-  retryLimit: 3,
-  retryDelay: 1,
-  retryBackoff: true,
-  retryDelayMax: 15,
-  retentionSeconds: HOUR,
-  deleteAfterSeconds: HOUR,
-} satisfies QueueOptions
 
 /** The queue and the schedule after a migration. */
 export interface QueueInstallation {
@@ -88,7 +76,8 @@ async function startInstaller(database: SettledPool, logger: Logger): Promise<Pg
 
 /** createQueue does not change a queue that exists. updateQueue does. */
 async function createQueues(boss: PgBoss, { flush, failed }: FlushQueues): Promise<void> {
-  await boss.createQueue(failed, { retentionSeconds: WEEK, deleteAfterSeconds: WEEK })
+  await boss.createQueue(failed, FAILED_QUEUE_OPTIONS)
+  await boss.updateQueue(failed, FAILED_QUEUE_OPTIONS)
   await boss.createQueue(flush, { policy: FLUSH_POLICY })
   await assertPolicy(boss, flush)
   await boss.updateQueue(flush, { ...FLUSH_QUEUE_OPTIONS, deadLetter: failed })

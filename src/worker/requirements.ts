@@ -12,16 +12,11 @@ import {
   QueuePolicyError,
   QueueSchemaError,
 } from '../errors.ts'
+import { FLUSH_POLICY } from './queue-options.ts'
 
 /*
  * What a worker needs but does not install: pg-boss's schema, the queue with its policy, and the table of marks.
  */
-
-/**
- * At most one job is queued, and any number are active. Row locks make flushes that overlap safe, so the active job of
- * a killed worker blocks nobody. With `exclusive` or `stately` the next flush would wait until that job expires.
- */
-export const FLUSH_POLICY = policies.short
 
 const pgBoss = createRequire(import.meta.url)('pg-boss/package.json') as { pgboss: { schema: number } }
 

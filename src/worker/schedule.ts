@@ -2,6 +2,7 @@ import type { PgBoss } from 'pg-boss'
 import { type Connection, execute, type Statement } from '../database/connection.ts'
 import { flushInterval } from './flush-interval.ts'
 import { JOB_SCHEMA } from './queue.ts'
+import { SCHEDULE_OPTIONS } from './queue-options.ts'
 
 /*
  * The interval between flushes belongs to the schedule in the database, and not to a worker. So it does not matter
@@ -20,10 +21,10 @@ export interface FlushSchedule {
   intervalSeconds: number | null
 }
 
-/** Sets the schedule. After an outage of all workers, `once` means one flush, not one for each missed time. */
+/** Sets the schedule. */
 export async function scheduleFlushes(boss: PgBoss, queue: string, intervalSeconds: number): Promise<void> {
   const data: ScheduleData = { intervalSeconds }
-  await boss.schedule(queue, flushInterval(intervalSeconds).cron, data, { missed: 'once' })
+  await boss.schedule(queue, flushInterval(intervalSeconds).cron, data, SCHEDULE_OPTIONS)
 }
 
 /** Returns the schedule of a queue, or null if there is none. */

@@ -1,0 +1,33 @@
+/*
+ * What `migrate` sets for the queues, and a worker for the schedule. The health verdict compares the database with it.
+ * That must not load pg-boss, so this file imports nothing.
+ */
+
+const HOUR = 3_600
+const WEEK = 7 * 24 * HOUR
+
+/**
+ * At most one job is queued, and any number are active. Row locks make flushes that overlap safe, so the active job of
+ * a killed worker blocks nobody. With `exclusive` or `stately` the next flush would wait until that job expires.
+ */
+export const FLUSH_POLICY = 'short'
+
+/** The options of the queue of flush jobs, beside its policy and its dead-letter queue. */
+export const FLUSH_QUEUE_OPTIONS = {
+  expireInSeconds: 30,
+  retryLimit: 3,
+  retryDelay: 1,
+  retryBackoff: true,
+  retryDelayMax: 15,
+  retentionSeconds: HOUR,
+  deleteAfterSeconds: HOUR,
+} as const
+
+/** The options of the queue of flush jobs that have failed for good. */
+export const FAILED_QUEUE_OPTIONS = { retentionSeconds: WEEK, deleteAfterSeconds: WEEK } as const
+
+/** The options of the schedule. After an outage of all workers, `once` means one flush, not one for each missed time. */
+export const SCHEDULE_OPTIONS = { missed: 'once' } as const
+
+/** The time zone that pg-boss reads the schedule's cron expression in, unless somebody gave it another. */
+export const SCHEDULE_TIME_ZONE = 'UTC'
