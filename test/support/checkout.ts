@@ -8,6 +8,7 @@ export const ROOT = path.join(import.meta.dirname, '../..')
 export const MANIFEST = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as {
   name: string
   version: string
+  homepage: string
   engines: { node: string }
   exports: Record<string, string | { types: string; default: string }>
   scripts: Record<string, string>
