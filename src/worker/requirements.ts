@@ -1,4 +1,3 @@
-import { createRequire } from 'node:module'
 import { inspect } from 'node:util'
 import { type PgBoss, policies } from 'pg-boss'
 import { type Connection, execute } from '../database/connection.ts'
@@ -13,15 +12,13 @@ import {
   QueueSchemaError,
 } from '../errors.ts'
 import { FLUSH_POLICY } from './queue-options.ts'
+import { SCHEMA_VERSION } from './schema-version.ts'
+
+export { SCHEMA_VERSION }
 
 /*
  * What a worker needs but does not install: pg-boss's schema, the queue with its policy, and the table of marks.
  */
-
-const pgBoss = createRequire(import.meta.url)('pg-boss/package.json') as { pgboss: { schema: number } }
-
-/** The schema version of this pg-boss. Its API does not tell it, and pg-boss itself reads it from its package.json. */
-export const SCHEMA_VERSION = pgBoss.pgboss.schema
 
 /** A flush holds a connection while the next job is sent over another one. */
 const NEEDED_CONNECTIONS = 2
@@ -109,10 +106,14 @@ export async function assertPolicy(boss: PgBoss, name: string): Promise<void> {
 }
 
 /**
- * Checks that marks have their table. A database that was migrated down still has pg-boss and the queue.
+ * Checks that the tables of a flush are there. A database that was migrated down, or that an older release migrated,
+ * still has pg-boss and the queue.
  *
- * @throws {NotMigratedError} If there is no `pending_usage`.
+ * @throws {NotMigratedError} If one of them is missing.
  */
 export async function assertMarksTable(connection: Connection): Promise<void> {
-  await execute(connection, { sql: 'SELECT FROM pending_usage LIMIT 0', parameters: [] })
+  await execute(connection, {
+    sql: 'SELECT FROM pending_usage, set_aside_usage, refused_usage LIMIT 0',
+    parameters: [],
+  })
 }
