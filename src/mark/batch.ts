@@ -1,6 +1,7 @@
 import type { Connection, Statement } from '../database/connection.ts'
 import { executeWithin } from '../database/deadline.ts'
 import { retrySerialization } from './serialization.ts'
+import { recordBatch } from './telemetry.ts'
 
 /** What the database says of the period in which it stored a batch. */
 export interface PeriodAnswer {
@@ -29,8 +30,11 @@ export async function storeBatch(
   source: string | undefined,
   timeoutMs: number,
 ): Promise<PeriodAnswer | undefined> {
-  const statement = storeStatement([...ids], source)
-  const { rows } = await retrySerialization(() => executeWithin(connection, statement, timeoutMs))
+  const batch = [...ids]
+  const statement = storeStatement(batch, source)
+  const { rows } = await recordBatch(source, batch.length, () =>
+    retrySerialization(() => executeWithin(connection, statement, timeoutMs)),
+  )
   const row = rows[0]
   return row && { remainingMs: Number(row.remaining_ms), period: row.period }
 }

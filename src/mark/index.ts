@@ -3,6 +3,10 @@
  *
  * {@link UsageTracker} is for services, {@link markUsage} for one-off calls and transactions. The main entry exports
  * the same classes and functions, and more. This entry loads no pg-boss, Kysely, pino or command line.
+ *
+ * Both report metrics to OpenTelemetry, if the program registers a meter provider. One that is registered after the
+ * tracker was made is found with the next statement, which an active tracker sends in each period. The counters begin
+ * with the process then, the histograms with the provider.
  */
 
 export type { Connection, KyselyExecutor, Queryable, Statement } from '../database/connection.ts'

@@ -1,20 +1,22 @@
 import type { Logger } from '../logger.ts'
+import type { MarkCounts } from './mark-counts.ts'
 
 /** The marks that a tracker could not keep, or no longer takes. Each kind is logged once, not at every mark. */
 export class LostMarks {
-  /** Marks lost because too many ids were waiting. */
-  dropped = 0
   readonly #logger: Logger
+  readonly #counts: MarkCounts
   #dropLogged = false
   #lateMarkLogged = false
 
-  constructor(logger: Logger) {
+  /** @param counts Where the marks are counted that are dropped. */
+  constructor(logger: Logger, counts: MarkCounts) {
     this.#logger = logger
+    this.#counts = counts
   }
 
   /** Records that a mark is lost because `maxPending` ids wait. Logs the first one of an outage. */
   drop(maxPending: number, consecutiveErrors: number): void {
-    this.dropped++
+    this.#counts.dropped++
     if (this.#dropLogged) return
     this.#dropLogged = true
     this.#logger.error(

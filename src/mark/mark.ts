@@ -2,8 +2,10 @@ import { A_CONNECTION, type Connection, execute, type Statement } from '../datab
 import { isPool } from '../database/deadline.ts'
 import { checkOption, checkOptions, type OptionRules } from '../options.ts'
 import { canonicalWorkspaceId } from '../workspace-id.ts'
+import { countMarks } from './marks-by-source.ts'
 import { retrySerialization } from './serialization.ts'
 import { assertSource, SOURCE_OPTION } from './source.ts'
+import { recordBatch } from './telemetry.ts'
 
 /** Options of {@link markUsage}. */
 export interface MarkOptions {
@@ -30,7 +32,8 @@ export interface MarkResult {
  * they are stored when it commits. Repeating a mark within a period changes nothing.
  *
  * Best called outside a transaction, or in a short one. Until it commits, another mark of the same workspace, period
- * and source waits for it, because only its end tells whether the row exists. A rollback takes the mark back.
+ * and source waits for it, because only its end tells whether the row exists. A rollback takes the mark back, but not
+ * from the metrics.
  *
  * @param connection Where the INSERT runs. The role needs `INSERT (workspace_id, source)` on `pending_usage`.
  * @param ids One id, or many. The statement sorts them, so that concurrent callers can't deadlock. It stores all or
@@ -55,7 +58,10 @@ export async function markUsage(
   if (distinct.length === 0) return { marked: 0, stored: 0 }
   const store = () => execute(connection, insertPendingUsage(distinct, source))
   // On a pool the statement is a transaction of its own. Anything else may be in a transaction of the caller.
-  const { affected } = await (isPool(connection) ? retrySerialization(store) : store())
+  const { affected } = await recordBatch(source, distinct.length, () =>
+    isPool(connection) ? retrySerialization(store) : store(),
+  )
+  countMarks(source, passed.length, distinct.length)
   return { marked: distinct.length, stored: affected ?? 0 }
 }
 

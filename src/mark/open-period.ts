@@ -1,4 +1,5 @@
 import type { PeriodAnswer } from './batch.ts'
+import type { MarkCounts } from './mark-counts.ts'
 import { LONG_AGO, later, type Moment, msUntil } from './moment.ts'
 
 const CLOCK_CHECK_MS = 250
@@ -18,10 +19,8 @@ const FOUND_PLACES = 2 ** 16
  * because one stands still while the machine sleeps.
  */
 export class OpenPeriod {
-  /** Marks that were answered from here and are proven. */
-  covered = 0
-
   readonly #markAgain: (id: string) => void
+  readonly #counts: MarkCounts
   readonly #ids = new Set<string>()
   /**
    * Strings that callers passed for stored ids. The last characters of a string give its place. A look-up here takes
@@ -39,9 +38,13 @@ export class OpenPeriod {
   #next = 0
   #clockCheck: NodeJS.Timeout | undefined
 
-  /** @param markAgain Called with the id of a mark that was answered from here after the period's end. */
-  constructor(markAgain: (id: string) => void) {
+  /**
+   * @param markAgain Called with the id of a mark that was answered from here after the period's end.
+   * @param counts Where the marks are counted that were answered from here and are proven.
+   */
+  constructor(markAgain: (id: string) => void, counts: MarkCounts) {
     this.#markAgain = markAgain
+    this.#counts = counts
   }
 
   /**
@@ -70,7 +73,7 @@ export class OpenPeriod {
     this.#first = remaining > 2 * CLOCK_CHECK_MS ? MAX_UNPROVEN - 1 : 0
     this.#next = this.#first
     if (remaining > 0) {
-      this.covered += to - from
+      this.#counts.deduplicated += to - from
       return
     }
     this.#clear()

@@ -1,3 +1,5 @@
+import type { MarkCounts } from './mark-counts.ts'
+
 /** The most ids that one statement carries. */
 const MAX_BATCH = 5_000
 
@@ -17,13 +19,9 @@ interface Drain {
  * period may have ended in between. The answer to the statement tells whether this mark needs another statement.
  */
 export class PendingMarks {
-  /** Marks that a statement has stored. */
-  stored = 0
-  /** Marks that needed no statement, because the statement of an earlier mark covers them. */
-  repeats = 0
-
   /** The most distinct ids, the batch included. */
   readonly maxPending: number
+  readonly #counts: MarkCounts
   /** The ids that wait, in the order in which they came. */
   #waiting = new Set<string>()
   /** The ids of the statement under way, or of the failed one that is sent again. */
@@ -36,8 +34,10 @@ export class PendingMarks {
   #batchesStored = 0
   #drains: Drain[] = []
 
-  constructor(maxPending: number) {
+  /** @param counts Where the marks are counted that are stored, or needed no statement of their own. */
+  constructor(maxPending: number, counts: MarkCounts) {
     this.maxPending = maxPending
+    this.#counts = counts
   }
 
   /** Marks that are not stored. An id that waits and is in the batch as well counts twice. */
@@ -58,7 +58,7 @@ export class PendingMarks {
   /** Returns true if a statement that is not sent yet carries the id. A mark made now needs nothing more then. */
   answer(id: string): boolean {
     const answered = this.#waiting.has(id) || (!this.#underWay && this.#batch.has(id))
-    if (answered) this.repeats++
+    if (answered) this.#counts.deduplicated++
     return answered
   }
 
@@ -100,7 +100,7 @@ export class PendingMarks {
 
   /** Records that the batch is stored. */
   settleBatch(): void {
-    this.stored += this.#batch.size
+    this.#counts.stored += this.#batch.size
     this.#batch = NOTHING
     this.#overlap = 0
     this.#batchesStored++
@@ -110,7 +110,7 @@ export class PendingMarks {
   /** Removes the waiting ids that are in the batch as well. The batch covers their marks, or is sent again for them. */
   absorbRepeats(): void {
     if (this.#overlap === 0) return
-    this.repeats += this.#overlap
+    this.#counts.deduplicated += this.#overlap
     for (const id of this.#batch) this.#waiting.delete(id)
     this.#overlap = 0
   }

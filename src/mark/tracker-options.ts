@@ -3,11 +3,15 @@ import { A_LOGGER, integerWithin, type OptionRules } from '../options.ts'
 import { SOURCE_OPTION } from './source.ts'
 import type { UsageTracker } from './tracker.ts'
 
+/** The defaults of a tracker's options, and of the one of `close`. */
+export const DEFAULTS = { maxPending: 1_000_000, statementTimeoutMs: 10_000, closeTimeoutMs: 10_000 }
+
 /** Options of {@link UsageTracker}. */
 export interface UsageTrackerOptions {
   /**
    * Who says that the workspaces are in use: 1 to 63 characters, one of few (`ssh`, `vscode`, …), never an id.
-   * Default: the connection's `application_name`, or `unknown` where that is empty.
+   * Default: the connection's `application_name`, or `unknown` where that is empty. The metrics call that source
+   * `application_name`, because only the database knows it.
    */
   source?: string
   /**

@@ -5,6 +5,8 @@ import { checkOption, checkOptions } from '../options.ts'
 import { canonicalWorkspaceId } from '../workspace-id.ts'
 import { type PeriodAnswer, storeBatch } from './batch.ts'
 import { LostMarks } from './lost-marks.ts'
+import { MarkCounts } from './mark-counts.ts'
+import { countTracker } from './marks-by-source.ts'
 import { type Mode, modeAfter, sends, takesMarks } from './mode.ts'
 import { now } from './moment.ts'
 import { OpenPeriod } from './open-period.ts'
@@ -12,20 +14,18 @@ import { Outage } from './outage.ts'
 import { PendingMarks } from './pending-marks.ts'
 import { assertSource } from './source.ts'
 import { standardErrorLogger } from './standard-error-logger.ts'
+import { findSdk } from './telemetry.ts'
 import {
   CLOSE_OPTIONS,
   type CloseOptions,
   type CloseResult,
+  DEFAULTS,
   TRACKER_OPTIONS,
   type UsageTrackerOptions,
   type UsageTrackerStats,
 } from './tracker-options.ts'
 
 export type { CloseOptions, CloseResult, UsageTrackerOptions, UsageTrackerStats } from './tracker-options.ts'
-
-const DEFAULT_MAX_PENDING = 1_000_000
-const DEFAULT_STATEMENT_TIMEOUT_MS = 10_000
-const DEFAULT_CLOSE_TIMEOUT_MS = 10_000
 
 /**
  * Marks workspaces as in use, also on hot paths. `mark` is synchronous and never waits. If the workspace is already
@@ -50,7 +50,8 @@ export class UsageTracker implements AsyncDisposable {
   readonly #stopListening: () => void
 
   #mode: Mode = 'idle'
-  readonly #openPeriod = new OpenPeriod(id => this.#admit(id))
+  readonly #counts = new MarkCounts()
+  readonly #openPeriod = new OpenPeriod(id => this.#admit(id), this.#counts)
   readonly #pending: PendingMarks
   readonly #outage: Outage
 
@@ -58,6 +59,14 @@ export class UsageTracker implements AsyncDisposable {
   #endPause: (() => void) | undefined
   #closing: Promise<CloseResult> | undefined
   #gaveUp: MarksNotStoredError | undefined
+  /** Resolves when nothing is under way. A statement may be answered after `close` has given up. */
+  #sent: Promise<void> = Promise.resolve()
+  /** The metrics hold this function weakly. It lives as long as the tracker. */
+  readonly #readPending = () => {
+    this.#openPeriod.settle()
+    return this.#pending
+  }
+  readonly #stopCounting: () => void
 
   /**
    * @param db Where the statements run: a `pg` Pool, PGlite or a `Kysely` instance. The caller owns it, and ends it
@@ -74,18 +83,20 @@ export class UsageTracker implements AsyncDisposable {
   constructor(db: Connection, options: UsageTrackerOptions = {}) {
     checkOption('db', db, A_CONNECTION)
     checkOptions(options, TRACKER_OPTIONS)
-    const { source, maxPending = DEFAULT_MAX_PENDING, logger = standardErrorLogger } = options
-    this.#statementTimeoutMs = options.statementTimeoutMs ?? DEFAULT_STATEMENT_TIMEOUT_MS
+    const { source, maxPending = DEFAULTS.maxPending, logger = standardErrorLogger } = options
+    this.#statementTimeoutMs = options.statementTimeoutMs ?? DEFAULTS.statementTimeoutMs
     this.#source = source === undefined ? undefined : assertSource(source)
     this.#db = db
     this.#logger = logger
-    this.#pending = new PendingMarks(maxPending)
+    this.#pending = new PendingMarks(maxPending, this.#counts)
     this.#outage = new Outage(logger)
-    this.#lost = new LostMarks(logger)
+    this.#lost = new LostMarks(logger, this.#counts)
     this.#stopListening = listenForErrors(db, error => {
       this.#openPeriod.forget()
       logger.warn({ err: error }, 'an idle database connection broke')
     })
+    this.#stopCounting = countTracker(this.#source, this.#counts, this.#readPending)
+    findSdk()
   }
 
   /**
@@ -121,7 +132,7 @@ export class UsageTracker implements AsyncDisposable {
    */
   async close(options: CloseOptions = {}): Promise<CloseResult> {
     checkOptions(options, CLOSE_OPTIONS)
-    this.#closing ??= this.#close(options.timeoutMs ?? DEFAULT_CLOSE_TIMEOUT_MS)
+    this.#closing ??= this.#close(options.timeoutMs ?? DEFAULTS.closeTimeoutMs)
     return this.#closing
   }
 
@@ -132,10 +143,8 @@ export class UsageTracker implements AsyncDisposable {
 
   /** Counts what became of the marks so far. */
   stats(): UsageTrackerStats {
-    this.#openPeriod.settle()
-    const deduplicated = this.#pending.repeats + this.#openPeriod.covered
-    const { stored, marks: pending } = this.#pending
-    const { dropped } = this.#lost
+    const { marks: pending } = this.#readPending()
+    const { deduplicated, stored, dropped } = this.#counts
     const marked = deduplicated + stored + pending + dropped
     return { marked, deduplicated, stored, pending, dropped, failedAttempts: this.#outage.failedAttempts }
   }
@@ -152,7 +161,7 @@ export class UsageTracker implements AsyncDisposable {
   #admitCanonical(id: string, spelling: string): void {
     if (id !== spelling && (this.#openPeriod.answer(id, spelling) || this.#pending.answer(id))) return
     if (!this.#pending.add(id)) this.#lost.drop(this.#pending.maxPending, this.#outage.consecutiveErrors)
-    else if (this.#mode === 'idle') void this.#send()
+    else if (this.#mode === 'idle') this.#sent = this.#send()
   }
 
   #ignore(workspaceId: string): void {
@@ -172,7 +181,10 @@ export class UsageTracker implements AsyncDisposable {
     await null
     while (this.#pending.areWaiting && sends(this.#mode)) {
       this.#pending.takeBatch()
-      while (!(await this.#storeBatch()) && sends(this.#mode)) await this.#pause()
+      while (!(await this.#storeBatch()) && sends(this.#mode)) {
+        await this.#pause()
+        if (sends(this.#mode)) this.#counts.retries++
+      }
     }
     this.#enter('idle')
     this.#lost.noneWaits()
@@ -195,7 +207,7 @@ export class UsageTracker implements AsyncDisposable {
       return false
     }
     this.#pending.returnBatch()
-    this.#outage.end(this.#pending.ids, this.#lost.dropped)
+    this.#outage.end(this.#pending.ids, this.#counts.dropped)
     if (this.#openPeriod.learn(batch, sentAt, answer)) this.#pending.absorbRepeats()
     // A closing tracker remembers no id. Otherwise it would answer a late mark from memory instead of logging it.
     if (!takesMarks(this.#mode)) this.#openPeriod.forget()
@@ -224,6 +236,7 @@ export class UsageTracker implements AsyncDisposable {
     clearTimeout(timer)
     this.#enter('closed')
     this.#stopListening()
+    void this.#sent.then(this.#stopCounting)
     return { left: this.#gaveUp?.left ?? 0 }
   }
 
