@@ -77,7 +77,16 @@ export type {
 } from './schema/tables.ts'
 export { type LeftBehind, type UninstallResult, uninstall } from './schema/uninstall.ts'
 export type { Clock } from './worker/clock.ts'
+export type {
+  FailureEvent,
+  FailureKind,
+  FlushEvent,
+  FlushHooks,
+  Recovery,
+  ResetEvent,
+} from './worker/events.ts'
 export type { QueueInstallation } from './worker/install-queue.ts'
+export type { Liveness } from './worker/liveness.ts'
 export {
   FAILED_FLUSH_QUEUE,
   FLUSH_QUEUE,

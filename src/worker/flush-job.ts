@@ -1,6 +1,7 @@
 import type { Db, Job, PgBoss } from 'pg-boss'
 import { type Connection, execute } from '../database/connection.ts'
 import { flush } from '../flush/flush.ts'
+import { FlushAttempt } from './flush-attempt.ts'
 import { flushInterval } from './flush-interval.ts'
 import type { FinishedFlush } from './flush-log.ts'
 import type { IntervalInForce } from './interval-in-force.ts'
@@ -26,44 +27,55 @@ interface FlushJobData {
 /** The options of the worker that a job uses. */
 export type FlushJobSettings = Pick<
   WorkerSettings,
-  'flushIntervalSeconds' | 'flushTimeoutSeconds' | 'batchSize' | 'sources' | 'unknownAfterSeconds'
+  'flushTimeoutSeconds' | 'batchSize' | 'sources' | 'unknownAfterSeconds'
 >
 
-/** Takes flush jobs from pg-boss, one at a time. Each flush runs in the transaction that completes its job. */
+/**
+ * Takes flush jobs from pg-boss, one at a time. Each flush runs in the transaction that completes its job.
+ *
+ * @param pollSeconds Seconds between two questions for jobs.
+ * @returns The id of pg-boss's worker, for `notifyWorker`.
+ */
 export async function takeFlushJobs(
   boss: PgBoss,
   queue: string,
   interval: IntervalInForce,
+  pollSeconds: number,
   settings: FlushJobSettings,
-): Promise<void> {
-  const pollsOften = flushInterval(settings.flushIntervalSeconds).deferSeconds !== null
+): Promise<string> {
   const workerId: string = await boss.work(
     queue,
     {
       transactional: true,
       transactionTimeoutSeconds: jobSeconds(settings),
-      pollingIntervalSeconds: pollsOften ? 0.5 : 2,
+      pollingIntervalSeconds: pollSeconds,
     },
     async ([job]: Job<FlushJobData | null>[], db: Db): Promise<FlushJobOutput> => {
       const transaction = JobTransaction.of(db)
-      try {
-        // The next job is sent first, and outside the transaction. So it is there even if this worker is killed
-        // meanwhile.
-        const { deferSeconds } = flushInterval(await interval.seconds(transaction))
-        if (deferSeconds !== null) await boss.send(queue, null, { startAfter: deferSeconds })
-        const finished = await runFlush(transaction, settings, job?.data?.oldestFirst ?? false)
-        transaction.succeeded(finished)
-        if (finished.result.full) {
-          await sendNextBatch(boss, queue, transaction, !job?.data?.oldestFirst)
-          boss.notifyWorker(workerId)
+      const oldestFirst = job!.data?.oldestFirst ?? false
+      const attempt = new FlushAttempt(job!.id, queue)
+      transaction.belongsTo(attempt)
+      return await attempt.within(async () => {
+        try {
+          // The next job is sent first, and outside the transaction. So it is there even if this worker is killed
+          // meanwhile.
+          const { deferSeconds } = flushInterval(await interval.seconds(transaction))
+          if (deferSeconds !== null) await boss.send(queue, null, { startAfter: deferSeconds })
+          const finished = await runFlush(transaction, settings, oldestFirst)
+          transaction.succeeded(finished)
+          if (finished.result.full) {
+            await sendNextBatch(boss, queue, transaction, !oldestFirst)
+            boss.notifyWorker(workerId)
+          }
+          return outputOf(finished)
+        } catch (error) {
+          transaction.failed(error)
+          throw error
         }
-        return outputOf(finished)
-      } catch (error) {
-        transaction.failed(error)
-        throw error
-      }
+      })
     },
   )
+  return workerId
 }
 
 /** The most seconds that a job may take. */

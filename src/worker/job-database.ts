@@ -34,7 +34,7 @@ export class JobDatabase {
         rollback: () => transaction.rollback(),
       }
     } catch (error) {
-      this.#reports.failed(error)
+      this.#reports.failed(error, null)
       throw error
     }
   }

@@ -10,12 +10,17 @@ export class JobLog {
     this.#logger = logger
   }
 
-  /** Taking a job failed, or telling pg-boss what became of it. The database itself is within reach. */
-  failed(error: unknown): void {
+  /**
+   * Taking a job failed, or telling pg-boss what became of it. The database itself is within reach.
+   *
+   * @returns Whether it was told.
+   */
+  failed(error: unknown): boolean {
     const kind = sqlState(error)
-    if (this.#told.has(kind)) return
+    if (this.#told.has(kind)) return false
     this.#told.add(kind)
     this.#logger.error({ err: error }, 'flush jobs can not be taken; it is tried again')
+    return true
   }
 
   /** A flush has committed. */

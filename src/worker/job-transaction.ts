@@ -1,4 +1,5 @@
 import type { PooledClient } from '../database/pool.ts'
+import type { FlushAttempt } from './flush-attempt.ts'
 import type { FinishedFlush } from './flush-log.ts'
 
 /** The longest time for a ROLLBACK, in ms. After that the connection is dropped, and that rolls back as well. */
@@ -7,9 +8,9 @@ const ROLLBACK_TIMEOUT_MS = 5_000
 /** Called once for each transaction, after its end. */
 export interface TransactionReports {
   /** The flush and the completion of its job have committed. */
-  committed(flush: FinishedFlush): void
-  /** Nothing of the transaction has committed. */
-  failed(error: unknown): void
+  committed(flush: FinishedFlush, attempt: FlushAttempt): void
+  /** Nothing of the transaction has committed. The attempt is null if it ended before its job was looked at. */
+  failed(error: unknown, attempt: FlushAttempt | null): void
 }
 
 /**
@@ -25,6 +26,7 @@ export class JobTransaction {
   readonly #reports: TransactionReports
   /** A pool does not listen to a client that is in use. An error that nobody hears would end the process. */
   readonly #onError = (error: Error) => this.#break(error)
+  #attempt: FlushAttempt | null = null
   #flush: FinishedFlush | undefined
   /** What the handler threw. Before that, the first error of a statement or of the connection. */
   #error: unknown
@@ -67,12 +69,18 @@ export class JobTransaction {
   async query(text: string, values?: unknown[]): Promise<{ rows: unknown[]; rowCount: number | null }> {
     // pg-boss may have given up on a handler that still runs. Somebody else may use the client by now.
     if (this.#released) throw this.#error ?? new Error('the transaction of this job has already ended')
+    const send = () => this.#client.query(text, values)
     try {
-      return await this.#client.query(text, values)
+      return await (this.#attempt ? this.#attempt.within(send) : send())
     } catch (error) {
       this.#error ??= error
       throw error
     }
+  }
+
+  /** Records which job it is for. From now on each statement belongs to the attempt, the COMMIT included. */
+  belongsTo(attempt: FlushAttempt): void {
+    this.#attempt = attempt
   }
 
   /** Records the handler's flush. It is reported if the transaction commits. */
@@ -95,7 +103,7 @@ export class JobTransaction {
     }
     this.#release()
     this.#report(reports => {
-      if (this.#flush) reports.committed(this.#flush)
+      if (this.#flush && this.#attempt) reports.committed(this.#flush, this.#attempt)
     })
   }
 
@@ -104,7 +112,7 @@ export class JobTransaction {
     if (!this.#released) this.#release(await this.#tryRollback())
     const error =
       this.#error ?? new Error('the job was taken away from this worker before its flush could commit')
-    this.#report(reports => reports.failed(error))
+    this.#report(reports => reports.failed(error, this.#attempt))
   }
 
   #break(error: Error): void {

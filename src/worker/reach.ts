@@ -7,11 +7,14 @@ import type { Logger } from '../logger.ts'
  */
 export class Reach {
   readonly #logger: Logger
+  readonly #onLost: (error: unknown) => void
   #awaySince: number | null = null
   #isStarted = false
 
-  constructor(logger: Logger) {
+  /** @param onLost Called when that is logged. */
+  constructor(logger: Logger, onLost: (error: unknown) => void = () => {}) {
     this.#logger = logger
+    this.#onLost = onLost
   }
 
   /** The worker runs. Before that nothing is told, because a start that fails tells its caller. */
@@ -34,6 +37,7 @@ export class Reach {
     if (!this.#isStarted || this.#awaySince !== null) return
     this.#awaySince = performance.now()
     this.#logger.warn({ err: error }, 'the database is out of reach; marks stay pending until it is back')
+    this.#onLost(error)
   }
 
   /** The database answered a statement. */

@@ -11,13 +11,14 @@ import {
   YES_OR_NO,
 } from '../options.ts'
 import type { Clock } from './clock.ts'
-import { DEFAULT_FLUSH_INTERVAL_SECONDS, FLUSH_INTERVAL } from './flush-interval.ts'
+import type { FlushHooks } from './events.ts'
+import { DEFAULT_FLUSH_INTERVAL_SECONDS, FLUSH_INTERVAL, flushInterval } from './flush-interval.ts'
 
 /** The default number of seconds that a flush may take. */
 export const DEFAULT_FLUSH_TIMEOUT_SECONDS = 10
 
 /** Options of {@link startFlushWorker}. */
-export interface FlushWorkerOptions {
+export interface FlushWorkerOptions extends FlushHooks {
   /**
    * The database: a connection string or a `pg` Pool. For a string the worker opens a pool of its own. A pool stays the
    * caller's. The worker needs four connections. It keeps no state in a session beyond a transaction.
@@ -41,9 +42,20 @@ export interface FlushWorkerOptions {
   unknownAfterSeconds?: number
   /** Seconds after which the server cancels a flush: 0.1 to 25. Its marks stay pending. Default 10. */
   flushTimeoutSeconds?: number
+  /**
+   * Seconds between two questions of an idle worker for jobs: 0.5 to 3,600. Default 2, and 0.5 if the flush interval is
+   * below a minute.
+   *
+   * A flush may start so much later, so the lag grows by as much. Raise the limit of your alert with it. Up to 45
+   * seconds only the questions become fewer. Above, the worker does all that it does at one time, and the database is
+   * left alone in between: it sends the job of the schedule itself, at most one for each flush interval.
+   */
+  pollSeconds?: number
   /** The clock of pg-boss. A test can pass pg-boss's `TestClock`. Default: the system's clock. */
   clock?: Clock
 }
+
+const A_FUNCTION = whatever('a function', value => typeof value === 'function')
 
 /** What the options of {@link startFlushWorker} may be. */
 export const WORKER_OPTIONS: OptionRules<FlushWorkerOptions> = {
@@ -58,6 +70,7 @@ export const WORKER_OPTIONS: OptionRules<FlushWorkerOptions> = {
   unknownAfterSeconds: FLUSH_OPTIONS.unknownAfterSeconds,
   // It must be below the 30 seconds after which pg-boss gives up a job.
   flushTimeoutSeconds: numberWithin(0.1, 25, 'seconds'),
+  pollSeconds: numberWithin(0.5, 3_600, 'seconds'),
   clock: hasMethods("pg-boss's TestClock, or an object with the methods of Clock", [
     'now',
     'setTimeout',
@@ -65,10 +78,16 @@ export const WORKER_OPTIONS: OptionRules<FlushWorkerOptions> = {
     'setInterval',
     'clearInterval',
   ]),
+  onFlush: A_FUNCTION,
+  onFailure: A_FUNCTION,
+  onReset: A_FUNCTION,
 }
 
 /** Options with their defaults. */
-export type WorkerSettings = Required<Omit<FlushWorkerOptions, 'clock'>> & { clock: Clock | undefined }
+export type WorkerSettings = Required<Omit<FlushWorkerOptions, 'clock' | keyof FlushHooks>> & {
+  clock: Clock | undefined
+  hooks: FlushHooks
+}
 
 /**
  * Checks the options and fills in the defaults.
@@ -78,18 +97,22 @@ export type WorkerSettings = Required<Omit<FlushWorkerOptions, 'clock'>> & { clo
  */
 export function workerSettings(options: FlushWorkerOptions): WorkerSettings {
   checkOptions(options, WORKER_OPTIONS, ['database', 'logger'])
-  const { database, logger, clock } = options
+  const { database, logger, clock, onFlush, onFailure, onReset } = options
   const { flushIntervalSeconds = DEFAULT_FLUSH_INTERVAL_SECONDS, batchSize = DEFAULT_BATCH_SIZE } = options
   const { unknownAfterSeconds = DEFAULT_UNKNOWN_AFTER_SECONDS } = options
   const { sources = true, flushTimeoutSeconds = DEFAULT_FLUSH_TIMEOUT_SECONDS } = options
+  const pollsOften = flushInterval(flushIntervalSeconds).deferSeconds !== null
+  const { pollSeconds = pollsOften ? 0.5 : 2 } = options
   return {
     database,
     logger,
     clock,
+    hooks: { onFlush, onFailure, onReset },
     flushIntervalSeconds,
     batchSize,
     sources,
     unknownAfterSeconds,
     flushTimeoutSeconds,
+    pollSeconds,
   }
 }

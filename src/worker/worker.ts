@@ -3,9 +3,13 @@ import { explainPrivilegeError } from '../access/refusal.ts'
 import { assertNoRowSecurity } from '../access/row-security.ts'
 import { explainDatabaseError } from '../database/explain-error.ts'
 import { BoundedPool } from './bounded-pool.ts'
-import { createBoss, type Explain } from './create-boss.ts'
+import { createBoss } from './create-boss.ts'
+import { endsWithin } from './ends-within.ts'
 import { jobSeconds, takeFlushJobs } from './flush-job.ts'
+import { type Explain, FlushReports } from './flush-reports.ts'
 import { IntervalInForce } from './interval-in-force.ts'
+import { Life, type Liveness } from './liveness.ts'
+import { bossPollSeconds, SYSTEM_CLOCK, takesTurns, takeTurns } from './poll.ts'
 import { flushQueues } from './queue.ts'
 import { Reach } from './reach.ts'
 import {
@@ -22,6 +26,12 @@ import { takePool } from './worker-pool.ts'
 
 export type { FlushWorkerOptions } from './worker-options.ts'
 
+/** The longest wait at a stop for the reports of the last flush, in ms. */
+const REPORT_TIMEOUT_MS = 1_000
+
+/** What one turn of the loop may take beside its poll, its question for a job, and the job, in seconds. */
+const TURN_GRACE_SECONDS = 10
+
 /** A running worker. */
 export interface FlushWorker extends AsyncDisposable {
   /**
@@ -29,6 +39,12 @@ export interface FlushWorker extends AsyncDisposable {
    * seconds, its connections are cut. A second call waits for the same stop.
    */
   stop(): Promise<void>
+
+  /**
+   * Tells whether this worker works: its loop has turned lately, and the database answers within 3 seconds. It says
+   * nothing about what the flushes do. It never rejects. For a probe that restarts the process.
+   */
+  liveness(): Promise<Liveness>
 }
 
 /**
@@ -50,37 +66,54 @@ export interface FlushWorker extends AsyncDisposable {
  */
 export async function startFlushWorker(options: FlushWorkerOptions): Promise<FlushWorker> {
   const settings = workerSettings(options)
-  const { pool, letGo: letGoOfPool } = takePool(settings.database, settings.logger)
-  const reach = new Reach(settings.logger)
-  const connections = new BoundedPool(pool, settings.flushTimeoutSeconds, reach)
+  const { logger, flushTimeoutSeconds } = settings
+  const { pool, letGo: letGoOfPool } = takePool(settings.database, logger)
+  let reports: FlushReports | undefined
+  const reach = new Reach(logger, error => reports?.unreachable(error))
+  const connections = new BoundedPool(pool, flushTimeoutSeconds, reach)
   // pg-boss's own statements do not go through `execute`, so their errors are explained here.
   const explain: Explain = error => explainPrivilegeError(connections, explainDatabaseError(error), 'worker')
   let boss: PgBoss | undefined
+  let running: Running | undefined
   const letGo = async () => {
-    if (boss) await stopInTime(boss, connections, jobSeconds(settings), settings.logger)
+    const turns = running?.endTurns()
+    if (boss) await stopInTime(boss, connections, jobSeconds(settings), logger)
+    await turns
+    if (reports) await endsWithin(reports.told, REPORT_TIMEOUT_MS)
     await letGoOfPool()
   }
   try {
     await assertPoolSize(pool)
     await assertDriverFormat(connections)
     const { flush: queue } = await flushQueues(connections)
-    boss = await createBoss({ connections, queue, reach, settings, explain })
-    await startFlushing(boss, queue, connections, settings)
+    reports = new FlushReports(queue, settings, explain)
+    boss = await createBoss({ connections, queue, reach, reports, settings })
+    running = await startFlushing({ boss, queue, connections, settings })
     reach.started()
   } catch (error) {
     const explained = await explain(error)
     await letGo()
     throw explained
   }
-  return stoppable(letGo)
+  return stoppable(letGo, running.life)
 }
 
-async function startFlushing(
-  boss: PgBoss,
-  queue: string,
-  connections: BoundedPool,
-  settings: WorkerSettings,
-): Promise<void> {
+/** What a worker is made of, once it has looked at the database. */
+interface Parts {
+  boss: PgBoss
+  queue: string
+  connections: BoundedPool
+  settings: WorkerSettings
+}
+
+/** A worker that takes jobs. */
+interface Running {
+  life: Life
+  endTurns(): Promise<void>
+}
+
+async function startFlushing(parts: Parts): Promise<Running> {
+  const { boss, queue, connections, settings } = parts
   await assertSchema(boss)
   await boss.start()
   await assertPolicy(boss, queue)
@@ -91,14 +124,32 @@ async function startFlushing(
   await scheduleFlushes(boss, queue, settings.flushIntervalSeconds)
   // The first flush does not wait for the cron. It is sent before the handler is there, so it does not wait for a poll.
   await boss.send(queue)
-  await takeFlushJobs(boss, queue, interval, settings)
+  const pollSeconds = bossPollSeconds(settings.pollSeconds)
+  const workerId = await takeFlushJobs(boss, queue, interval, pollSeconds, settings)
+  const clock = settings.clock ?? SYSTEM_CLOCK
+  const turnSeconds = pollSeconds + 2 * jobSeconds(settings) + TURN_GRACE_SECONDS
+  return {
+    life: new Life({ boss, queue, connections, clock, turnSeconds }),
+    endTurns: takesTurns(settings.pollSeconds) ? startTurns(parts, interval, workerId) : async () => {},
+  }
 }
 
-function stoppable(letGo: () => Promise<void>): FlushWorker {
+function startTurns(
+  { boss, queue, connections, settings }: Parts,
+  interval: IntervalInForce,
+  workerId: string,
+): () => Promise<void> {
+  const { pollSeconds, clock = SYSTEM_CLOCK } = settings
+  return takeTurns({ boss, queue, workerId, interval, connection: connections, pollSeconds, clock })
+}
+
+function stoppable(letGo: () => Promise<void>, life: Life): FlushWorker {
   let stopping: Promise<void> | undefined
   const stop = () => {
     stopping ??= letGo()
     return stopping
   }
-  return { stop, [Symbol.asyncDispose]: stop }
+  const liveness = async () =>
+    stopping ? { alive: false, reason: 'the worker was stopped' } : await life.look()
+  return { stop, liveness, [Symbol.asyncDispose]: stop }
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
 import { createPool } from '../../src/database/pool.ts'
 import { emptyResult } from '../../src/flush/flush-within.ts'
+import { FlushAttempt } from '../../src/worker/flush-attempt.ts'
 import type { FinishedFlush } from '../../src/worker/flush-log.ts'
 import { JobDatabase } from '../../src/worker/job-database.ts'
 import { JobTransaction } from '../../src/worker/job-transaction.ts'
@@ -128,7 +129,13 @@ test('session statements run once in every session of pg-boss, even in a session
 })
 
 function begin(count: number) {
-  return Promise.all(Array.from({ length: count }, () => jobs.beginTransaction()))
+  return Promise.all(
+    Array.from({ length: count }, async (_, number) => {
+      const job = await jobs.beginTransaction()
+      job.db.belongsTo(new FlushAttempt(`job-${number}`, 'queue'))
+      return job
+    }),
+  )
 }
 
 function flushed(count: number): FinishedFlush {

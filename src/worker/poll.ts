@@ -1,0 +1,114 @@
+import type { PgBoss } from 'pg-boss'
+import type { Connection } from '../database/connection.ts'
+import type { Clock } from './clock.ts'
+import type { IntervalInForce } from './interval-in-force.ts'
+
+/*
+ * An idle worker with pg-boss's own times sends about a hundred statements a minute. A database that is billed by the
+ * time in which it is awake then never sleeps. So an operator may choose to ask less often.
+ */
+
+/** pg-boss looks at its schedules at least this often. A worker that polls less often does so itself. */
+const LONGEST_CRON_SECONDS = 45
+
+/** pg-boss refuses a longer interval. */
+const A_DAY = 24 * 3_600
+
+/** A turn that failed is tried again after so many seconds, if the poll is longer. */
+const RETRY_SECONDS = 10
+
+/** How much later pg-boss would ask by itself, so that it is the turn that makes it ask. */
+const SPARE_SECONDS = 5
+
+/** Whether a worker sends the jobs of the schedule itself, and leaves the database alone between two polls. */
+export function takesTurns(pollSeconds: number): boolean {
+  return pollSeconds > LONGEST_CRON_SECONDS
+}
+
+/** Seconds after which pg-boss asks for flush jobs by itself. */
+export function bossPollSeconds(pollSeconds: number): number {
+  return takesTurns(pollSeconds) ? pollSeconds + SPARE_SECONDS : pollSeconds
+}
+
+/** The options of pg-boss that say how often it does something. */
+export function bossTimes(pollSeconds: number) {
+  // Flush jobs wait for no other job. A host that sends jobs which do has a pg-boss of its own.
+  const flowIntervalSeconds = A_DAY
+  if (takesTurns(pollSeconds)) {
+    return { schedule: false, supervise: false, queueCacheIntervalSeconds: A_DAY, flowIntervalSeconds }
+  }
+  return {
+    flowIntervalSeconds,
+    cronWorkerIntervalSeconds: Math.max(5, pollSeconds),
+    cronMonitorIntervalSeconds: Math.max(30, pollSeconds),
+  }
+}
+
+/** What the turns of a worker need. */
+export interface TurnParts {
+  boss: Pick<PgBoss, 'send' | 'supervise' | 'notifyWorker' | 'emit'>
+  queue: string
+  /** The id of pg-boss's worker, which asks for the jobs. */
+  workerId: string
+  interval: IntervalInForce
+  connection: Connection
+  pollSeconds: number
+  clock: Clock
+}
+
+/**
+ * Does all that an idle worker does at one time: it sends the job of the schedule, makes pg-boss ask for jobs, and lets
+ * it supervise its queues. Then it waits. The next turn is planned when this one has ended.
+ *
+ * @returns Ends it. A turn under way is finished.
+ */
+export function takeTurns(parts: TurnParts): () => Promise<void> {
+  const { clock, pollSeconds } = parts
+  let timer: unknown
+  let isEnded = false
+  let running = Promise.resolve()
+  const plan = (seconds: number) => {
+    if (!isEnded) timer = clock.setTimeout(run, seconds * 1_000)
+  }
+  const run = () => {
+    running = turn(parts).then(done => plan(done ? pollSeconds : RETRY_SECONDS))
+  }
+  plan(pollSeconds)
+  return async () => {
+    isEnded = true
+    clock.clearTimeout(timer)
+    await running
+  }
+}
+
+/** Returns whether all went well. What did not is told as pg-boss tells what its own timers fail at. */
+async function turn({ boss, queue, workerId, interval, connection }: TurnParts): Promise<boolean> {
+  try {
+    // The database counts the intervals, so of many workers one sends the job.
+    const singletonSeconds = await interval.seconds(connection)
+    await boss.send(queue, null, { singletonSeconds, singletonKey: SCHEDULE_KEY })
+    boss.notifyWorker(workerId)
+  } catch (error) {
+    boss.emit('error', Object.assign(error as Error, { queue }))
+    return false
+  }
+  try {
+    await boss.supervise()
+    return true
+  } catch (error) {
+    boss.emit('error', error as Error)
+    return false
+  }
+}
+
+/** Jobs of the turns have this key, so that a job of the chain or of a drain does not count as one. */
+const SCHEDULE_KEY = 'schedule'
+
+/** The clock of a worker without one of its own. */
+export const SYSTEM_CLOCK: Clock = {
+  now: () => Date.now(),
+  setTimeout: (run, ms) => setTimeout(run, ms),
+  clearTimeout: timer => clearTimeout(timer as NodeJS.Timeout),
+  setInterval: (run, ms) => setInterval(run, ms),
+  clearInterval: timer => clearInterval(timer as NodeJS.Timeout),
+}
