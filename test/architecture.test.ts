@@ -57,6 +57,16 @@ const RULES: Rule[] = [
   },
   // access and activity import this file, so it must not load pg-boss.
   { place: 'src/worker/queue.ts', imports: [...ROOT_FILES, 'src/database/', 'src/flush/'] },
+  {
+    place: 'src/http/',
+    imports: [
+      ...ROOT_FILES,
+      'src/database/',
+      'src/activity/',
+      'src/worker/queue.ts',
+      'src/worker/liveness.ts',
+    ],
+  },
   { place: 'src/cli/', imports: ['src/'] },
   { place: 'migrations/', imports: [] },
   { place: 'dev/', imports: ['src/'] },

@@ -1,5 +1,6 @@
 import { sqlState } from '../../database/sql-state.ts'
 import {
+  DashboardCredentialError,
   InvalidOptionError,
   InvalidSourceError,
   InvalidWorkspaceIdError,
@@ -42,6 +43,7 @@ export function describeFailure(error: unknown): Failure {
     return { text: `${text}\n${HELP_HINT}`, exitCode: 2 }
   }
   if (
+    error instanceof DashboardCredentialError ||
     error instanceof InvalidWorkspaceIdError ||
     error instanceof InvalidSourceError ||
     error instanceof InvalidOptionError
