@@ -9,7 +9,7 @@ import {
 } from '@opentelemetry/api'
 import { errorType } from '../database/error-type.ts'
 import type { FlushResult } from '../flush/flush.ts'
-import { SCOPE } from './telemetry.ts'
+import { SCOPE, safely } from './telemetry.ts'
 
 /**
  * One run of a flush job, and its span. Until the host registers an SDK of OpenTelemetry, the span is nothing.
@@ -19,8 +19,8 @@ import { SCOPE } from './telemetry.ts'
 export class FlushAttempt {
   readonly jobId: string
   readonly #started = performance.now()
-  readonly #span: Span
-  readonly #context: Context
+  #span: Span | undefined
+  #context: Context = ROOT_CONTEXT
 
   constructor(jobId: string, queue: string) {
     this.jobId = jobId
@@ -32,8 +32,10 @@ export class FlushAttempt {
       'messaging.message.id': jobId,
     }
     const options = { kind: SpanKind.CONSUMER, root: true, attributes }
-    this.#span = trace.getTracer(SCOPE).startSpan('workspace_usage.flush', options, ROOT_CONTEXT)
-    this.#context = trace.setSpan(ROOT_CONTEXT, this.#span)
+    safely(() => {
+      this.#span = trace.getTracer(SCOPE).startSpan('workspace_usage.flush', options, ROOT_CONTEXT)
+      this.#context = trace.setSpan(ROOT_CONTEXT, this.#span)
+    })
   }
 
   /** Runs something so that the spans of the host's instrumentation, such as that of `pg`, stand below this one. */
@@ -48,21 +50,27 @@ export class FlushAttempt {
 
   /** It has committed. */
   committed({ emptied, full, refusals: _, bySource: __, ...counts }: FlushResult): void {
-    for (const [name, count] of Object.entries(counts)) {
-      this.#span.setAttribute(`workspace_usage.flush.${name}`, count)
-    }
-    this.#span.setAttributes({ 'workspace_usage.flush.full': full, 'workspace_usage.flush.emptied': emptied })
-    this.#span.end()
+    this.#end(span => {
+      for (const [name, count] of Object.entries(counts))
+        span.setAttribute(`workspace_usage.flush.${name}`, count)
+      span.setAttributes({ 'workspace_usage.flush.full': full, 'workspace_usage.flush.emptied': emptied })
+    })
   }
 
   /** Nothing of it has committed. */
   failed(error: unknown): void {
-    this.#span.setAttribute('error.type', errorType(error))
-    this.#span.recordException(error instanceof Error ? error : String(error))
-    this.#span.setStatus({
-      code: SpanStatusCode.ERROR,
-      message: error instanceof Error ? error.message : String(error),
+    const message = error instanceof Error ? error.message : String(error)
+    this.#end(span => {
+      span.setAttribute('error.type', errorType(error))
+      span.recordException(error instanceof Error ? error : message)
+      span.setStatus({ code: SpanStatusCode.ERROR, message })
     })
-    this.#span.end()
+  }
+
+  #end(describe: (span: Span) => void): void {
+    const span = this.#span
+    if (!span) return
+    safely(() => describe(span))
+    safely(() => span.end())
   }
 }

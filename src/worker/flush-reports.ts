@@ -6,7 +6,7 @@ import { type FinishedFlush, FlushLog } from './flush-log.ts'
 import { Hooks } from './hooks.ts'
 import { JobLog } from './job-log.ts'
 import type { TransactionReports } from './job-transaction.ts'
-import { countFailure, countFlush } from './telemetry.ts'
+import { countFailure, countFlush, findSdk } from './telemetry.ts'
 import type { WorkerSettings } from './worker-options.ts'
 
 /** Turns an error of a statement into one that says what to do. */
@@ -60,6 +60,7 @@ export class FlushReports implements TransactionReports {
 
   /** Taking a job failed, or telling pg-boss what became of it. */
   jobsFailed(error: unknown): void {
+    findSdk()
     this.#tell(async () => {
       const explained = await this.#explain(error)
       if (this.#jobLog.failed(explained)) this.#tellFailure('jobs', explained, null)
@@ -68,6 +69,7 @@ export class FlushReports implements TransactionReports {
 
   /** The database went out of reach. That is logged already. */
   unreachable(error: unknown): void {
+    findSdk()
     this.#tell(() => this.#tellFailure('unreachable', error, null))
   }
 
@@ -84,6 +86,7 @@ export class FlushReports implements TransactionReports {
   }
 
   #tell(report: () => void | Promise<void>): void {
-    this.#last = this.#last.then(report)
+    // Only a logger that throws can make it fail. The next report must be told all the same.
+    this.#last = this.#last.then(report).catch(error => process.emitWarning(error))
   }
 }

@@ -1,7 +1,8 @@
-import { type Attributes, type Meter, type MeterProvider, metrics } from '@opentelemetry/api'
+import { diag, type Meter, type MeterProvider, metrics } from '@opentelemetry/api'
 import { errorType } from '../database/error-type.ts'
 import type { FinishedFlush } from './flush-log.ts'
-import { FLUSH_QUEUE } from './queue.ts'
+import { observeBy } from './observed.ts'
+import { attributesOf } from './queue-attributes.ts'
 
 /*
  * What each worker counts of its own flushes. Only the API of OpenTelemetry is used: nothing happens until the host
@@ -14,32 +15,43 @@ export const SCOPE = 'workspace-usage'
 /** Seconds. A flush of a full batch takes some tens of milliseconds, and at most 25 seconds. */
 const DURATION_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25]
 
-/** Workers of the schema `public` need no name. Those of another schema are told apart by their queue. */
-export function attributesOf(queue: string): Attributes {
-  return queue === FLUSH_QUEUE ? {} : { 'messaging.destination.name': queue }
-}
-
-/** Counts a flush that has committed. */
+/** Counts a flush that has committed. Never throws. */
 export function countFlush(queue: string, { result, durationMs }: FinishedFlush): void {
   const attributes = attributesOf(queue)
-  const counted = instruments()
-  counted.duration.record(durationMs / 1_000, attributes)
-  for (const [source, marks] of Object.entries(result.bySource))
-    counted.marks.add(marks, { ...attributes, source })
-  counted.workspaces.add(result.updated, attributes)
-  for (const fate of FATES) counted[fate].add(result[fate], attributes)
+  withInstruments(counted => {
+    counted.duration.record(durationMs / 1_000, attributes)
+    for (const [source, marks] of Object.entries(result.bySource))
+      counted.marks.add(marks, { ...attributes, source })
+    counted.workspaces.add(result.updated, attributes)
+    for (const fate of FATES) counted[fate].add(result[fate], attributes)
+  })
 }
 
 /**
- * Counts a flush that has failed.
+ * Counts a flush that has failed. Never throws.
  *
  * @param attempt Null if it failed before its job was looked at. Then nobody knows how long it took.
  */
 export function countFailure(queue: string, error: unknown, attempt: { elapsedMs: number } | null): void {
   const attributes = { ...attributesOf(queue), 'error.type': errorType(error) }
-  const counted = instruments()
-  if (attempt) counted.duration.record(attempt.elapsedMs / 1_000, attributes)
-  counted.failures.add(1, attributes)
+  withInstruments(counted => {
+    if (attempt) counted.duration.record(attempt.elapsedMs / 1_000, attributes)
+    counted.failures.add(1, attributes)
+  })
+}
+
+/** Looks whether an SDK was registered meanwhile. Never throws. */
+export function findSdk(): void {
+  withInstruments(() => {})
+}
+
+/** What the SDK of the host throws is told to the logger of OpenTelemetry. It must not make a flush fail. */
+export function safely(run: () => void): void {
+  try {
+    run()
+  } catch (error) {
+    diag.error('workspace-usage: telemetry of a worker failed', error)
+  }
 }
 
 const FATES = ['unknown', 'held', 'awaited', 'refused'] as const
@@ -47,13 +59,15 @@ const FATES = ['unknown', 'held', 'awaited', 'refused'] as const
 /** The API keeps no instruments for an SDK that is registered later, so they are made anew for each provider. */
 const made = new WeakMap<MeterProvider, ReturnType<typeof makeInstruments>>()
 
-function instruments(): ReturnType<typeof makeInstruments> {
-  const provider = metrics.getMeterProvider()
-  const known = made.get(provider)
-  if (known) return known
-  const fresh = makeInstruments(provider.getMeter(SCOPE))
-  made.set(provider, fresh)
-  return fresh
+function withInstruments(use: (instruments: ReturnType<typeof makeInstruments>) => void): void {
+  safely(() => {
+    const provider = metrics.getMeterProvider()
+    const meter = provider.getMeter(SCOPE)
+    observeBy(provider, meter)
+    const instruments = made.get(provider) ?? makeInstruments(meter)
+    made.set(provider, instruments)
+    use(instruments)
+  })
 }
 
 function makeInstruments(meter: Meter) {

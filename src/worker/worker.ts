@@ -21,6 +21,7 @@ import {
 } from './requirements.ts'
 import { scheduleFlushes } from './schedule.ts'
 import { stopInTime } from './stop-in-time.ts'
+import { findSdk } from './telemetry.ts'
 import { type FlushWorkerOptions, type WorkerSettings, workerSettings } from './worker-options.ts'
 import { takePool } from './worker-pool.ts'
 
@@ -75,7 +76,9 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
   const explain: Explain = error => explainPrivilegeError(connections, explainDatabaseError(error), 'worker')
   let boss: PgBoss | undefined
   let running: Running | undefined
+  const stopObserving = () => {}
   const letGo = async () => {
+    stopObserving()
     const turns = running?.endTurns()
     if (boss) await stopInTime(boss, connections, jobSeconds(settings), logger)
     await turns
@@ -90,6 +93,7 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
     boss = await createBoss({ connections, queue, reach, reports, settings })
     running = await startFlushing({ boss, queue, connections, settings })
     reach.started()
+    findSdk()
   } catch (error) {
     const explained = await explain(error)
     await letGo()

@@ -16,6 +16,7 @@ interface Options extends DatabaseOptions {
   batchSize: number
   sources: boolean
   unknownAfter: number
+  poll?: number
   logLevel: string
 }
 
@@ -27,12 +28,14 @@ export const workerCommand: Command<Options> = {
     batchSizeOption(),
     sourcesOption(),
     unknownAfterOption(),
+    pollOption(),
     logLevelOption('info'),
   ],
   notes: `After the first SIGINT or SIGTERM the worker finishes the flush that is
 running, and ends with 0. A second one ends it at once.`,
   run: async (terminal, options) => {
-    const { databaseUrl, flushInterval, flushTimeout, batchSize, sources, unknownAfter, logLevel } = options
+    const { databaseUrl, flushInterval, flushTimeout, batchSize, sources, unknownAfter, poll, logLevel } =
+      options
     const logger = createLogger(logLevel, terminal.stdout)
     const signalled = terminal.signal()
     const starting = startFlushWorker({
@@ -43,6 +46,7 @@ running, and ends with 0. A second one ends it at once.`,
       batchSize,
       sources,
       unknownAfterSeconds: unknownAfter,
+      ...(poll !== undefined && { pollSeconds: poll }),
     })
     const worker = await Promise.race([starting, signalled])
     if (typeof worker === 'string') return exitCodeOf(worker)
@@ -75,4 +79,12 @@ function flushTimeoutOption(): Option {
   )
     .argParser(numberAllowedBy(WORKER_OPTIONS.flushTimeoutSeconds))
     .default(DEFAULT_FLUSH_TIMEOUT_SECONDS)
+}
+
+function pollOption(): Option {
+  return new VariableOption(
+    '--poll <seconds>',
+    'how often an idle worker asks for jobs (default: 2, below one-minute intervals 0.5); flushes may be late by as much',
+    'WORKSPACE_USAGE_POLL',
+  ).argParser(numberAllowedBy(WORKER_OPTIONS.pollSeconds))
 }
