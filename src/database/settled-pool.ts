@@ -74,7 +74,7 @@ export class SettledPool implements Queryable {
 }
 
 /** Whether PostgreSQL itself is at the other end. A pooler tells its clients another process id. */
-async function isDirect(client: Queryable): Promise<boolean> {
+export async function isDirect(client: Queryable): Promise<boolean> {
   const { rows } = await client.query('SELECT pg_backend_pid()::text AS pid')
   const { pid } = rows[0] as { pid: string }
   return 'processID' in client && String(client.processID) === pid

@@ -1,6 +1,6 @@
 import { promises as fs } from 'node:fs'
 import path from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { pathToFileURL } from 'node:url'
 import { Kysely, PostgresAdapter, PostgresDialect, type PostgresPool, type Transaction } from 'kysely'
 import {
   FileMigrationProvider,
@@ -13,9 +13,9 @@ import {
 import { execute } from '../database/connection.ts'
 import { connectWithin } from '../database/deadline.ts'
 import type { ConnectionPool } from '../database/pool.ts'
-import { RECORD_LOCK_TABLE, RECORD_TABLE } from './record.ts'
+import { RECORD_LOCK_TABLE } from './record.ts'
+import { MIGRATION_FOLDER, RECORD_TABLE } from './record-names.ts'
 
-const MIGRATION_FOLDER = fileURLToPath(new URL('../../migrations', import.meta.url))
 const CONNECT_TIMEOUT_MS = 10_000
 
 /** A Kysely instance that migrations can run on. The pool stays the caller's. */

@@ -2,19 +2,17 @@ import { sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { InvalidOptionError } from '../errors.ts'
+import { RECORD_COMMENT, RECORD_TABLE } from './record-names.ts'
+
+export { RECORD_TABLE }
 
 /*
  * Which migrations have run is recorded twice: as rows, which Kysely reads, and in the comment of their table. A dump of
  * the schema alone (`pg_dump -s`) has no rows, but it has the comment. Where the rows are missing, they are put back.
  */
 
-/** Where Kysely records which migrations have run. Its default name may be in use by the host's own migrations. */
-export const RECORD_TABLE = 'workspace_usage_migration'
-
 /** Kysely creates it beside the record. Its row is the lock of migrations. */
 export const RECORD_LOCK_TABLE = `${RECORD_TABLE}_lock`
-
-const COMMENT_START = 'Migrations of workspace-usage that have run: '
 
 /** How to recognise a schema whose record has neither rows nor comment. Releases since then write the comment. */
 const OBJECTS_BEFORE_COMMENTS = [
@@ -77,8 +75,8 @@ export async function restoreRecord(transaction: Connection, schema: string): Pr
     const present = await execute(transaction, compile(sql`SELECT FROM ${record} LIMIT 1`))
     if (present.rows.length > 0) return []
   }
-  const found = comment?.startsWith(COMMENT_START)
-    ? comment.slice(COMMENT_START.length).split(', ')
+  const found = comment?.startsWith(RECORD_COMMENT)
+    ? comment.slice(RECORD_COMMENT.length).split(', ')
     : await migrationsByObjects(transaction, schema)
   const names = found.filter(name => name !== '')
   if (names.length === 0) return []
@@ -131,8 +129,8 @@ export async function commentRecord(transaction: Connection, schema: string): Pr
       FROM ${record}`),
   )
   const { names, comment } = rows[0]!
-  if (comment === COMMENT_START + names) return
-  await execute(transaction, compile(sql`COMMENT ON TABLE ${record} IS ${sql.lit(COMMENT_START + names)}`))
+  if (comment === RECORD_COMMENT + names) return
+  await execute(transaction, compile(sql`COMMENT ON TABLE ${record} IS ${sql.lit(RECORD_COMMENT + names)}`))
 }
 
 async function migrationsByObjects(connection: Connection, schema: string): Promise<string[]> {
