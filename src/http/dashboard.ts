@@ -13,9 +13,6 @@ export const DASHBOARD_PATH = '/queues'
 /** The longest wait for a page, in ms. */
 const PAGE_TIMEOUT_MS = 30_000
 
-/** The longest wait for the end of the dashboard's connections, in ms. */
-const CLOSE_TIMEOUT_MS = 1_000
-
 const PACKAGE = '@pg-boss/dashboard'
 const USERNAME = 'PGBOSS_DASHBOARD_AUTH_USERNAME'
 const PASSWORD = 'PGBOSS_DASHBOARD_AUTH_PASSWORD'
@@ -31,7 +28,7 @@ export interface DashboardOptions {
 /** The dashboard of pg-boss. */
 export interface Dashboard {
   routes: Hono
-  /** Ends its connections, in bounded time. */
+  /** Ends its connections, once their statements are answered. */
   close(): Promise<void>
 }
 
@@ -76,11 +73,7 @@ export async function openDashboard(connectionString: string, rules: DashboardRu
     routes: dashboardRoutes(handler, rules),
     close: async () => {
       releaseReadOnly()
-      await answerWithin(
-        CLOSE_TIMEOUT_MS,
-        () => handler.close(),
-        () => {},
-      ).catch(() => {})
+      await handler.close()
     },
   }
 }
