@@ -62,7 +62,7 @@ test('an install of the package brings no development dependency', async t => {
   }
   const development = Object.keys(MANIFEST.devDependencies)
   assert.deepEqual(
-    installed.filter(name => development.includes(name) || /embedded|dashboard|^@types\//.test(name)),
+    installed.filter(name => development.includes(name) || /embedded|^@types\//.test(name)),
     [],
   )
 })
