@@ -141,6 +141,14 @@ test('the page that an alert leads to exists, and has the paragraph', { skip: un
     assert.ok(paragraphs.includes(code), `docs/runbook.md has no heading ${code}`)
 })
 
+test('docs/monitoring.md lists the alerts with their severities', () => {
+  const listed = [...textOf('docs/monitoring.md').matchAll(/^\| `(WorkspaceUsage\w+)` \| ([\w ]+) \|/gm)]
+  assert.deepEqual(
+    listed.map(([, alert, severity]) => `${alert} ${severity}`).sort(),
+    RULES.map(({ alert, labels }) => `${alert} ${labels?.severity ?? 'as the verdict says'}`).sort(),
+  )
+})
+
 test('each code of the verdict has an alert: its own, or the one for all others', () => {
   const codes = problemCodes()
   assert.ok(codes.length > 10, 'the codes are read')
