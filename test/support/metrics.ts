@@ -84,3 +84,8 @@ function typeOf(metric: MetricData): string {
       return 'histogram'
   }
 }
+
+/** The points of a metric: attributes and value. */
+export function pointsOf(metric: MetricData | undefined): [attributes: Attributes, value: unknown][] {
+  return (metric?.dataPoints ?? []).map(({ attributes, value }) => [attributes, value])
+}

@@ -2,14 +2,7 @@ import assert from 'node:assert/strict'
 import { afterEach, test } from 'node:test'
 import { context, metrics, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
-import {
-  AggregationTemporality,
-  DataPointType,
-  InMemoryMetricExporter,
-  MeterProvider,
-  type MetricData,
-  PeriodicExportingMetricReader,
-} from '@opentelemetry/sdk-metrics'
+import { DataPointType } from '@opentelemetry/sdk-metrics'
 import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base'
 import { FLUSH_QUEUE } from '../../src/worker/queue.ts'
 import { startFlushWorker } from '../../src/worker/worker.ts'
@@ -17,6 +10,7 @@ import { createTestDatabase } from '../support/database.ts'
 import { startWorker } from '../support/flush-worker.ts'
 import { startWaitingJobs } from '../support/jobs.ts'
 import { collectLog } from '../support/log-lines.ts'
+import { collectMetrics, pointsOf } from '../support/metrics.ts'
 import { until } from '../support/poll.ts'
 import { createWorkspaces, storeClosedMarks } from '../support/seed.ts'
 
@@ -25,23 +19,6 @@ afterEach(() => {
   trace.disable()
   context.disable()
 })
-
-/** Registers an SDK for metrics that keeps what it collects in memory. */
-function startMetrics() {
-  const exporter = new InMemoryMetricExporter(AggregationTemporality.CUMULATIVE)
-  // It collects when it is asked to.
-  const reader = new PeriodicExportingMetricReader({ exporter, exportIntervalMillis: 86_400_000 })
-  metrics.setGlobalMeterProvider(new MeterProvider({ readers: [reader] }))
-  return {
-    async collect(): Promise<Map<string, MetricData>> {
-      exporter.reset()
-      await reader.forceFlush()
-      const scopes = exporter.getMetrics().flatMap(({ scopeMetrics }) => scopeMetrics)
-      const ours = scopes.filter(({ scope }) => scope.name === 'workspace-usage')
-      return new Map(ours.flatMap(scope => scope.metrics).map(metric => [metric.descriptor.name, metric]))
-    },
-  }
-}
 
 /** Registers an SDK for spans that keeps them in memory. */
 function startSpans(): InMemorySpanExporter {
@@ -53,32 +30,27 @@ function startSpans(): InMemorySpanExporter {
   return exporter
 }
 
-/** The points of a metric: attributes and value. */
-function points(metric: MetricData | undefined): [object, unknown][] {
-  return (metric?.dataPoints ?? []).map(({ attributes, value }) => [attributes, value])
-}
-
 test('the metrics of a flush tell its marks by source, its workspaces and how long it took', async () => {
   const database = await createTestDatabase()
-  const sdk = startMetrics()
+  const sdk = collectMetrics()
   const ids = await createWorkspaces(database.pool, 3)
   await storeClosedMarks(database.pool, ids, { source: 'ssh' })
   await storeClosedMarks(database.pool, ids.slice(0, 2), { source: 'vscode' })
   const log = collectLog()
   await using _worker = await startWorker(database, log, { flushIntervalSeconds: 3_600 })
   await until('the flush', () => log.find('updated workspaces last_used_at').length === 1)
-  const seen = await sdk.collect()
-  assert.deepEqual(points(seen.get('workspace_usage.flush.marks')), [
+  const seen = await sdk.all()
+  assert.deepEqual(pointsOf(seen.get('workspace_usage.flush.marks')), [
     [{ source: 'ssh' }, 3],
     [{ source: 'vscode' }, 2],
   ])
-  assert.deepEqual(points(seen.get('workspace_usage.flush.workspaces')), [[{}, 3]])
+  assert.deepEqual(pointsOf(seen.get('workspace_usage.flush.workspaces')), [[{}, 3]])
   for (const fate of ['unknown', 'held', 'awaited', 'refused'])
-    assert.deepEqual(points(seen.get(`workspace_usage.flush.${fate}`)), [[{}, 0]], fate)
+    assert.deepEqual(pointsOf(seen.get(`workspace_usage.flush.${fate}`)), [[{}, 0]], fate)
   const duration = seen.get('workspace_usage.flush.duration')!
   assert.equal(duration.dataPointType, DataPointType.HISTOGRAM)
   assert.deepEqual(
-    points(duration).map(([attributes, value]) => [attributes, (value as { count: number }).count]),
+    pointsOf(duration).map(([attributes, value]) => [attributes, (value as { count: number }).count]),
     [[{}, 1]],
   )
   assert.deepEqual(
@@ -100,7 +72,7 @@ test('the metrics of a flush tell its marks by source, its workspaces and how lo
 
 test('a flush that fails is counted by its SQLSTATE, and its span has the error', async () => {
   const database = await createTestDatabase()
-  const sdk = startMetrics()
+  const sdk = collectMetrics()
   const spans = startSpans()
   const [id] = await createWorkspaces(database.pool, 1)
   await storeClosedMarks(database.pool, [id!])
@@ -111,10 +83,10 @@ test('a flush that fails is counted by its SQLSTATE, and its span has the error'
     await startWaitingJobs(database.pool)
     return log.find('flush failed').length === 1
   })
-  const seen = await sdk.collect()
-  const failures = points(seen.get('workspace_usage.flush.failures'))
+  const seen = await sdk.all()
+  const failures = pointsOf(seen.get('workspace_usage.flush.failures'))
   assert.deepEqual(failures[0]![0], { 'error.type': '42P01' })
-  const [attributes, value] = points(seen.get('workspace_usage.flush.duration'))[0]!
+  const [attributes, value] = pointsOf(seen.get('workspace_usage.flush.duration'))[0]!
   assert.deepEqual(attributes, { 'error.type': '42P01' })
   assert.ok((value as { count: number }).count >= 1)
   const [span] = spans.getFinishedSpans()
@@ -194,8 +166,8 @@ test('an SDK that is registered after the start of a worker gets the metrics of 
   const log = collectLog()
   await using _worker = await startWorker(database, log, { flushIntervalSeconds: 1 })
   await until('a flush', () => log.find('nothing to flush').length === 1)
-  const sdk = startMetrics()
-  await until('its flush is counted', async () => (await sdk.collect()).has('workspace_usage.flush.duration'))
+  const sdk = collectMetrics()
+  await until('its flush is counted', async () => (await sdk.all()).has('workspace_usage.flush.duration'))
 })
 
 test('an SDK that throws makes no flush fail', async () => {

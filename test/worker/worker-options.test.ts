@@ -34,7 +34,9 @@ test('an option of a worker that is of the wrong type is refused before anything
     flushIntervalSeconds: '60',
     flushTimeoutSeconds: '10',
     sources: 'no',
+    pollSeconds: 0.4,
     clock: Date,
+    onFlush: {},
   }
   for (const [option, value] of Object.entries(wrong)) {
     await assert.rejects(start({ database: NOWHERE, logger, [option]: value }), (error: Error) => {
