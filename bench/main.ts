@@ -9,11 +9,13 @@ import { startEmbeddedPostgres } from '../dev/postgres/embedded-postgres.ts'
 import { measureFlush } from './flush.ts'
 import { measureImport } from './import.ts'
 import type { Measurement } from './measurement.ts'
+import { measureSizing } from './sizing.ts'
 import { measureTracker } from './tracker.ts'
 
 const BENCHES = {
   flush: { about: 'what a flush costs in a database of a million workspaces', measure: measureFlush },
   import: { about: 'what the import of this package costs a process', measure: measureImport },
+  sizing: { about: 'what a thousand to a million active workspaces cost', measure: measureSizing },
   tracker: { about: 'what a tracker costs its process and the database', measure: measureTracker },
 }
 type Name = keyof typeof BENCHES
