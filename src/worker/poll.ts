@@ -8,8 +8,14 @@ import type { IntervalInForce } from './interval-in-force.ts'
  * time in which it is awake then never sleeps. So an operator may choose to ask less often.
  */
 
-/** pg-boss looks at its schedules at least this often. A worker that polls less often does so itself. */
-const LONGEST_CRON_SECONDS = 45
+/**
+ * pg-boss asks this often whether its cron has sent something. It would be three questions one after the other until a
+ * flush starts. So a worker that polls less often follows the schedule itself.
+ */
+const BOSS_SECONDS = 5
+
+/** pg-boss supervises its queues this often. */
+const SUPERVISE_SECONDS = 60
 
 /** pg-boss refuses a longer interval. */
 const A_DAY = 24 * 3_600
@@ -22,7 +28,7 @@ const SPARE_SECONDS = 5
 
 /** Whether a worker sends the jobs of the schedule itself, and leaves the database alone between two polls. */
 export function takesTurns(pollSeconds: number): boolean {
-  return pollSeconds > LONGEST_CRON_SECONDS
+  return pollSeconds > BOSS_SECONDS
 }
 
 /** Seconds after which pg-boss asks for flush jobs by itself. */
@@ -33,15 +39,9 @@ export function bossPollSeconds(pollSeconds: number): number {
 /** The options of pg-boss that say how often it does something. */
 export function bossTimes(pollSeconds: number) {
   // Flush jobs wait for no other job. A host that sends jobs which do has a pg-boss of its own.
-  const flowIntervalSeconds = A_DAY
-  if (takesTurns(pollSeconds)) {
-    return { schedule: false, supervise: false, queueCacheIntervalSeconds: A_DAY, flowIntervalSeconds }
-  }
-  return {
-    flowIntervalSeconds,
-    cronWorkerIntervalSeconds: Math.max(5, pollSeconds),
-    cronMonitorIntervalSeconds: Math.max(30, pollSeconds),
-  }
+  const times = { flowIntervalSeconds: A_DAY }
+  if (!takesTurns(pollSeconds)) return times
+  return { ...times, schedule: false, supervise: false, queueCacheIntervalSeconds: A_DAY }
 }
 
 /** What the turns of a worker need. */
@@ -63,15 +63,29 @@ export interface TurnParts {
  * @returns Ends it. A turn under way is finished.
  */
 export function takeTurns(parts: TurnParts): () => Promise<void> {
-  const { clock, pollSeconds } = parts
+  const { boss, clock, pollSeconds } = parts
   let timer: unknown
   let isEnded = false
   let running = Promise.resolve()
+  let supervisedAt = clock.now()
+  const turn = async () => {
+    await askForJobs(parts)
+    if (clock.now() - supervisedAt < SUPERVISE_SECONDS * 1_000) return
+    supervisedAt = clock.now()
+    await boss.supervise()
+  }
   const plan = (seconds: number) => {
     if (!isEnded) timer = clock.setTimeout(run, seconds * 1_000)
   }
   const run = () => {
-    running = turn(parts).then(done => plan(done ? pollSeconds : RETRY_SECONDS))
+    running = turn().then(
+      () => plan(pollSeconds),
+      error => {
+        // It is told as pg-boss tells what its own loop fails at. A stop ends its statements.
+        if (!isEnded) boss.emit('error', error)
+        plan(Math.min(RETRY_SECONDS, pollSeconds))
+      },
+    )
   }
   plan(pollSeconds)
   return async () => {
@@ -81,23 +95,14 @@ export function takeTurns(parts: TurnParts): () => Promise<void> {
   }
 }
 
-/** Returns whether all went well. What did not is told as pg-boss tells what its own timers fail at. */
-async function turn({ boss, queue, workerId, interval, connection }: TurnParts): Promise<boolean> {
+async function askForJobs({ boss, queue, workerId, interval, connection }: TurnParts): Promise<void> {
   try {
     // The database counts the intervals, so of many workers one sends the job.
     const singletonSeconds = await interval.seconds(connection)
     await boss.send(queue, null, { singletonSeconds, singletonKey: SCHEDULE_KEY })
     boss.notifyWorker(workerId)
   } catch (error) {
-    boss.emit('error', Object.assign(error as Error, { queue }))
-    return false
-  }
-  try {
-    await boss.supervise()
-    return true
-  } catch (error) {
-    boss.emit('error', error as Error)
-    return false
+    throw Object.assign(error as Error, { queue })
   }
 }
 

@@ -46,9 +46,9 @@ export interface FlushWorkerOptions extends FlushHooks {
    * Seconds between two questions of an idle worker for jobs: 0.5 to 3,600. Default 2, and 0.5 if the flush interval is
    * below a minute.
    *
-   * A flush may start so much later, so the lag grows by as much. Raise the limit of your alert with it. Up to 45
-   * seconds only the questions become fewer. Above, the worker does all that it does at one time, and the database is
-   * left alone in between: it sends the job of the schedule itself, at most one for each flush interval.
+   * A flush may start so much later, so the lag grows by as much. Raise the limit of your alert with it. Above 5
+   * seconds, the worker does all that it does at one time, and leaves the database alone in between. It then sends the
+   * job of the schedule itself, at most one for each flush interval.
    */
   pollSeconds?: number
   /** The clock of pg-boss. A test can pass pg-boss's `TestClock`. Default: the system's clock. */

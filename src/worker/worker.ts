@@ -11,6 +11,7 @@ import { IntervalInForce } from './interval-in-force.ts'
 import { Life, type Liveness } from './liveness.ts'
 import { bossPollSeconds, SYSTEM_CLOCK, takesTurns, takeTurns } from './poll.ts'
 import { flushQueues } from './queue.ts'
+import { writeFirstStats } from './queue-stats.ts'
 import { Reach } from './reach.ts'
 import {
   assertDriverFormat,
@@ -27,8 +28,8 @@ import { takePool } from './worker-pool.ts'
 
 export type { FlushWorkerOptions } from './worker-options.ts'
 
-/** The longest wait at a stop for the reports of the last flush, in ms. */
-const REPORT_TIMEOUT_MS = 1_000
+/** The longest wait at a stop for the reports of the last flush and for the last turn, in ms. */
+const LAST_WORDS_MS = 1_000
 
 /** What one turn of the loop may take beside its poll, its question for a job, and the job, in seconds. */
 const TURN_GRACE_SECONDS = 10
@@ -81,8 +82,7 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
     stopObserving()
     const turns = running?.endTurns()
     if (boss) await stopInTime(boss, connections, jobSeconds(settings), logger)
-    await turns
-    if (reports) await endsWithin(reports.told, REPORT_TIMEOUT_MS)
+    await endsWithin(Promise.all([turns, reports?.told]), LAST_WORDS_MS)
     await letGoOfPool()
   }
   try {
@@ -130,6 +130,7 @@ async function startFlushing(parts: Parts): Promise<Running> {
   await boss.send(queue)
   const pollSeconds = bossPollSeconds(settings.pollSeconds)
   const workerId = await takeFlushJobs(boss, queue, interval, pollSeconds, settings)
+  await writeFirstStats(boss, queue)
   const clock = settings.clock ?? SYSTEM_CLOCK
   const turnSeconds = pollSeconds + 2 * jobSeconds(settings) + TURN_GRACE_SECONDS
   return {
