@@ -76,6 +76,12 @@ CREATE UNLOGGED TABLE pending_usage (
   vacuum_truncate=off
 );
 
+CREATE TABLE pending_usage_reset (
+  noticed_at timestamp with time zone NOT NULL,
+  flushed_until timestamp with time zone,
+  CONSTRAINT pending_usage_reset_pkey PRIMARY KEY (noticed_at)
+);
+
 CREATE UNLOGGED TABLE pending_usage_witness (
   present boolean DEFAULT true NOT NULL,
   flushed_at timestamp with time zone,
@@ -109,6 +115,15 @@ CREATE UNLOGGED TABLE set_aside_usage (
   autovacuum_vacuum_insert_threshold=-1,
   autovacuum_vacuum_cost_delay=0,
   vacuum_truncate=off
+);
+
+CREATE TABLE source_usage (
+  source text NOT NULL,
+  regular_since timestamp with time zone NOT NULL,
+  last_used_at timestamp with time zone NOT NULL,
+  CONSTRAINT source_usage_pkey PRIMARY KEY (source)
+) WITH (
+  fillfactor=50
 );
 
 CREATE TABLE workspace_usage (
@@ -258,11 +273,15 @@ COMMENT ON FUNCTION no_hidden_usage(name,regclass[]) IS 'No rows. An error if ro
 
 COMMENT ON TABLE pending_usage IS 'Marks that are not flushed yet: INSERT (workspace_id[, source]) … ON CONFLICT DO NOTHING, nothing else. UNLOGGED: emptied by a crash of the server.';
 
+COMMENT ON TABLE pending_usage_reset IS 'When a flush noticed that a crash or a promotion had emptied pending_usage. Marks between the two times may be lost.';
+
 COMMENT ON TABLE pending_usage_witness IS 'One row. Where it is missing, pending_usage was emptied by a crash of the server or the promotion of a standby; the next flush says so and puts it back.';
 
 COMMENT ON TABLE refused_usage IS 'Workspaces whose update PostgreSQL refuses, and why. Their marks are set aside. The flush tries them again and removes what succeeds.';
 
 COMMENT ON TABLE set_aside_usage IS 'Marks that a flush could not settle: held, awaited or refused. A child of pending_usage, so they are pending. Written by the flush only.';
+
+COMMENT ON TABLE source_usage IS 'When each source was last flushed, and since when without a gap of more than an hour. Delete a row to forget a source.';
 
 COMMENT ON FUNCTION usage_period() IS 'Length of a period. Read or change it with "workspace-usage period"; marks already stored keep their period.';
 

@@ -1,10 +1,11 @@
 import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
-import { UnknownRoleError } from '../errors.ts'
+import { type Duty, UnknownRoleError } from '../errors.ts'
 import { checkOptions, type OptionRules, whatever } from '../options.ts'
 import { JOB_SCHEMA, type JobTable, jobTables } from '../worker/queue.ts'
 import { type UsageLayout, usageLayout } from './layout.ts'
+import { type Privilege, privilegeText, WHOLE } from './privilege.ts'
 import { assertNoRowSecurity, assertViewsSeeAllRows } from './row-security.ts'
 
 /** Which roles have which duty. Names are spelled as in `pg_roles`. A role may have several duties. */
@@ -66,64 +67,73 @@ export async function privilegeStatements(
     .map(statement => compile(statement).sql)
 }
 
-interface Privilege {
-  /** The text between GRANT and TO. */
-  what: RawBuilder<unknown>
-  /** The name of the schema, if this is USAGE of a schema that holds this package's tables. */
-  usageOf?: string
+/**
+ * What a duty needs, each privilege once.
+ *
+ * @throws {NotMigratedError} If the database is not migrated. For a worker, pg-boss counts as well.
+ * @throws {SearchPathError} If the tables are in a schema that `search_path` does not find.
+ */
+export async function dutyPrivileges(connection: Connection, duty: Duty): Promise<Privilege[]> {
+  const layout = await usageLayout(connection)
+  if (duty === 'marker') return markerPrivileges(layout)
+  if (duty === 'reader') return readerPrivileges(layout)
+  return workerPrivileges(layout, await jobTables(connection))
 }
 
 /**
  * Leaves out USAGE that the role already has. The owner of the tables may not own their schema, and could not grant it.
  */
 function grants(role: string, privileges: Privilege[], usable: Set<string>): RawBuilder<unknown>[] {
-  const missing = privileges.filter(({ usageOf }) => usageOf === undefined || !usable.has(usageOf))
-  return missing.map(({ what }) => sql`GRANT ${what} TO ${sql.id(role)}`)
+  const missing = privileges.filter(({ on, stays }) => !stays || !usable.has(on.schema))
+  return missing.map(privilege => sql`GRANT ${privilegeText(privilege)} TO ${sql.id(role)}`)
 }
 
 function revocations(role: string, privileges: Privilege[]): RawBuilder<unknown>[] {
-  const taken = privileges.filter(({ usageOf }) => usageOf === undefined).reverse()
-  return taken.map(({ what }) => sql`REVOKE ${what} FROM ${sql.id(role)}`)
+  const taken = privileges.filter(({ stays }) => !stays).reverse()
+  return taken.map(privilege => sql`REVOKE ${privilegeText(privilege)} FROM ${sql.id(role)}`)
 }
 
-function markerPrivileges({ pending_usage: schema }: UsageLayout): Privilege[] {
+function markerPrivileges(layout: UsageLayout): Privilege[] {
+  const schema = layout.pending_usage
   return [
     usage(schema),
-    { what: sql`INSERT (workspace_id, source) ON ${sql.id(schema, 'pending_usage')}` },
+    onTable(layout, 'pending_usage', { INSERT: ['workspace_id', 'source'] }),
     // The default of period_end calls both functions as the marker. The host may have revoked EXECUTE from PUBLIC.
-    ...['usage_period_end', 'usage_period'].map(name => ({
-      what: sql`EXECUTE ON FUNCTION ${sql.id(schema, name)}()`,
-    })),
+    ...['usage_period_end', 'usage_period'].map(name => onFunction(schema, name, '')),
   ]
 }
 
+const ROWS = { SELECT: WHOLE, INSERT: WHOLE, UPDATE: WHOLE, DELETE: WHOLE } as const
+
 function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privilege[] {
-  const pending = sql.id(layout.pending_usage, 'pending_usage')
-  const bySource = sql.id(layout.workspace_usage, 'workspace_usage')
-  const workspaces = sql.id(layout.workspaces, 'workspaces')
-  const jobSchema = sql.id(JOB_SCHEMA)
+  const schema = JOB_SCHEMA
   return [
     ...[...new Set([layout.pending_usage, layout.workspace_usage, layout.workspaces])].map(usage),
     // SELECT … FOR UPDATE needs UPDATE on at least one column.
-    { what: sql`SELECT, DELETE, UPDATE (source) ON ${pending}` },
-    {
-      what: sql`SELECT, INSERT, UPDATE (flushed_at, counts)
-        ON ${sql.id(layout.pending_usage_witness, 'pending_usage_witness')}`,
-    },
-    ...(['set_aside_usage', 'refused_usage'] as const).map(table => ({
-      what: sql`SELECT, INSERT, UPDATE, DELETE ON ${sql.id(layout[table], table)}`,
-    })),
-    { what: sql`SELECT (id, last_used_at), UPDATE (last_used_at) ON ${workspaces}` },
-    { what: sql`SELECT, INSERT, UPDATE (last_used_at) ON ${bySource}` },
-    { what: sql`USAGE ON SCHEMA ${jobSchema}` },
-    { what: sql`SELECT ON ALL TABLES IN SCHEMA ${jobSchema}` },
+    onTable(layout, 'pending_usage', { SELECT: WHOLE, DELETE: WHOLE, UPDATE: ['source'] }),
+    onTable(layout, 'pending_usage_witness', {
+      SELECT: WHOLE,
+      INSERT: WHOLE,
+      UPDATE: ['flushed_at', 'counts'],
+    }),
+    onTable(layout, 'set_aside_usage', ROWS),
+    onTable(layout, 'refused_usage', ROWS),
+    onTable(layout, 'source_usage', ROWS),
+    onTable(layout, 'pending_usage_reset', { SELECT: WHOLE, INSERT: WHOLE }),
+    onTable(layout, 'workspaces', { SELECT: ['id', 'last_used_at'], UPDATE: ['last_used_at'] }),
+    onTable(layout, 'workspace_usage', { SELECT: WHOLE, INSERT: WHOLE, UPDATE: ['last_used_at'] }),
+    { on: { kind: 'schema', schema }, actions: { USAGE: WHOLE } },
+    { on: { kind: 'every table', schema }, actions: { SELECT: WHOLE } },
     ...tables
       .filter(({ writes }) => writes.length > 0)
-      .map(({ name, writes }) => ({
-        what: sql`${sql.raw(writes.join(', '))} ON ${sql.id(JOB_SCHEMA, name)}`,
-      })),
-    { what: sql`USAGE ON ALL SEQUENCES IN SCHEMA ${jobSchema}` },
-    { what: sql`EXECUTE ON ALL FUNCTIONS IN SCHEMA ${jobSchema}` },
+      .map(
+        ({ name, writes }): Privilege => ({
+          on: { kind: 'table', schema, name },
+          actions: Object.fromEntries(writes.map(action => [action, WHOLE])),
+        }),
+      ),
+    { on: { kind: 'every sequence', schema }, actions: { USAGE: WHOLE } },
+    { on: { kind: 'every function', schema }, actions: { EXECUTE: WHOLE } },
   ]
 }
 
@@ -131,16 +141,22 @@ function readerPrivileges(layout: UsageLayout): Privilege[] {
   const views = ['workspace_activity', 'workspace_activity_by_source'] as const
   return [
     ...[...new Set(views.map(view => layout[view]))].map(usage),
-    ...views.map(view => ({ what: sql`SELECT ON ${sql.id(layout[view], view)}` })),
+    ...views.map(view => onTable(layout, view, { SELECT: WHOLE })),
     // The views call it as the reader. The host may have revoked EXECUTE from PUBLIC.
-    {
-      what: sql`EXECUTE ON FUNCTION ${sql.id(layout.workspace_activity, 'no_hidden_usage')}(name, regclass[])`,
-    },
+    onFunction(layout.workspace_activity, 'no_hidden_usage', 'name, regclass[]'),
   ]
 }
 
 function usage(schema: string): Privilege {
-  return { what: sql`USAGE ON SCHEMA ${sql.id(schema)}`, usageOf: schema }
+  return { on: { kind: 'schema', schema }, actions: { USAGE: WHOLE }, stays: true }
+}
+
+function onTable(layout: UsageLayout, name: keyof UsageLayout, actions: Privilege['actions']): Privilege {
+  return { on: { kind: 'table', schema: layout[name], name }, actions }
+}
+
+function onFunction(schema: string, name: string, types: string): Privilege {
+  return { on: { kind: 'function', schema, name, arguments: types }, actions: { EXECUTE: WHOLE } }
 }
 
 /** Privileges do not help against row security. A role could be granted all this, and every flush would be refused. */
@@ -153,7 +169,8 @@ async function assertRowsVisible(
   if (readers.length > 0) await assertViewsSeeAllRows(connection)
 }
 
-async function assertRolesExist(connection: Connection, roles: string[]): Promise<void> {
+/** @throws {UnknownRoleError} If a role does not exist. It names all such roles. */
+export async function assertRolesExist(connection: Connection, roles: readonly string[]): Promise<void> {
   const { rows } = await execute(
     connection,
     compile(

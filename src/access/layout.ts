@@ -11,6 +11,8 @@ const OBJECTS = [
   'pending_usage_witness',
   'set_aside_usage',
   'refused_usage',
+  'source_usage',
+  'pending_usage_reset',
   'workspace_usage',
   'workspace_activity',
   'workspace_activity_by_source',

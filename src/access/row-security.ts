@@ -17,6 +17,8 @@ const FLUSHED_TABLES = [
   'pending_usage_witness',
   'set_aside_usage',
   'refused_usage',
+  'source_usage',
+  'pending_usage_reset',
 ]
 
 /**

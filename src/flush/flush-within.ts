@@ -7,6 +7,7 @@ import { flushByHalves, type HalvingResult } from './halving.ts'
 import type { Refusal } from './refusal.ts'
 import { dueRefusals, forgetOlderMarksOfRefused, retryRefusals } from './retry.ts'
 import { prepare } from './settings.ts'
+import { addBySource, addToOthers, type MarksBySource } from './source-usage.ts'
 import type { FlushCounts } from './statement.ts'
 import { noteFlush, restoreWitness } from './witness.ts'
 
@@ -55,22 +56,28 @@ export async function flushWithin(
 /** A result of which nothing is done yet. */
 export function emptyResult(): FlushResult {
   const counts = { flushed: 0, workspaces: 0, updated: 0, unknown: 0, held: 0, awaited: 0, refused: 0 }
-  return { ...counts, refusals: [], emptied: false, full: false }
+  return { ...counts, bySource: {}, refusals: [], emptied: false, full: false }
 }
 
 const COUNTED = ['flushed', 'workspaces', 'updated', 'unknown', 'held', 'awaited', 'refused'] as const
 
+type Counted = (typeof COUNTED)[number] | 'bySource'
+
+/** A statement tells the largest sources only. */
+function allBySource({ bySource, flushed }: Pick<FlushCounts, Counted>): MarksBySource {
+  const named = Object.values(bySource).reduce((sum, marks) => sum + marks, 0)
+  return flushed > named ? addToOthers(bySource, flushed - named) : bySource
+}
+
 /** Adds what was done to a result. */
 export function add(
   result: Omit<FlushResult, 'full'>,
-  {
-    counts,
-    refusals,
-  }: { counts: readonly Pick<FlushCounts, (typeof COUNTED)[number]>[]; refusals: Refusal[] },
+  { counts, refusals }: { counts: readonly Pick<FlushCounts, Counted>[]; refusals: Refusal[] },
 ): void {
   for (const name of COUNTED) {
     for (const count of counts) result[name] += count[name]
   }
+  result.bySource = addBySource([result.bySource, ...counts.map(allBySource)])
   result.refusals.push(...refusals)
 }
 

@@ -10,6 +10,7 @@ import {
 } from '../options.ts'
 import { flushWithin } from './flush-within.ts'
 import type { Refusal } from './refusal.ts'
+import type { MarksBySource } from './source-usage.ts'
 
 /**
  * The default number of marks per flush. A flushed workspace stays locked until the transaction ends. An UPDATE of it
@@ -83,6 +84,11 @@ export interface FlushResult {
   awaited: number
   /** Marks that stay pending because the database refuses the update of their workspace. */
   refused: number
+  /**
+   * The consumed marks by source. The sum is `flushed`. Beyond the twenty sources with most marks, all others count as
+   * `other`.
+   */
+  bySource: MarksBySource
   /** The workspaces that the database refused in this flush, and why. They are tried again after a growing pause. */
   refusals: Refusal[]
   /** Whether `pending_usage` was emptied since the last flush. Marks that were not flushed by then are lost. */

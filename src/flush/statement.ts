@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import type { Statement } from '../database/connection.ts'
 import { dueMarks, type Taking } from './due-marks.ts'
+import { countedSources, type MarksBySource, noteSources, updateSources } from './source-usage.ts'
 import { note } from './witness.ts'
 
 /** The one column of the row that the flush returns: {@link FlushCounts} in JSON. No setting of a driver changes it. */
@@ -20,6 +21,8 @@ export interface FlushCounts {
   /** Distinct workspaces of the flushed marks, and how many of their rows moved forward. */
   workspaces: number
   updated: number
+  /** The flushed marks of each source. Of more than twenty, those with most marks. */
+  bySource: MarksBySource
   /** Workspaces whose row stayed as it was, although it was updated: a trigger of the host cancelled the update. */
   unmoved: string[]
   /** Whether marks that were set aside can be looked at again, and whether a refused workspace is due for an attempt. */
@@ -56,6 +59,7 @@ export function flushStatement(taking: Taking, options: FlushStatementOptions): 
     ${classify(unknownAfterSeconds)},
     ${taking.from === 'pending' ? setAside : lookAgainLater},
     ${update}${sources ? sql`, ${updateSources}` : sql``},
+    ${noteSources},
     ${count},
     ${noteAndReturn}`)
 }
@@ -199,19 +203,6 @@ const update = sql`
       SELECT array_agg(id ORDER BY id) AS ids, array_agg(last_used_at ORDER BY id) AS used_at FROM updated
     )`
 
-const updateSources = sql`
-    -- We hold the lock of the workspace. So nobody deletes it before the foreign key is checked, and no other flush
-    -- writes its sources.
-    by_source AS (
-      INSERT INTO workspace_usage AS u (workspace_id, source, last_used_at)
-      SELECT workspace_id, source, max(period_end)
-      FROM mark
-      WHERE fate = 'flushed'
-      GROUP BY workspace_id, source
-      ON CONFLICT (workspace_id, source) DO UPDATE SET last_used_at = excluded.last_used_at
-      WHERE u.last_used_at < excluded.last_used_at
-    )`
-
 const was = sql`(SELECT was FROM older)[width_bucket(id, (SELECT ids FROM older))]`
 
 const count = sql`
@@ -223,6 +214,7 @@ const count = sql`
       'refused', count(*) FILTER (WHERE fate = 'refused'),
       'workspaces', coalesce((SELECT cardinality(ids) FROM latest), 0),
       'updated', coalesce((SELECT cardinality(ids) FROM written), 0),
+      'bySource', ${countedSources},
       'unmoved', CASE
         WHEN (SELECT ids FROM written) IS NOT DISTINCT FROM (SELECT ids FROM older)
           AND (SELECT used_at FROM written) IS NOT DISTINCT FROM (SELECT used_at FROM older)

@@ -4,7 +4,7 @@ import { type Connection, execute } from '../database/connection.ts'
 import type { FlushResult } from './flush.ts'
 
 /**
- * Puts the witness back if it is missing, and tells whether it was.
+ * Puts the witness back if it is missing, notes that for good, and tells whether it was.
  *
  * The witness is one row in an UNLOGGED table. A crash of the server or the promotion of a standby empties all UNLOGGED
  * tables together. So if the witness is missing, `pending_usage` was emptied since the last call.
@@ -19,8 +19,13 @@ export async function restoreWitness(connection: Connection): Promise<boolean> {
     connection,
     // Where it is there, nothing is inserted. An INSERT could wait for a flush that has just noted itself on it.
     compile(sql`
-      INSERT INTO pending_usage_witness (present)
-      SELECT true WHERE NOT EXISTS (SELECT FROM pending_usage_witness) ON CONFLICT DO NOTHING`),
+      WITH restored AS (
+        INSERT INTO pending_usage_witness (present)
+        SELECT true WHERE NOT EXISTS (SELECT FROM pending_usage_witness) ON CONFLICT DO NOTHING
+        RETURNING present
+      )
+      INSERT INTO pending_usage_reset (noticed_at, flushed_until)
+      SELECT clock_timestamp(), (SELECT max(last_used_at) FROM source_usage) FROM restored`),
   )
   return affected === 1
 }

@@ -62,7 +62,11 @@ async function explainFlush(pool: TestDatabase['pool']): Promise<{ plan: string;
       if (!text.includes('due AS')) return await client.query(text, values)
       const { rows } = await client.query(`EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF) ${text}`, values)
       lines.push(...rows.map(row => row['QUERY PLAN'] as string))
-      return { rows: [{ counts: JSON.stringify({ unmoved: [], setAsideDue: false, refusedDue: false }) }] }
+      return {
+        rows: [
+          { counts: JSON.stringify({ bySource: {}, unmoved: [], setAsideDue: false, refusedDue: false }) },
+        ],
+      }
     },
   }
   try {

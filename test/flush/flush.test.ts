@@ -26,6 +26,7 @@ test('the first flush of a workspace sets last_used_at to the end of the period 
     held: 0,
     awaited: 0,
     refused: 0,
+    bySource: { test: 1 },
     refusals: [],
     emptied: false,
     full: false,
@@ -112,7 +113,7 @@ test('a drain flushes until nothing is due, and returns the sums of its flushes'
       awaited: 0,
       refused: 0,
     },
-    ...{ refusals: [], emptied: false },
+    ...{ bySource: { test: 350 }, refusals: [], emptied: false },
   })
 })
 
@@ -128,6 +129,7 @@ test('a flush leaves a mark that is not committed yet, and a flush after the com
     held: 0,
     awaited: 0,
     refused: 0,
+    bySource: {},
     refusals: [],
     emptied: false,
     full: false,

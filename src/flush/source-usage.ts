@@ -1,0 +1,112 @@
+import { type RawBuilder, sql } from 'kysely'
+
+/** The most sources that are told apart in the counts of a flush. */
+export const MOST_COUNTED_SOURCES = 20
+
+/** What the counts call all further sources. */
+const OTHER = 'other'
+
+/** The most rows of `source_usage`. Who has more sources than that uses something else as a source, such as an id. */
+const MOST_SOURCES = 1_000
+
+/** A source is regular as long as no gap between its uses is longer. */
+const LONGEST_GAP = sql`interval '1 hour'`
+
+const SOURCES = sql`(SELECT sources FROM named)`
+
+/** Looks up what `named` has in a column for the source of a row. */
+function ofSource(column: 'marks' | 'first_end' | 'last_end'): RawBuilder<unknown> {
+  return sql`(SELECT ${sql.id(column)} FROM named)[width_bucket(source, ${SOURCES})]`
+}
+
+/** Part of the flush statement: writes when each source last used each workspace. */
+export const updateSources = sql`
+    -- We hold the lock of the workspace. So nobody deletes it before the foreign key is checked, and no other flush
+    -- writes its sources.
+    by_source AS (
+      INSERT INTO workspace_usage AS u (workspace_id, source, last_used_at)
+      SELECT workspace_id, source, max(period_end)
+      FROM mark
+      WHERE fate = 'flushed'
+      GROUP BY workspace_id, source
+      ON CONFLICT (workspace_id, source) DO UPDATE SET last_used_at = excluded.last_used_at
+      WHERE u.last_used_at < excluded.last_used_at
+    )`
+
+/**
+ * Part of the flush statement: notes in `source_usage` which sources its marks came from. It waits for nobody. A row that
+ * another flush is writing is skipped, and the next flush catches up.
+ */
+export const noteSources = sql`
+    -- Arrays with matching places: the sources, sorted, their marks, and the first and last period of each.
+    named AS MATERIALIZED (
+      SELECT array_agg(source ORDER BY source) AS sources, array_agg(marks ORDER BY source) AS marks,
+        array_agg(first_end ORDER BY source) AS first_end, array_agg(last_end ORDER BY source) AS last_end
+      FROM (
+        SELECT source COLLATE "C" AS source, count(*) FILTER (WHERE fate IN ('flushed', 'unknown')) AS marks,
+          min(period_end) AS first_end, max(period_end) AS last_end
+        FROM mark GROUP BY 1
+      ) AS used
+    ),
+    seen AS MATERIALIZED (
+      SELECT source FROM source_usage
+      WHERE source = ANY (${SOURCES}::text[]) AND (
+        last_used_at < ${ofSource('last_end')}
+        -- After an outage the newest marks come first. Older ones may close the gap.
+        OR ${ofSource('first_end')} < regular_since AND regular_since - ${ofSource('last_end')} <= ${LONGEST_GAP}
+      )
+      FOR NO KEY UPDATE SKIP LOCKED
+    ),
+    seen_again AS (
+      UPDATE source_usage SET
+        last_used_at = greatest(last_used_at, ${ofSource('last_end')}),
+        regular_since = CASE
+          WHEN ${ofSource('first_end')} - last_used_at > ${LONGEST_GAP} THEN ${ofSource('first_end')}
+          ELSE least(regular_since, ${ofSource('first_end')})
+        END
+      WHERE source = ANY (ARRAY (SELECT source FROM seen))
+    ),
+    new_source AS MATERIALIZED (
+      SELECT unnest(sources) AS source FROM named EXCEPT SELECT source FROM source_usage
+    ),
+    -- An INSERT would wait for another one of the same key, so only one transaction at a time adds sources.
+    may_add AS MATERIALIZED (
+      SELECT CASE WHEN EXISTS (SELECT FROM new_source)
+        THEN pg_try_advisory_xact_lock(hashtext('workspace-usage'), 'source_usage'::regclass::oid::integer)
+      END AS may
+    ),
+    seen_first AS (
+      INSERT INTO source_usage (source, regular_since, last_used_at)
+      SELECT source, ${ofSource('first_end')}, ${ofSource('last_end')}
+      FROM new_source WHERE (SELECT may FROM may_add)
+      ORDER BY source
+      LIMIT (SELECT greatest(0, ${MOST_SOURCES} - count(*)) FROM source_usage)
+      ON CONFLICT DO NOTHING
+    )`
+
+/** SQL of the flushed marks of each source, as a JSON object. Of many sources it has the largest. */
+export const countedSources = sql`(
+      SELECT coalesce(json_object_agg(source, marks), '{}') FROM (
+        SELECT unnest(sources) AS source, unnest(marks) AS marks FROM named ORDER BY 2 DESC, 1 LIMIT ${MOST_COUNTED_SOURCES}
+      ) AS largest WHERE marks > 0
+    )`
+
+/** Marks by source. */
+export type MarksBySource = Record<string, number>
+
+/** Adds up marks by source. Beyond {@link MOST_COUNTED_SOURCES}, the smallest are counted as `other`. */
+export function addBySource(parts: readonly MarksBySource[]): MarksBySource {
+  // A source may have any name, also that of a property of all objects.
+  const sums = new Map<string, number>()
+  for (const part of parts) {
+    for (const [source, marks] of Object.entries(part)) sums.set(source, (sums.get(source) ?? 0) + marks)
+  }
+  const sorted = [...sums].sort(([, a], [, b]) => b - a)
+  const others = sorted.splice(MOST_COUNTED_SOURCES).reduce((sum, [, marks]) => sum + marks, 0)
+  return others > 0 ? addToOthers(Object.fromEntries(sorted), others) : Object.fromEntries(sorted)
+}
+
+/** Counts marks of sources that are not named. */
+export function addToOthers(bySource: MarksBySource, marks: number): MarksBySource {
+  return { ...bySource, [OTHER]: (bySource[OTHER] ?? 0) + marks }
+}
