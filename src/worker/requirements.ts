@@ -113,7 +113,7 @@ export async function assertPolicy(boss: PgBoss, name: string): Promise<void> {
  */
 export async function assertMarksTable(connection: Connection): Promise<void> {
   await execute(connection, {
-    sql: 'SELECT FROM pending_usage, set_aside_usage, refused_usage LIMIT 0',
+    sql: 'SELECT FROM pending_usage, set_aside_usage, refused_usage, source_usage, pending_usage_reset LIMIT 0',
     parameters: [],
   })
 }
