@@ -101,9 +101,11 @@ export function addBySource(parts: readonly MarksBySource[]): MarksBySource {
   for (const part of parts) {
     for (const [source, marks] of Object.entries(part)) sums.set(source, (sums.get(source) ?? 0) + marks)
   }
-  const sorted = [...sums].sort(([, a], [, b]) => b - a)
-  const others = sorted.splice(MOST_COUNTED_SOURCES).reduce((sum, [, marks]) => sum + marks, 0)
-  return others > 0 ? addToOthers(Object.fromEntries(sorted), others) : Object.fromEntries(sorted)
+  const named = [...sums].filter(([source]) => source !== OTHER).sort(([, a], [, b]) => b - a)
+  const unnamed = named.splice(MOST_COUNTED_SOURCES).reduce((sum, [, marks]) => sum + marks, 0)
+  const bySource = Object.fromEntries(named)
+  const others = unnamed + (sums.get(OTHER) ?? 0)
+  return others > 0 ? addToOthers(bySource, others) : bySource
 }
 
 /** Counts marks of sources that are not named. */
