@@ -1,6 +1,6 @@
 import { metrics } from '@opentelemetry/api'
 import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
-import { MeterProvider } from '@opentelemetry/sdk-metrics'
+import { MeterProvider, type ResourceMetrics } from '@opentelemetry/sdk-metrics'
 import type { Logger } from '../logger.ts'
 
 /** The longest wait for a value that is asked of the database, in ms. A scrape of Prometheus waits ten seconds. */
@@ -38,7 +38,7 @@ export function startMetrics(logger: Logger): Metrics {
       const { resourceMetrics, errors } = await reader.collect({ timeoutMillis: COLLECT_TIMEOUT_MS })
       if (errors.length > 0 && !told) logger.warn({ err: errors[0] }, 'some metrics can not be read')
       told = errors.length > 0
-      return text.serialize(resourceMetrics)
+      return text.serialize(withUnits(resourceMetrics))
     },
     stop: async () => {
       // Only if it is ours: a host's SDK stays.
@@ -46,4 +46,22 @@ export function startMetrics(logger: Logger): Metrics {
       await provider.shutdown()
     },
   }
+}
+
+/**
+ * Adds the unit to the names of metrics in seconds, as the conventions of OpenTelemetry for Prometheus ask. The exporter
+ * leaves it out, and a collector does not: one rule or dashboard could not serve both.
+ */
+function withUnits({ resource, scopeMetrics }: ResourceMetrics): ResourceMetrics {
+  const named = scopeMetrics.map(({ scope, metrics }) => ({
+    scope,
+    metrics: metrics.map(metric => {
+      const { descriptor } = metric
+      const isBare = descriptor.unit === 's' && !/[._]seconds$/.test(descriptor.name)
+      return isBare
+        ? { ...metric, descriptor: { ...descriptor, name: `${descriptor.name}.seconds` } }
+        : metric
+    }),
+  }))
+  return { resource, scopeMetrics: named }
 }
