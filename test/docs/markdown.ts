@@ -24,7 +24,7 @@ export function textOf(page: string): string {
 /** The fenced blocks of a page, in order. */
 export function blocksOf(page: string): Block[] {
   const text = textOf(page)
-  const fences = text.matchAll(/(?:<!-- not run: (.+) -->\n\n?)?^```(\w*)\n(.*?)^```$/gms)
+  const fences = text.matchAll(/(?:<!-- not run: ([^\n]+) -->\n\n?)?^```(\w*)\n(.*?)^```$/gms)
   return [...fences].map(match => {
     const [whole, notRun, language, code] = match as unknown as [string, string?, string?, string?]
     const start = match.index + whole.indexOf('```')
