@@ -62,8 +62,8 @@ export class FlushLog {
   #emptied(): void {
     this.#logger.warn(
       {},
-      'pending_usage was emptied by a crash of the server or the promotion of a standby: marks made before it and ' +
-        'not flushed by then are lost',
+      'pending_usage was emptied by a crash of the server, the promotion of a standby, or a restore without its ' +
+        'rows: marks made before it and not flushed by then are lost',
     )
   }
 

@@ -107,13 +107,14 @@ export async function assertPolicy(boss: PgBoss, name: string): Promise<void> {
 
 /**
  * Checks that the tables of a flush are there. A database that was migrated down, or that an older release migrated,
- * still has pg-boss and the queue.
+ * still has pg-boss and the queue. `workspace_usage` is not asked for: a worker may leave it out.
  *
  * @throws {NotMigratedError} If one of them is missing.
  */
 export async function assertMarksTable(connection: Connection): Promise<void> {
   await execute(connection, {
-    sql: 'SELECT FROM pending_usage, set_aside_usage, refused_usage, source_usage, pending_usage_reset LIMIT 0',
+    sql: `SELECT FROM pending_usage, pending_usage_witness, set_aside_usage, refused_usage, source_usage,
+      pending_usage_reset, workspaces LIMIT 0`,
     parameters: [],
   })
 }

@@ -41,3 +41,17 @@ test('a pg-boss schema that is newer than this pg-boss is refused by a worker an
   await assert.rejects(migrate({ connectionString, logger }), refusal)
   assert.equal(await version(), installed + 4)
 })
+
+test('a worker refuses to start if any table of a flush is missing, as in the schema of an older release', async () => {
+  const { rows } = await pool.query(`SELECT relname AS table FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname !~ '^workspace_usage'`)
+  assert.ok(rows.length >= 7)
+  for (const { table } of rows) {
+    await pool.query(`ALTER TABLE ${table} RENAME TO gone`)
+    await assert.rejects(startFlushWorker({ database: connectionString, logger }), {
+      name: 'NotMigratedError',
+      missing: `relation "${table}" does not exist`,
+    })
+    await pool.query(`ALTER TABLE gone RENAME TO ${table}`)
+  }
+})
