@@ -3,7 +3,7 @@
  *
  * Marking: {@link UsageTracker} for services, {@link markUsage} for one-off calls and transactions. Flushing:
  * {@link startFlushWorker} on a schedule, {@link flush} and {@link drain} by hand. Reading: {@link explainUsage},
- * {@link idleWorkspaces}. Deployment: {@link migrate}, {@link grantPrivileges}.
+ * {@link idleWorkspaces}. Operation: {@link diagnose}. Deployment: {@link migrate}, {@link grantPrivileges}.
  *
  * A service that only marks imports `UsageTracker` and `markUsage` from `workspace-usage/mark`, with their types and
  * errors. That entry loads neither pg-boss nor Kysely.
@@ -16,6 +16,7 @@ export { grantPrivileges, revokePrivileges } from './access/grant.ts'
 export { explainPrivilegeError } from './access/refusal.ts'
 export { explainUsage, type SourceUsage, type UsageExplanation } from './activity/explain.ts'
 export { type FailingFlushes, failingFlushes } from './activity/failing-flushes.ts'
+export { type Health, type HealthOptions, usageHealth } from './activity/health.ts'
 export {
   DEFAULT_IDLE_PAGE_SIZE,
   type IdleOptions,
@@ -23,6 +24,7 @@ export {
   idleWorkspaces,
 } from './activity/idle.ts'
 export { type LastFlush, lastFlush } from './activity/last-flush.ts'
+export type { Problem, ProblemCode, Severity } from './activity/problem.ts'
 export {
   DEFAULT_REFUSED_LIMIT,
   type RefusedOptions,
@@ -30,9 +32,12 @@ export {
   type RefusedWorkspaces,
   refusedWorkspaces,
 } from './activity/refused.ts'
+export { retireSource, type UsageSource, usageSources } from './activity/sources.ts'
 export { openPeriodRemaining, type PendingStatus, pendingStatus } from './activity/status.ts'
 export type { Connection, KyselyExecutor, Queryable, Statement } from './database/connection.ts'
 export type { ConnectionPool, PooledClient } from './database/pool.ts'
+export { type DiagnoseOptions, diagnose } from './doctor/diagnose.ts'
+export type { Diagnosis, DoctorArea, DoctorCheck, Finding, FindingSeverity } from './doctor/finding.ts'
 export * from './errors.ts'
 export { type DrainOptions, type DrainResult, drain } from './flush/drain.ts'
 export {

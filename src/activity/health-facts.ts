@@ -1,0 +1,161 @@
+import { execute, type Queryable, type Statement } from '../database/connection.ts'
+import { asIsoText } from '../database/timestamp.ts'
+import { type FlushQueues, flushQueues, JOB_SCHEMA } from '../worker/queue.ts'
+import { type FailingFlushes, failingFlushes } from './failing-flushes.ts'
+import type { HealthLimits } from './health-options.ts'
+import { type LastFlush, lastFlush } from './last-flush.ts'
+import { type RefusedWorkspaces, refusedWorkspaces } from './refused.ts'
+import { type SilentSource, silentSources } from './sources.ts'
+import { type PendingStatus, pendingStatus } from './status.ts'
+
+/** All that the verdict is judged by. */
+export interface HealthFacts {
+  queues: FlushQueues
+  pending: PendingStatus
+  lastFlush: LastFlush | null
+  failing: FailingFlushes | null
+  refused: RefusedWorkspaces
+  silent: SilentSource[]
+  other: OtherFacts
+}
+
+/** What only the verdict asks for. Times are as `asIsoText` writes them. */
+export interface OtherFacts {
+  asOf: string
+  queue: QueueFacts | null
+  failedQueue: Pick<QueueFacts, 'retention_seconds' | 'deletion_seconds'> | null
+  schedule: ScheduleFacts | null
+  /** When a job of the queue last began or ended, or when the queue was created. */
+  workerSeenAt: string | null
+  failedJobs: number
+  newestFailedJobAt: string | null
+  /** The counts of the flush jobs that pg-boss still has. */
+  flushed: number
+  unknown: number
+  heldLong: number
+  heldSince: string | null
+  resets: number
+  lastResetAt: string | null
+  flushedUntil: string | null
+  /** Those of our tables of marks that are not UNLOGGED. */
+  logged: string[]
+  bytes: number
+  oldTransaction: OldTransaction | null
+}
+
+/** A row of pg-boss's table of queues, with its own names. */
+export interface QueueFacts {
+  policy: string
+  retry_limit: number
+  retry_delay: number
+  retry_backoff: boolean
+  retry_delay_max: number | null
+  expire_seconds: number
+  retention_seconds: number
+  deletion_seconds: number
+  dead_letter: string | null
+}
+
+/** A row of pg-boss's table of schedules. */
+export interface ScheduleFacts {
+  kind: string
+  cron: string
+  timezone: string | null
+  intervalSeconds: number | null
+  missed: string | null
+}
+
+/** What keeps VACUUM back. */
+export interface OldTransaction {
+  /** Such as `transaction of process 4711 (psql)`. */
+  what: string
+  since: string | null
+}
+
+/** Reads the facts, one statement after the other. */
+export async function healthFacts(connection: Queryable, limits: HealthLimits): Promise<HealthFacts> {
+  const queues = await flushQueues(connection)
+  return {
+    queues,
+    pending: await pendingStatus(connection),
+    lastFlush: await lastFlush(connection),
+    failing: await failingFlushes(connection),
+    refused: await refusedWorkspaces(connection, { limit: 1 }),
+    silent: await silentSources(connection, limits.silentAfterSeconds),
+    other: await otherFacts(connection, queues, limits),
+  }
+}
+
+const iso = (time: string) => asIsoText(time)
+
+async function otherFacts(
+  connection: Queryable,
+  { flush, failed }: FlushQueues,
+  { heldAfterSeconds, oldTransactionSeconds }: HealthLimits,
+): Promise<OtherFacts> {
+  const statement: Statement<{ facts: string }> = {
+    sql: `SELECT json_build_object(
+      'asOf', ${iso('statement_timestamp()')},
+      'queue', (SELECT row_to_json(q) FROM ${JOB_SCHEMA}.queue q WHERE name = $1),
+      'failedQueue', (SELECT row_to_json(q) FROM ${JOB_SCHEMA}.queue q WHERE name = $2),
+      'schedule', (
+        SELECT json_build_object('kind', kind, 'cron', cron, 'timezone', timezone,
+          'intervalSeconds', data->'intervalSeconds', 'missed', options->>'missed')
+        FROM ${JOB_SCHEMA}.schedule WHERE name = $1 AND key = ''
+      ),
+      'workerSeenAt', ${iso(`greatest(
+        (SELECT max(greatest(started_on, completed_on)) FROM ${JOB_SCHEMA}.job WHERE name = $1),
+        (SELECT created_on FROM ${JOB_SCHEMA}.queue WHERE name = $1)
+      )`)},
+      'failedJobs', (SELECT count(*) FROM ${JOB_SCHEMA}.job WHERE name = $2 AND state = 'created'),
+      'newestFailedJobAt', ${iso(`(SELECT max(created_on) FROM ${JOB_SCHEMA}.job WHERE name = $2 AND state = 'created')`)},
+      'flushed', (${sumOfOutputs('flushed')}),
+      'unknown', (${sumOfOutputs('unknown')}),
+      'heldLong', held.marks, 'heldSince', ${iso('held.since')},
+      'resets', (SELECT count(*) FROM pending_usage_reset),
+      'lastResetAt', ${iso('reset.noticed_at')}, 'flushedUntil', ${iso('reset.flushed_until')},
+      'logged', ARRAY (
+        SELECT relname FROM pg_catalog.pg_class
+        WHERE oid IN ('pending_usage'::regclass, 'set_aside_usage'::regclass) AND relpersistence <> 'u' ORDER BY 1
+      ),
+      'bytes', pg_catalog.pg_total_relation_size('pending_usage'),
+      'oldTransaction', (${OLD_TRANSACTION})
+    )::text AS facts
+    FROM (
+      SELECT count(*) AS marks, min(period_end) AS since FROM set_aside_usage
+      WHERE reason = 'held' AND period_end < statement_timestamp() - make_interval(secs => $3)
+    ) held
+    LEFT JOIN LATERAL (
+      SELECT noticed_at, flushed_until FROM pending_usage_reset ORDER BY noticed_at DESC LIMIT 1
+    ) reset ON true`,
+    parameters: [flush, failed, heldAfterSeconds, oldTransactionSeconds],
+  }
+  const { rows } = await execute(connection, statement)
+  return JSON.parse(rows[0]!.facts)
+}
+
+/** A job that somebody completed by hand may have any output. */
+function sumOfOutputs(count: string): string {
+  return `SELECT coalesce(sum(CASE jsonb_typeof(output->'${count}') WHEN 'number' THEN (output->>'${count}')::numeric END), 0)
+    FROM ${JOB_SCHEMA}.job WHERE name = $1 AND state = 'completed'`
+}
+
+/*
+ * A transaction keeps VACUUM back by its snapshot or, if it has written, by its own number. To a role without the rights
+ * of pg_read_all_stats, the times of others' transactions are NULL, and those are left out. A slot tells no time.
+ */
+const OLD_TRANSACTION = `
+  SELECT json_build_object('what', what, 'since', ${asIsoText('since')}) FROM (
+    SELECT format('the transaction of process %s (%s)', pid, application_name) AS what, xact_start AS since
+    FROM pg_catalog.pg_stat_activity
+    WHERE datname = current_database() AND (backend_xid IS NOT NULL OR backend_xmin IS NOT NULL)
+      AND backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()
+      AND xact_start < clock_timestamp() - make_interval(secs => $4)
+    UNION ALL
+    SELECT format('the prepared transaction %s', gid), prepared FROM pg_catalog.pg_prepared_xacts
+    WHERE database = current_database() AND prepared < clock_timestamp() - make_interval(secs => $4)
+    UNION ALL
+    SELECT format('the replication slot %s, which nobody uses', slot_name), NULL
+    FROM pg_catalog.pg_replication_slots WHERE xmin IS NOT NULL AND NOT active
+  ) AS old
+  ORDER BY since NULLS LAST LIMIT 1`

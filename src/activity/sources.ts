@@ -1,0 +1,127 @@
+import { type Connection, execute, type Statement } from '../database/connection.ts'
+import { asIsoText, parseIsoText } from '../database/timestamp.ts'
+import { assertVisible, hiddenTable } from './visible.ts'
+
+/** A source of marks, and whether it is still there. */
+export interface UsageSource {
+  source: string
+  /** The end of the last period with a mark of it. Marks that are not flushed yet count. */
+  lastUsedAt: Date
+  /** Since when it was seen without a gap of more than an hour. Null if no mark of it was flushed yet. */
+  regularSince: Date | null
+  /** Whether it was seen without such a gap for a day. Only such a source can go silent. */
+  regular: boolean
+  /** Seconds since `lastUsedAt`, by the database's clock. 0 if the last use is in the open period. */
+  silentSeconds: number
+}
+
+/** A regular source that was not seen for a time. */
+export interface SilentSource {
+  source: string
+  lastUsedAt: Date
+  silentSeconds: number
+}
+
+const IS_REGULAR = `last_used_at - regular_since >= interval '1 day'`
+
+interface Row {
+  line: string
+  hidden: string | null
+}
+
+type Line = Omit<UsageSource, 'lastUsedAt' | 'regularSince'> & {
+  lastUsedAt: string
+  regularSince: string | null
+}
+
+/**
+ * Lists the sources that have marked, the one that was seen last first. The 1,000 first ones are known.
+ *
+ * @param connection The role needs what `workspace-usage grant --worker` gives.
+ * @throws {NotMigratedError} If there is no `source_usage`.
+ * @throws {RowSecurityError} If row-level security may hide rows from the role.
+ * @throws {StandbyError} On a standby.
+ */
+export async function usageSources(connection: Connection): Promise<UsageSource[]> {
+  const statement: Statement<Row> = {
+    sql: `WITH pending AS (SELECT source, max(period_end) AS period_end FROM pending_usage GROUP BY source),
+      known AS (
+        SELECT source, greatest(last_used_at, period_end) AS last_used_at, regular_since,
+          coalesce(${IS_REGULAR}, false) AS regular
+        FROM source_usage FULL JOIN pending USING (source)
+      )
+      SELECT json_build_object(
+        'source', source, 'lastUsedAt', ${asIsoText('last_used_at')}, 'regularSince', ${asIsoText('regular_since')},
+        'regular', regular,
+        'silentSeconds', greatest(0, extract(epoch FROM statement_timestamp() - last_used_at))
+      )::text AS line, hidden
+      FROM (SELECT ${hiddenTable('source_usage', 'pending_usage')} AS hidden) asked
+      LEFT JOIN known ON true
+      ORDER BY last_used_at DESC, source COLLATE "C"`,
+    parameters: [],
+  }
+  const { rows } = await execute(connection, statement)
+  assertVisible(rows[0]!.hidden)
+  const lines = rows.map(({ line }): Line => JSON.parse(line))
+  return lines
+    .filter(({ source }) => source !== null)
+    .map(({ lastUsedAt, regularSince, ...line }) => ({
+      ...line,
+      lastUsedAt: parseIsoText(lastUsedAt),
+      regularSince: regularSince === null ? null : parseIsoText(regularSince),
+    }))
+}
+
+/**
+ * Lists the regular sources that were not seen for a time, the longest silence first. Marks that are not flushed yet
+ * count as seen. So nobody seems silent because flushes fail.
+ *
+ * @param seconds How long the silence must last.
+ * @throws As {@link usageSources}.
+ */
+export async function silentSources(connection: Connection, seconds: number): Promise<SilentSource[]> {
+  const statement: Statement<Row> = {
+    sql: `WITH silent AS MATERIALIZED (
+        SELECT source, last_used_at FROM source_usage
+        WHERE ${IS_REGULAR} AND last_used_at < statement_timestamp() - make_interval(secs => $1)
+      ), pending AS MATERIALIZED (
+        SELECT DISTINCT source FROM pending_usage
+        WHERE (SELECT count(*) FROM silent) > 0
+          AND period_end > statement_timestamp() - make_interval(secs => $1)
+      )
+      SELECT json_build_object(
+        'source', source, 'lastUsedAt', ${asIsoText('last_used_at')},
+        'silentSeconds', extract(epoch FROM statement_timestamp() - last_used_at)
+      )::text AS line, hidden
+      FROM (SELECT ${hiddenTable('source_usage', 'pending_usage')} AS hidden) asked
+      LEFT JOIN silent ON NOT EXISTS (SELECT FROM pending WHERE pending.source = silent.source)
+      ORDER BY last_used_at, source COLLATE "C"`,
+    parameters: [seconds],
+  }
+  const { rows } = await execute(connection, statement)
+  assertVisible(rows[0]!.hidden)
+  return rows
+    .map(({ line }): Line => JSON.parse(line))
+    .filter(({ source }) => source !== null)
+    .map(({ source, lastUsedAt, silentSeconds }) => ({
+      source,
+      lastUsedAt: parseIsoText(lastUsedAt),
+      silentSeconds,
+    }))
+}
+
+/**
+ * Forgets a source that is gone for good, so that its silence is no problem any more. If it marks again, it is known
+ * anew, and can go silent again after a day.
+ *
+ * @param connection The role needs what `workspace-usage grant --worker` gives.
+ * @returns Whether the source was known.
+ * @throws As {@link usageSources}.
+ */
+export async function retireSource(connection: Connection, source: string): Promise<boolean> {
+  const statement: Statement<{ retired: string }> = {
+    sql: 'DELETE FROM source_usage WHERE source = $1 RETURNING source AS retired',
+    parameters: [source],
+  }
+  return (await execute(connection, statement)).rows.length > 0
+}
