@@ -89,6 +89,8 @@ const cases: { args: string[]; modules: string[]; packages: string[] }[] = [
   { args: ['--help'], modules: [], packages: ['commander'] },
   { args: ['--version'], modules: [], packages: ['commander'] },
   { args: ['status'], modules: ['status'], packages: ['commander', 'pg'] },
+  { args: ['doctor'], modules: ['doctor'], packages: ['commander', 'pg', 'kysely', 'cli-table3'] },
+  { args: ['sources'], modules: ['sources'], packages: ['commander', 'pg', 'kysely', 'cli-table3'] },
   { args: ['mark', randomUUID()], modules: ['mark', 'workspace-id-lines'], packages: ['commander', 'pg'] },
   { args: ['flush'], modules: ['flush'], packages: ['commander', 'pg', 'kysely'] },
   { args: ['idle', '--for', '1d'], modules: ['idle'], packages: ['commander', 'pg', 'kysely'] },

@@ -37,7 +37,20 @@ test('the --help of each command names a variable for every option except the de
 })
 
 const COMMANDS = [
-  ...['migrate', 'worker', 'mark', 'flush', 'status', 'explain', 'idle', 'period', 'grant', 'revoke'],
+  ...[
+    'migrate',
+    'worker',
+    'mark',
+    'flush',
+    'status',
+    'doctor',
+    'sources',
+    'explain',
+    'idle',
+    'period',
+    'grant',
+    'revoke',
+  ],
 ]
 const DESTRUCTIVE = ['down', 'all', 'yes']
 

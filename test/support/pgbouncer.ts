@@ -12,12 +12,16 @@ import { until } from './poll.ts'
 export const PGBOUNCER_MISSING = 'pgbouncer is neither in PATH nor in /usr/sbin'
 
 /**
- * Starts a PgBouncer in transaction mode in front of the server of a connection string. It keeps five connections for
- * each database and role. It is stopped at the file's end.
+ * Starts a PgBouncer, by default in transaction mode, in front of the server of a connection string. It keeps five
+ * connections for each database and role. It is stopped at the file's end.
  *
+ * @param settings lines of its own for pgbouncer.ini
  * @returns The connection string of the same database through it. Null if PgBouncer is not installed.
  */
-export async function startPgBouncer(connectionString: string): Promise<string | null> {
+export async function startPgBouncer(
+  connectionString: string,
+  settings: readonly string[] = ['pool_mode = transaction'],
+): Promise<string | null> {
   const program = ['/usr/sbin', ...(process.env.PATH ?? '').split(delimiter)]
     .map(directory => join(directory, 'pgbouncer'))
     .find(existsSync)
@@ -26,10 +30,10 @@ export async function startPgBouncer(connectionString: string): Promise<string |
   const port = await freePort()
   const directory = mkdtempSync(join(tmpdir(), 'workspace-usage-pgbouncer-'))
   atEnd(() => rmSync(directory, { recursive: true }))
-  const settings = join(directory, 'pgbouncer.ini')
+  const file = join(directory, 'pgbouncer.ini')
   writeFileSync(join(directory, 'users'), `"${through.username}" "${decodeURIComponent(through.password)}"\n`)
   writeFileSync(
-    settings,
+    file,
     `[databases]
 * = host=${through.hostname} port=${through.port}
 [pgbouncer]
@@ -38,13 +42,13 @@ listen_port = ${port}
 unix_socket_dir =
 auth_type = plain
 auth_file = ${join(directory, 'users')}
-pool_mode = transaction
 default_pool_size = 5
+${settings.join('\n')}
 `,
   )
   // It refuses to run as root, so another user reads these files.
   chmodSync(directory, 0o755)
-  const pooler = spawn(program, ['--quiet', settings], { stdio: 'ignore', ...(await serverAccount()) })
+  const pooler = spawn(program, ['--quiet', file], { stdio: 'ignore', ...(await serverAccount()) })
   const ended = new Promise(resolve => pooler.once('exit', resolve))
   atEnd(async () => {
     pooler.kill('SIGKILL')

@@ -41,6 +41,16 @@ export const COMMANDS: readonly ListedCommand[] = [
     load: async () => (await import('./status.ts')).statusCommand,
   },
   {
+    name: 'doctor',
+    description: 'look for everything that spoils marks, flushes or answers, or soon will',
+    load: async () => (await import('./doctor.ts')).doctorCommand,
+  },
+  {
+    name: 'sources',
+    description: 'who marks, and since when each source is silent',
+    load: async () => (await import('./sources.ts')).sourcesCommand,
+  },
+  {
     name: 'explain',
     description: 'what keeps a workspace alive: last use by source, pending usage included',
     argument: { syntax: '<id>', description: 'workspace id' },

@@ -1,10 +1,14 @@
 import { type FailingFlushes, failingFlushes } from '../../activity/failing-flushes.ts'
+import { type Health, usageHealth } from '../../activity/health.ts'
 import { type LastFlush, lastFlush } from '../../activity/last-flush.ts'
+import type { Problem, Severity } from '../../activity/problem.ts'
 import { type RefusedWorkspaces, refusedWorkspaces } from '../../activity/refused.ts'
 import { type PendingStatus, pendingStatus } from '../../activity/status.ts'
+import type { Queryable } from '../../database/connection.ts'
 import { whatever } from '../../options.ts'
 import type { Command } from '../command.ts'
 import { type DatabaseOptions, databaseOption, withPool } from '../options/database-option.ts'
+import { healthOptions, type VerdictOptions, verdictOptions } from '../options/health-options.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { numberAllowedBy } from '../options/parsers.ts'
 import { VariableOption } from '../options/variable-option.ts'
@@ -13,16 +17,17 @@ import { printable } from '../output/printable.ts'
 import { formatTime } from '../output/time.ts'
 import type { Terminal } from '../terminal.ts'
 
-interface Options extends DatabaseOptions, JsonOptions {
-  maxLag?: number
+interface Options extends DatabaseOptions, JsonOptions, VerdictOptions {
+  check?: Severity
 }
 
-/** All that the command shows. */
+/** All that the command shows. Without a verdict, nothing else is known. */
 interface Status {
-  pending: PendingStatus
+  health: Health
+  pending: PendingStatus | null
   last: LastFlush | null
   failing: FailingFlushes | null
-  refused: RefusedWorkspaces
+  refused: RefusedWorkspaces | null
 }
 
 const LAG_SECONDS = whatever(
@@ -37,43 +42,102 @@ export const statusCommand: Command<Options> = {
   options: () => [
     databaseOption(),
     new VariableOption(
+      '--check [severity]',
+      'fail (exit code 1) if anything is wrong, for container probes',
+      'WORKSPACE_USAGE_CHECK',
+    )
+      .choices(['warning', 'critical'])
+      .preset('warning'),
+    new VariableOption(
       '--max-lag <seconds>',
       'fail (exit code 1) if the lag is above this, for health checks and alerts',
       'WORKSPACE_USAGE_MAX_LAG',
     ).argParser(numberAllowedBy(LAG_SECONDS)),
+    ...verdictOptions(),
     jsonOption(),
   ],
-  notes: 'Exits with 1 if flushes fail, or if the lag is above --max-lag.',
-  run: async (terminal, { maxLag, json, ...database }) => {
+  notes: `Exits with 1 if flushes fail, or if the lag is above --max-lag. With --check it
+exits with 1 if the verdict names a problem, and prints each on standard error;
+with --check critical, only those that are critical.`,
+  run: async (terminal, { json, check, ...options }) => {
     const limit = json ? SHOWN_REFUSED.json : SHOWN_REFUSED.text
-    const status = await withPool(database, async pool => ({
-      pending: await pendingStatus(pool),
-      last: await lastFlush(pool),
-      failing: await failingFlushes(pool),
-      refused: await refusedWorkspaces(pool, { limit }),
-    }))
+    const status = await withPool(options, pool => statusOf(pool, options, limit, check !== undefined))
     if (json) terminal.printJson(asJson(status))
     else terminal.print(describe(status))
-    return tellsAlarm(terminal, status, maxLag) ? 1 : 0
+    const alarmed =
+      check === undefined ? tellsFailure(terminal, status) : tellsProblems(terminal, status, check)
+    return tellsLag(terminal, status, options.maxLag) || alarmed ? 1 : 0
   },
 }
 
-function asJson({ pending: { lagSeconds, ...pending }, last, failing, refused }: Status): unknown {
-  return { pending, lagSeconds, lastFlush: last, failing, refused }
+/** @param lenient Whether a database that gives no verdict is one, and not an error. */
+async function statusOf(
+  pool: Queryable,
+  options: VerdictOptions,
+  limit: number,
+  lenient: boolean,
+): Promise<Status> {
+  const health = await usageHealth(pool, healthOptions(options))
+  const { lastFlush: last, failing } = health
+  if (health.pending !== null) {
+    return {
+      health,
+      pending: health.pending,
+      last,
+      failing,
+      refused: await refusedWorkspaces(pool, { limit }),
+    }
+  }
+  if (lenient) return { health, pending: null, last, failing, refused: null }
+  return {
+    health,
+    pending: await pendingStatus(pool),
+    last: await lastFlush(pool),
+    failing: await failingFlushes(pool),
+    refused: await refusedWorkspaces(pool, { limit }),
+  }
 }
 
-function describe({ pending, last, refused }: Status): string {
+function asJson({ health, pending, last, failing, refused }: Status): unknown {
+  const { lagSeconds = null, ...marks } = pending ?? {}
+  const { ok, critical, problems } = health
+  return {
+    pending: pending && marks,
+    lagSeconds,
+    lastFlush: last,
+    failing,
+    refused,
+    health: { ok, critical, problems },
+  }
+}
+
+function describe({ health, pending, last, refused }: Status): string {
+  const flushed = last && `${formatTime(last.completedAt)}: ${describeFlush(last)}`
+  return [
+    ...(pending === null ? [] : [...describePending(pending), `last flush  ${flushed ?? 'none'}`]),
+    ...describeHealth(health),
+    ...(refused === null ? [] : describeRefused(refused)),
+  ].join('\n')
+}
+
+function describePending(pending: PendingStatus): string[] {
   const { open, closed, held, awaited, lagSeconds } = pending
   const aside = [held > 0 && `${held} held`, awaited > 0 && `${awaited} awaited`]
   const marks = [...aside, pending.refused > 0 && `${pending.refused} refused`].filter(part => part !== false)
-  const flushed = last && `${formatTime(last.completedAt)}: ${describeFlush(last)}`
   return [
     `pending     ${count(open, 'mark')} open, ${closed} closed`,
     ...(marks.length > 0 ? [`set aside   ${marks.join(', ')}`] : []),
     `lag         ${lagSeconds.toFixed(1)} s`,
-    `last flush  ${flushed ?? 'none'}`,
-    ...describeRefused(refused),
-  ].join('\n')
+  ]
+}
+
+function describeHealth({ problems }: Health): string[] {
+  if (problems.length === 0) return ['health      ok']
+  return problems.map(({ severity, ...problem }) => `health      ${severity}: ${describeProblem(problem)}`)
+}
+
+function describeProblem({ code, message, remedy }: Omit<Problem, 'severity'>): string {
+  return inLine(`${code}: ${message} ${remedy}`)
 }
 
 /** A message of a host's trigger may hold anything. */
@@ -89,24 +153,29 @@ function describeRefused({ total, workspaces }: RefusedWorkspaces): string[] {
   return more > 0 ? [...lines, `            and ${more} more`] : lines
 }
 
-/** Says on standard error what needs somebody. Returns whether anything does. */
-function tellsAlarm(
-  terminal: Terminal,
-  { pending: { lagSeconds }, failing }: Status,
-  maxLag: number | undefined,
-): boolean {
-  if (failing) {
-    const { since, attempts, lastAt, message } = failing
-    terminal.tell(
-      `error: flushes fail since ${formatTime(since)}, ${count(attempts, 'time')}, the last at ${formatTime(lastAt)}: ` +
-        inLine(message),
-    )
-  }
-  const late = maxLag !== undefined && lagSeconds > maxLag
-  if (late) {
-    terminal.tell(
-      `error: the lag is ${lagSeconds.toFixed(1)} s, above ${maxLag} s. Does a worker run? Look at its log.`,
-    )
-  }
-  return failing !== null || late
+/** Says on standard error that flushes fail. Returns whether they do. */
+function tellsFailure(terminal: Terminal, { failing }: Status): boolean {
+  if (failing === null) return false
+  const { since, attempts, lastAt, message } = failing
+  terminal.tell(
+    `error: flushes fail since ${formatTime(since)}, ${count(attempts, 'time')}, the last at ${formatTime(lastAt)}: ` +
+      inLine(message),
+  )
+  return true
+}
+
+/** Says on standard error what the verdict names, from a severity on. Returns whether it names anything. */
+function tellsProblems(terminal: Terminal, { health }: Status, least: Severity): boolean {
+  const told = health.problems.filter(({ severity }) => least === 'warning' || severity === 'critical')
+  for (const problem of told) terminal.tell(describeProblem(problem))
+  return told.length > 0
+}
+
+/** Says on standard error that the lag is above its limit. Returns whether it is. */
+function tellsLag(terminal: Terminal, { pending }: Status, maxLag: number | undefined): boolean {
+  if (maxLag === undefined || pending === null || pending.lagSeconds <= maxLag) return false
+  terminal.tell(
+    `error: the lag is ${pending.lagSeconds.toFixed(1)} s, above ${maxLag} s. Does a worker run? Look at its log.`,
+  )
+  return true
 }

@@ -7,7 +7,7 @@ import { flush } from '../../../src/flush/flush.ts'
 import { markUsage } from '../../../src/mark/mark.ts'
 import { FLUSH_QUEUE } from '../../../src/worker/queue.ts'
 import { commandLineUrl, runCommand } from '../../support/command-line.ts'
-import { createTestDatabase } from '../../support/database.ts'
+import { createEmptyDatabase, createTestDatabase } from '../../support/database.ts'
 import { CENTURY, setPeriodLength } from '../../support/period.ts'
 import { createWorkspaces, storeClosedMarks } from '../../support/seed.ts'
 
@@ -23,7 +23,7 @@ beforeEach(async () => {
 test('status shows no lag while only the open period has marks', async () => {
   await markUsage(pool, [randomUUID(), randomUUID()])
   const { code, stdout } = await runCommand(['status'], { env })
-  assert.match(stdout, /^pending {5}2 marks open, 0 closed\nlag {9}0\.0 s\nlast flush {2}\S.*\n$/)
+  assert.match(stdout, /^pending {5}2 marks open, 0 closed\nlag {9}0\.0 s\nlast flush {2}\S.*\nhealth {6}\S/)
   assert.equal(code, 0)
 })
 
@@ -31,7 +31,14 @@ test('status --json shows a lag that grows while marks of a closed period are pe
   await storeClosedMarks(pool, [randomUUID()], { agoMs: 60_000 })
   await storeClosedMarks(pool, [randomUUID()], { agoMs: 5_000 })
   const before = JSON.parse((await runCommand(['status', '--json'], { env })).stdout)
-  assert.deepEqual(Object.keys(before), ['pending', 'lagSeconds', 'lastFlush', 'failing', 'refused'])
+  assert.deepEqual(Object.keys(before), [
+    'pending',
+    'lagSeconds',
+    'lastFlush',
+    'failing',
+    'refused',
+    'health',
+  ])
   assert.deepEqual(before.pending, { open: 0, closed: 2, held: 0, awaited: 0, refused: 0 })
   assert.ok(before.lagSeconds >= 60 && before.lagSeconds < 600, String(before.lagSeconds))
   const after = JSON.parse((await runCommand(['status', '--json'], { env })).stdout)
@@ -149,4 +156,72 @@ test('status counts what is set aside, and lists the first refused workspaces wi
   const { since, nextAttemptAt, ...first } = refused.workspaces[0]
   assert.ok(Date.parse(since) < Date.parse(nextAttemptAt))
   assert.deepEqual([first.attempts, first.sqlState], [1, '23514'])
+})
+
+test('status --check is silent and ends with 0 if nothing is wrong, and status says that the health is ok', async () => {
+  await flush(pool)
+  for (const args of [['--check'], ['--check', 'warning'], ['--check', 'critical'], ['--check', '--json']]) {
+    const { code, stderr } = await runCommand(['status', ...args], { env })
+    assert.deepEqual([code, stderr], [0, ''], args.join(' '))
+  }
+  assert.match((await runCommand(['status'], { env })).stdout, /^health {6}ok$/m)
+})
+
+test('status --check ends with 1 and prints a line for each problem, with what is wrong and what to do', async () => {
+  await flush(pool)
+  await storeClosedMarks(pool, await createWorkspaces(pool, 1), { agoMs: 600_000 })
+  for (const [args, variables] of [
+    [['--check'], {}],
+    [[], { WORKSPACE_USAGE_CHECK: 'critical' }],
+  ] as const) {
+    const { code, stdout, stderr } = await runCommand(['status', ...args], { env: { ...env, ...variables } })
+    assert.equal(code, 1)
+    assert.match(stderr, /^lag: .*60\d.*\. \S.*\.\n$/)
+    assert.match(stdout, /^health {6}critical: lag: /m)
+  }
+  const json = await runCommand(['status', '--check', '--json'], { env })
+  assert.equal(json.code, 1)
+  assert.match(json.stderr, /^lag: /)
+  const { health } = JSON.parse(json.stdout)
+  assert.deepEqual([health.ok, health.critical, health.problems[0].code], [false, true, 'lag'])
+  const patient = await runCommand(['status', '--check', '--max-lag', '3600'], { env })
+  assert.deepEqual([patient.code, patient.stderr], [0, ''])
+  const plain = await runCommand(['status'], { env })
+  assert.deepEqual([plain.code, plain.stderr], [0, ''])
+})
+
+test('status --check critical does not fail for a warning, and a warning that is meant can be switched off', async () => {
+  await flush(pool)
+  await pool.query('ALTER TABLE pending_usage SET LOGGED')
+  try {
+    const any = await runCommand(['status', '--check'], { env })
+    assert.equal(any.code, 1)
+    assert.match(any.stderr, /^logged-marks: .*\n$/)
+    const critical = await runCommand(['status', '--check', 'critical'], { env })
+    assert.deepEqual([critical.code, critical.stderr], [0, ''])
+    const meant = await runCommand(['status', '--check', '--logged-marks'], { env })
+    assert.deepEqual([meant.code, meant.stderr], [0, ''])
+  } finally {
+    await pool.query('ALTER TABLE pending_usage SET UNLOGGED')
+  }
+})
+
+test('status --check ends with 1 and one line if the database gives no verdict', async () => {
+  const empty = await createEmptyDatabase()
+  for (const DATABASE_URL of [empty.connectionString, 'postgres://127.0.0.1:1/nowhere']) {
+    const { code, stdout, stderr } = await runCommand(['status', '--check'], { env: { DATABASE_URL } })
+    assert.equal(code, 1)
+    assert.match(stderr, /^unavailable: .*\n$/)
+    assert.match(stdout, /^health {6}critical: unavailable: .*\n$/)
+    const json = JSON.parse(
+      (await runCommand(['status', '--check', '--json'], { env: { DATABASE_URL } })).stdout,
+    )
+    assert.deepEqual([json.pending, json.health.critical], [null, true])
+  }
+})
+
+test('status --check of a severity that does not exist is wrong usage', async () => {
+  const { code, stderr } = await runCommand(['status', '--check', 'note'], { env })
+  assert.equal(code, 2)
+  assert.match(stderr, /argument 'note' is invalid\. Allowed choices are warning, critical\./)
 })
