@@ -1,15 +1,10 @@
-import type {
-  Attributes,
-  BatchObservableCallback,
-  BatchObservableResult,
-  Meter,
-  MeterProvider,
-} from '@opentelemetry/api'
+import type { Attributes, BatchObservableCallback, Meter, MeterProvider } from '@opentelemetry/api'
 import type { FailingFlushes } from '../activity/failing-flushes.ts'
 import type { LastFlush } from '../activity/last-flush.ts'
 import type { Problem } from '../activity/problem.ts'
 import type { PendingStatus } from '../activity/status.ts'
 import { endsWithin } from './ends-within.ts'
+import { type CollectedPoints, Points } from './observed-points.ts'
 import { attributesOf } from './queue-attributes.ts'
 
 /*
@@ -75,8 +70,9 @@ class Observation {
     if (this.#provider === provider) return
     this.leave()
     const gauges = makeGauges(meter)
+    const points = new Points()
     const callback: BatchObservableCallback = async result => {
-      report(result, gauges, await this.#verdict(), this.#attributes)
+      report(points.of(result), gauges, await this.#verdict(), this.#attributes)
     }
     meter.addBatchObservableCallback(callback, Object.values(gauges))
     this.#provider = provider
@@ -109,26 +105,32 @@ class Observation {
 const UNAVAILABLE = { code: 'unavailable', severity: 'critical', object: null } as const
 
 function report(
-  result: BatchObservableResult,
+  points: CollectedPoints,
   gauges: ReturnType<typeof makeGauges>,
   health: Verdict | null,
   attributes: Attributes,
 ): void {
-  result.observe(gauges.healthy, health?.ok ? 1 : 0, attributes)
+  points.observe(gauges.healthy, health?.ok ? 1 : 0, attributes)
   for (const { code, severity, object } of health?.problems ?? [UNAVAILABLE]) {
-    result.observe(gauges.problems, 1, { ...attributes, code, severity, ...(object !== null && { object }) })
+    const named = { ...attributes, code, severity, ...(object !== null && { object }) }
+    points.observe(gauges.problems, 1, named, 0)
   }
-  if (!health?.pending) return
-  const { open, closed, held, awaited, refused, lagSeconds } = health.pending
-  result.observe(gauges.lag, lagSeconds, attributes)
-  const states = { open, closed: closed - held - awaited - refused, held, awaited, refused }
-  for (const [state, marks] of Object.entries(states))
-    result.observe(gauges.pending, marks, { ...attributes, state })
-  result.observe(gauges.consecutiveFailures, health.failing?.attempts ?? 0, attributes)
-  result.observe(gauges.resets, health.resets, attributes)
-  result.observe(gauges.failedJobs, health.failedJobs, attributes)
-  if (health.lastFlush)
-    result.observe(gauges.lastSuccess, health.lastFlush.completedAt.getTime() / 1_000, attributes)
+  if (health?.pending) {
+    const { open, closed, held, awaited, refused, lagSeconds } = health.pending
+    points.observe(gauges.lag, lagSeconds, attributes, Number.NaN)
+    const states = { open, closed: closed - held - awaited - refused, held, awaited, refused }
+    for (const [state, marks] of Object.entries(states)) {
+      points.observe(gauges.pending, marks, { ...attributes, state }, Number.NaN)
+    }
+    points.observe(gauges.consecutiveFailures, health.failing?.attempts ?? 0, attributes, Number.NaN)
+    points.observe(gauges.failedJobs, health.failedJobs, attributes, Number.NaN)
+    // These two stay true while nothing else is known.
+    points.observe(gauges.resets, health.resets, attributes)
+    if (health.lastFlush) {
+      points.observe(gauges.lastSuccess, health.lastFlush.completedAt.getTime() / 1_000, attributes)
+    }
+  }
+  points.finish()
 }
 
 function makeGauges(meter: Meter) {

@@ -1,3 +1,4 @@
+import { HEALTH_OPTIONS, type HealthOptions } from '../activity/health.ts'
 import { A_POOL, type ConnectionPool } from '../database/pool.ts'
 import { DEFAULT_BATCH_SIZE, DEFAULT_UNKNOWN_AFTER_SECONDS, FLUSH_OPTIONS } from '../flush/flush.ts'
 import type { Logger } from '../logger.ts'
@@ -51,6 +52,8 @@ export interface FlushWorkerOptions extends FlushHooks {
    * job of the schedule itself, at most one for each flush interval.
    */
   pollSeconds?: number
+  /** The limits of the health verdict that the metrics tell. Default: those of {@link usageHealth}. */
+  health?: HealthOptions
   /** The clock of pg-boss. A test can pass pg-boss's `TestClock`. Default: the system's clock. */
   clock?: Clock
 }
@@ -71,6 +74,10 @@ export const WORKER_OPTIONS: OptionRules<FlushWorkerOptions> = {
   // It must be below the 30 seconds after which pg-boss gives up a job.
   flushTimeoutSeconds: numberWithin(0.1, 25, 'seconds'),
   pollSeconds: numberWithin(0.5, 3_600, 'seconds'),
+  health: whatever(
+    'an object with options of usageHealth',
+    value => typeof value === 'object' && value !== null,
+  ),
   clock: hasMethods("pg-boss's TestClock, or an object with the methods of Clock", [
     'now',
     'setTimeout',
@@ -101,6 +108,8 @@ export function workerSettings(options: FlushWorkerOptions): WorkerSettings {
   const { flushIntervalSeconds = DEFAULT_FLUSH_INTERVAL_SECONDS, batchSize = DEFAULT_BATCH_SIZE } = options
   const { unknownAfterSeconds = DEFAULT_UNKNOWN_AFTER_SECONDS } = options
   const { sources = true, flushTimeoutSeconds = DEFAULT_FLUSH_TIMEOUT_SECONDS } = options
+  const { health = {} } = options
+  checkOptions(health, HEALTH_OPTIONS)
   const pollsOften = flushInterval(flushIntervalSeconds).deferSeconds !== null
   const { pollSeconds = pollsOften ? 0.5 : 2 } = options
   return {
@@ -114,5 +123,6 @@ export function workerSettings(options: FlushWorkerOptions): WorkerSettings {
     unknownAfterSeconds,
     flushTimeoutSeconds,
     pollSeconds,
+    health,
   }
 }

@@ -1,6 +1,7 @@
 import type { PgBoss } from 'pg-boss'
 import { explainPrivilegeError } from '../access/refusal.ts'
 import { assertNoRowSecurity } from '../access/row-security.ts'
+import { usageHealth } from '../activity/health.ts'
 import { explainDatabaseError } from '../database/explain-error.ts'
 import { BoundedPool } from './bounded-pool.ts'
 import { createBoss } from './create-boss.ts'
@@ -9,6 +10,7 @@ import { jobSeconds, takeFlushJobs } from './flush-job.ts'
 import { type Explain, FlushReports } from './flush-reports.ts'
 import { IntervalInForce } from './interval-in-force.ts'
 import { Life, type Liveness } from './liveness.ts'
+import { startObserving } from './observed.ts'
 import { bossPollSeconds, SYSTEM_CLOCK, takesTurns, takeTurns } from './poll.ts'
 import { flushQueues } from './queue.ts'
 import { writeFirstStats } from './queue-stats.ts'
@@ -77,7 +79,7 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
   const explain: Explain = error => explainPrivilegeError(connections, explainDatabaseError(error), 'worker')
   let boss: PgBoss | undefined
   let running: Running | undefined
-  const stopObserving = () => {}
+  let stopObserving = () => {}
   const letGo = async () => {
     stopObserving()
     const turns = running?.endTurns()
@@ -93,6 +95,7 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
     boss = await createBoss({ connections, queue, reach, reports, settings })
     running = await startFlushing({ boss, queue, connections, settings })
     reach.started()
+    stopObserving = startObserving(queue, () => usageHealth(connections, settings.health))
     findSdk()
   } catch (error) {
     const explained = await explain(error)

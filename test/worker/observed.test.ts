@@ -127,6 +127,31 @@ test('without a verdict in time, all that is observed is that the database is un
   stop()
 })
 
+test('what is not known any more is told as such, and a problem that is solved as solved', async () => {
+  const sdk = collectMetrics()
+  const verdicts = [VERDICT, { ...VERDICT, problems: [], ok: true }, null]
+  const stop = startObserving(FLUSH_QUEUE, async () => verdicts.shift() ?? Promise.reject(new Error('no')))
+  findSdk()
+  await sdk.all()
+  const solved = await sdk.all()
+  assert.deepEqual(pointsOf(solved.get('workspace_usage.problems')), [
+    [{ code: 'lag', severity: 'critical' }, 0],
+    [{ code: 'silent-source', severity: 'warning', object: 'ssh' }, 0],
+  ])
+  assert.deepEqual(pointsOf(solved.get('workspace_usage.healthy')), [[{}, 1]])
+  const unknown = await sdk.all()
+  for (const name of ['lag', 'pending', 'flush.consecutive_failures', 'failed_jobs'])
+    for (const [, value] of pointsOf(unknown.get(`workspace_usage.${name}`)))
+      assert.equal(value, Number.NaN, name)
+  assert.deepEqual(pointsOf(unknown.get('workspace_usage.resets')), [[{}, 2]])
+  assert.deepEqual(pointsOf(unknown.get('workspace_usage.flush.last_success')), [[{}, 1_700_000_000.5]])
+  assert.deepEqual(
+    pointsOf(unknown.get('workspace_usage.problems')).filter(([, value]) => value === 1),
+    [[{ code: 'unavailable', severity: 'critical' }, 1]],
+  )
+  stop()
+})
+
 test('a verdict that fails is as none', async () => {
   const sdk = collectMetrics()
   const stop = startObserving(FLUSH_QUEUE, () => Promise.reject(new Error('no')))
