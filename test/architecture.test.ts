@@ -50,7 +50,10 @@ const RULES: Rule[] = [
     imports: [...ROOT_FILES, 'src/database/', 'src/schema/', 'src/worker/remove-queue.ts'],
   },
   { place: 'src/access/', imports: [...ROOT_FILES, 'src/database/', 'src/worker/queue.ts'] },
-  { place: 'src/activity/', imports: [...ROOT_FILES, 'src/database/', 'src/worker/queue.ts'] },
+  {
+    place: 'src/activity/',
+    imports: [...ROOT_FILES, 'src/database/', 'src/access/refusal.ts', 'src/worker/queue.ts'],
+  },
   // The verdict compares pg-boss's tables with what migrate and workers set. These files load no pg-boss either.
   {
     place: 'src/activity/judge-queue.ts',

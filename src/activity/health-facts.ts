@@ -3,6 +3,7 @@ import { asIsoText } from '../database/timestamp.ts'
 import { type FlushQueues, flushQueues, JOB_SCHEMA } from '../worker/queue.ts'
 import { type FailingFlushes, failingFlushes } from './failing-flushes.ts'
 import type { HealthLimits } from './health-options.ts'
+import { LOCKERS, oldTransaction } from './horizon.ts'
 import { type LastFlush, lastFlush } from './last-flush.ts'
 import { type RefusedWorkspaces, refusedWorkspaces } from './refused.ts'
 import { type SilentSource, silentSources } from './sources.ts'
@@ -34,6 +35,10 @@ export interface OtherFacts {
   unknown: number
   heldLong: number
   heldSince: string | null
+  /** Who has locked workspaces, such as `process 4711 (psql)`, the oldest first. Empty if no marks are held for long. */
+  lockers: string[]
+  /** Whether `pending_usage` was emptied, and no flush has noticed it yet. */
+  emptied: boolean
   resets: number
   lastResetAt: string | null
   flushedUntil: string | null
@@ -67,8 +72,9 @@ export interface ScheduleFacts {
 
 /** What keeps VACUUM back. */
 export interface OldTransaction {
-  /** Such as `transaction of process 4711 (psql)`. */
+  /** Such as `the transaction of process 4711 (psql)`. */
   what: string
+  /** Null if the role can't see it. It is older than the limit nevertheless. */
   since: string | null
 }
 
@@ -112,6 +118,8 @@ async function otherFacts(
       'flushed', (${sumOfOutputs('flushed')}),
       'unknown', (${sumOfOutputs('unknown')}),
       'heldLong', held.marks, 'heldSince', ${iso('held.since')},
+      'lockers', CASE WHEN held.marks > 0 THEN ${LOCKERS} ELSE '{}'::text[] END,
+      'emptied', NOT EXISTS (SELECT FROM pending_usage_witness),
       'resets', (SELECT count(*) FROM pending_usage_reset),
       'lastResetAt', ${iso('reset.noticed_at')}, 'flushedUntil', ${iso('reset.flushed_until')},
       'logged', ARRAY (
@@ -119,7 +127,7 @@ async function otherFacts(
         WHERE oid IN ('pending_usage'::regclass, 'set_aside_usage'::regclass) AND relpersistence <> 'u' ORDER BY 1
       ),
       'bytes', pg_catalog.pg_total_relation_size('pending_usage'),
-      'oldTransaction', (${OLD_TRANSACTION})
+      'oldTransaction', (${oldTransaction('$1', '$4')})
     )::text AS facts
     FROM (
       SELECT count(*) AS marks, min(period_end) AS since FROM set_aside_usage
@@ -139,23 +147,3 @@ function sumOfOutputs(count: string): string {
   return `SELECT coalesce(sum(CASE jsonb_typeof(output->'${count}') WHEN 'number' THEN (output->>'${count}')::numeric END), 0)
     FROM ${JOB_SCHEMA}.job WHERE name = $1 AND state = 'completed'`
 }
-
-/*
- * A transaction keeps VACUUM back by its snapshot or, if it has written, by its own number. To a role without the rights
- * of pg_read_all_stats, the times of others' transactions are NULL, and those are left out. A slot tells no time.
- */
-const OLD_TRANSACTION = `
-  SELECT json_build_object('what', what, 'since', ${asIsoText('since')}) FROM (
-    SELECT format('the transaction of process %s (%s)', pid, application_name) AS what, xact_start AS since
-    FROM pg_catalog.pg_stat_activity
-    WHERE datname = current_database() AND (backend_xid IS NOT NULL OR backend_xmin IS NOT NULL)
-      AND backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()
-      AND xact_start < clock_timestamp() - make_interval(secs => $4)
-    UNION ALL
-    SELECT format('the prepared transaction %s', gid), prepared FROM pg_catalog.pg_prepared_xacts
-    WHERE database = current_database() AND prepared < clock_timestamp() - make_interval(secs => $4)
-    UNION ALL
-    SELECT format('the replication slot %s, which nobody uses', slot_name), NULL
-    FROM pg_catalog.pg_replication_slots WHERE xmin IS NOT NULL AND NOT active
-  ) AS old
-  ORDER BY since NULLS LAST LIMIT 1`

@@ -2,9 +2,15 @@ import { integerWithin, numberWithin, type OptionRules, YES_OR_NO } from '../opt
 
 const A_MONTH = 31 * 86_400
 
+/** The default of `maxLagSeconds`: three flushes. */
+export const DEFAULT_MAX_LAG_SECONDS = 180
+
 /** Options of {@link usageHealth}: from where on something is a problem. */
 export interface HealthOptions {
-  /** The lag that is still well, in seconds: 0 to 2,678,400. Default 180: three flushes. */
+  /**
+   * The lag that is still well, in seconds: 0 to 2,678,400. Default {@link DEFAULT_MAX_LAG_SECONDS}, or the interval of
+   * the schedule and 120 seconds, if that is more.
+   */
   maxLagSeconds?: number
   /** How long a regular source may be silent, in seconds: 60 to 2,678,400. Default 3,600. */
   silentAfterSeconds?: number
@@ -34,11 +40,11 @@ export const HEALTH_OPTIONS: OptionRules<HealthOptions> = {
   timeoutSeconds: numberWithin(0.1, 60, 'seconds'),
 }
 
-/** Options with their defaults. */
-export type HealthLimits = Required<HealthOptions>
+/** Options with their defaults. That of the lag depends on the schedule: it is null then. */
+export type HealthLimits = Required<Omit<HealthOptions, 'maxLagSeconds'>> & { maxLagSeconds: number | null }
 
 const DEFAULTS: HealthLimits = {
-  maxLagSeconds: 180,
+  maxLagSeconds: null,
   silentAfterSeconds: 3_600,
   heldAfterSeconds: 600,
   resetWithinSeconds: 86_400,

@@ -1,7 +1,13 @@
+import { explainPrivilegeError } from '../access/refusal.ts'
 import { A_CONNECTION, type Connection } from '../database/connection.ts'
 import { sqlState } from '../database/sql-state.ts'
 import { parseIsoText } from '../database/timestamp.ts'
-import { NoAnswerError, WorkspaceUsageError } from '../errors.ts'
+import {
+  InsufficientPrivilegeError,
+  NoAnswerError,
+  NotMigratedError,
+  WorkspaceUsageError,
+} from '../errors.ts'
 import { checkOption, checkOptions } from '../options.ts'
 import { withoutPasswords } from '../without-passwords.ts'
 import { boundedBy } from './bounded.ts'
@@ -46,8 +52,9 @@ export interface Health {
  *
  * It throws for no error of the database. Then the verdict is one problem, `unavailable`.
  *
- * @param connection The role needs what `workspace-usage grant --worker` gives. To a role without the rights of
- *   `pg_read_all_stats`, old transactions of other roles are not visible.
+ * @param connection The role needs what `workspace-usage grant --worker` gives. What `--reader` gives is not enough:
+ *   the problem then names the command. Without `pg_read_all_stats`, a role does not see since when the transactions of
+ *   others are open. They are found nevertheless if flush jobs have succeeded before them.
  * @throws {InvalidOptionError} If an option is out of its range; nothing is sent then.
  * @throws {UnknownOptionError} If there is no such option; nothing is sent then.
  */
@@ -56,9 +63,13 @@ export async function usageHealth(connection: Connection, options: HealthOptions
   checkOptions(options, HEALTH_OPTIONS)
   const limits = healthLimits(options)
   try {
-    const facts = await boundedBy(connection, limits.timeoutSeconds * 1_000, bounded =>
-      healthFacts(bounded, limits),
-    )
+    const facts = await boundedBy(connection, limits.timeoutSeconds * 1_000, async bounded => {
+      try {
+        return await healthFacts(bounded, limits)
+      } catch (error) {
+        throw await explainPrivilegeError(bounded, error, 'worker')
+      }
+    })
     return health(facts, judge(facts, limits))
   } catch (error) {
     return noHealth(error)
@@ -109,10 +120,10 @@ function textOf(error: Error): string {
 
 function remedyOf(error: unknown): string {
   if (error instanceof NoAnswerError || !(error instanceof Error)) return OUT_OF_REACH
+  if (error instanceof InsufficientPrivilegeError) return `Run: ${error.command}`
+  if (error instanceof NotMigratedError) return 'Run workspace-usage migrate, as the message says, or mend search_path.'
   if (error instanceof WorkspaceUsageError) return 'Do what the message says.'
-  if (sqlState(error) === '42501')
-    return 'Run workspace-usage grant --worker for the role of this connection.'
-  return OUT_OF_REACH
+  return sqlState(error) === undefined ? OUT_OF_REACH : 'Look at the error of the database, and at its log.'
 }
 
 const OUT_OF_REACH =

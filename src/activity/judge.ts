@@ -1,9 +1,10 @@
 import { parseIsoText } from '../database/timestamp.ts'
-import type { HealthFacts } from './health-facts.ts'
-import type { HealthLimits } from './health-options.ts'
+import type { HealthFacts, OtherFacts } from './health-facts.ts'
+import { DEFAULT_MAX_LAG_SECONDS, type HealthLimits } from './health-options.ts'
 import { judgeQueue, judgeSchedule, scheduleSeconds } from './judge-queue.ts'
+import { type Judge, judgeBloat, judgeLogged, judgeOldTransaction } from './judge-tables.ts'
 import type { Problem } from './problem.ts'
-import { ago, marks, seconds } from './words.ts'
+import { ago, marks, seconds, timeOf } from './words.ts'
 
 /** The share of marks of unknown workspaces that counts as nearly all, and the fewest such marks that count. */
 const NEARLY_ALL = 0.9
@@ -16,12 +17,6 @@ const CRITICAL_FAILING_SECONDS = 60
 /** A job of the cron, its poll and its flush may take so much longer than the interval. */
 const WORKER_GRACE_SECONDS = 120
 
-/** A mark takes about so many bytes with its index. A table of twice the size is nothing. */
-const BYTES_OF_A_MARK = 200
-const BLOAT_FACTOR = 10
-
-type Judge = (facts: HealthFacts, limits: HealthLimits) => Problem | Problem[] | null
-
 /** Judges by the facts alone. Critical problems come first, and the others in the order of this list. */
 export function judge(facts: HealthFacts, limits: HealthLimits): Problem[] {
   const problems = JUDGES.flatMap(judgeOne => judgeOne(facts, limits) ?? [])
@@ -29,7 +24,9 @@ export function judge(facts: HealthFacts, limits: HealthLimits): Problem[] {
   return [...problems.filter(isCritical), ...problems.filter(problem => !isCritical(problem))]
 }
 
-const judgeLag: Judge = ({ pending: { lagSeconds }, other }, { maxLagSeconds }) => {
+const judgeLag: Judge = ({ pending: { lagSeconds }, other }, limits) => {
+  // Between two flushes an hour apart, an hour is no fault.
+  const maxLagSeconds = limits.maxLagSeconds ?? Math.max(DEFAULT_MAX_LAG_SECONDS, workerSeconds(other))
   if (lagSeconds <= maxLagSeconds) return null
   const since = new Date(parseIsoText(other.asOf).getTime() - lagSeconds * 1_000)
   return {
@@ -43,11 +40,16 @@ const judgeLag: Judge = ({ pending: { lagSeconds }, other }, { maxLagSeconds }) 
   }
 }
 
+/** Seconds after which a worker must have been seen. */
+function workerSeconds({ schedule }: OtherFacts): number {
+  return scheduleSeconds(schedule) + WORKER_GRACE_SECONDS
+}
+
 /** A worker that fails is seen by its jobs. A flush by hand counts, because some flush from a cron of their own. */
 const judgeWorker: Judge = ({ other, lastFlush }, { maxLagSeconds }) => {
   const times = [lastFlush?.completedAt, timeOf(other.workerSeenAt)].filter(time => time instanceof Date)
   const seen = times.length > 0 ? new Date(Math.max(...times.map(Number))) : null
-  const limit = Math.max(maxLagSeconds, scheduleSeconds(other.schedule) + WORKER_GRACE_SECONDS)
+  const limit = Math.max(maxLagSeconds ?? DEFAULT_MAX_LAG_SECONDS, workerSeconds(other))
   const silence = seen && (parseIsoText(other.asOf).getTime() - seen.getTime()) / 1_000
   if (silence !== null && silence <= limit) return null
   return {
@@ -103,17 +105,20 @@ const judgeRefused: Judge = ({ refused: { total, workspaces } }) => {
   }
 }
 
-const judgeHeld: Judge = ({ other: { heldLong, heldSince } }, { heldAfterSeconds }) =>
-  heldLong === 0
-    ? null
-    : {
-        code: 'held',
-        severity: 'warning',
-        message: `${marks(heldLong)} ${heldLong === 1 ? 'is' : 'are'} held for more than ${seconds(heldAfterSeconds)}: other transactions keep the workspaces locked.`,
-        remedy: 'Find sessions that are idle in transaction in pg_stat_activity, and end those transactions.',
-        since: timeOf(heldSince),
-        object: null,
-      }
+const judgeHeld: Judge = ({ other: { heldLong, heldSince, lockers } }, { heldAfterSeconds }) => {
+  if (heldLong === 0) return null
+  const who =
+    lockers.length === 0 ? 'other transactions keep' : `perhaps ${lockers.join(', ')}: a transaction keeps`
+  return {
+    code: 'held',
+    severity: 'warning',
+    message: `${marks(heldLong)} ${heldLong === 1 ? 'is' : 'are'} held for more than ${seconds(heldAfterSeconds)}: ${who} the workspaces locked.`,
+    remedy:
+      'Find the session that is idle in transaction in pg_stat_activity, or the row of pg_prepared_xacts, and end it.',
+    since: timeOf(heldSince),
+    object: lockers[0] ?? null,
+  }
+}
 
 const judgeUnknown: Judge = ({ other, lastFlush, pending: { awaited } }) => {
   const flushed = Number(other.flushed) || (lastFlush?.flushed ?? 0)
@@ -130,7 +135,19 @@ const judgeUnknown: Judge = ({ other, lastFlush, pending: { awaited } }) => {
   }
 }
 
+const EMPTIED: Problem = {
+  code: 'reset',
+  severity: 'warning',
+  message:
+    'Pending marks were lost, by a crash, a promotion or a restore. No flush has noted it yet, so it is not known when.',
+  remedy:
+    'Let a worker flush: it notes it. Do not judge workspaces as idle before. Find out why the server crashed.',
+  since: null,
+  object: null,
+}
+
 const judgeReset: Judge = ({ other }, { resetWithinSeconds }) => {
+  if (other.emptied) return EMPTIED
   const last = timeOf(other.lastResetAt)
   if (!last) return null
   const past = (parseIsoText(other.asOf).getTime() - last.getTime()) / 1_000
@@ -144,47 +161,6 @@ const judgeReset: Judge = ({ other }, { resetWithinSeconds }) => {
     remedy: 'Do not judge workspaces as idle by the time before. Find out why the server crashed.',
     since: last,
     object: null,
-  }
-}
-
-const judgeLogged: Judge = ({ other: { logged } }, { loggedMarks }) =>
-  loggedMarks || logged.length === 0
-    ? null
-    : {
-        code: 'logged-marks',
-        severity: 'warning',
-        message: `${logged.join(' and ')} ${logged.length === 1 ? 'is' : 'are'} not UNLOGGED: a mark costs much more WAL.`,
-        remedy: `Run ALTER TABLE ${logged[0]} SET UNLOGGED, or declare that it is meant so (loggedMarks, --logged-marks).`,
-        since: null,
-        object: logged.join(', '),
-      }
-
-const judgeOldTransaction: Judge = ({ other: { oldTransaction, asOf } }) => {
-  if (!oldTransaction) return null
-  const since = timeOf(oldTransaction.since)
-  const age = since && ago((parseIsoText(asOf).getTime() - since.getTime()) / 1_000)
-  return {
-    code: 'old-transaction',
-    severity: 'warning',
-    message: `VACUUM can not remove flushed marks because of ${oldTransaction.what}${age === null ? '' : `, which is open for ${age}`}.`,
-    remedy:
-      'End it (COMMIT, pg_terminate_backend, ROLLBACK PREPARED), or drop the slot. Flushes get slower until then.',
-    since,
-    object: oldTransaction.what,
-  }
-}
-
-const judgeBloat: Judge = ({ other: { bytes }, pending: { open, closed } }, { bloatBytes }) => {
-  const needed = (open + closed) * BYTES_OF_A_MARK
-  if (bytes <= bloatBytes || bytes <= BLOAT_FACTOR * needed) return null
-  return {
-    code: 'bloat',
-    severity: 'warning',
-    message: `pending_usage takes ${megabytes(bytes)} MB for ${marks(open + closed)}.`,
-    remedy:
-      'Look whether autovacuum runs and an old transaction holds it back. Then VACUUM, or REINDEX TABLE CONCURRENTLY pending_usage.',
-    since: null,
-    object: 'pending_usage',
   }
 }
 
@@ -215,18 +191,10 @@ const JUDGES: readonly Judge[] = [
   judgeBloat,
 ]
 
-function timeOf(text: string | null): Date | null {
-  return text === null ? null : parseIsoText(text)
-}
-
 /** A message of a host's trigger may hold anything. */
 function oneLine(message: string): string {
   const line = message.replaceAll(/\s+/g, ' ').trim()
   return line.length > 300 ? `${line.slice(0, 300)}…` : line
-}
-
-function megabytes(bytes: number): string {
-  return (bytes / 1_000_000).toFixed(bytes < 10_000_000 ? 1 : 0)
 }
 
 function shellWord(text: string): string {

@@ -81,20 +81,22 @@ export async function usageSources(connection: Connection): Promise<UsageSource[
  */
 export async function silentSources(connection: Connection, seconds: number): Promise<SilentSource[]> {
   const statement: Statement<Row> = {
-    sql: `WITH silent AS MATERIALIZED (
+    sql: `WITH candidate AS MATERIALIZED (
         SELECT source, last_used_at FROM source_usage
         WHERE ${IS_REGULAR} AND last_used_at < statement_timestamp() - make_interval(secs => $1)
       ), pending AS MATERIALIZED (
-        SELECT DISTINCT source FROM pending_usage
-        WHERE (SELECT count(*) FROM silent) > 0
-          AND period_end > statement_timestamp() - make_interval(secs => $1)
+        SELECT source, max(period_end) AS period_end FROM pending_usage
+        WHERE source = ANY (ARRAY (SELECT source FROM candidate)) AND EXISTS (SELECT FROM candidate)
+        GROUP BY source
+      ), silent AS (
+        SELECT source, greatest(last_used_at, period_end) AS last_used_at FROM candidate LEFT JOIN pending USING (source)
       )
       SELECT json_build_object(
         'source', source, 'lastUsedAt', ${asIsoText('last_used_at')},
         'silentSeconds', extract(epoch FROM statement_timestamp() - last_used_at)
       )::text AS line, hidden
       FROM (SELECT ${hiddenTable('source_usage', 'pending_usage')} AS hidden) asked
-      LEFT JOIN silent ON NOT EXISTS (SELECT FROM pending WHERE pending.source = silent.source)
+      LEFT JOIN silent ON last_used_at < statement_timestamp() - make_interval(secs => $1)
       ORDER BY last_used_at, source COLLATE "C"`,
     parameters: [seconds],
   }

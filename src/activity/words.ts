@@ -1,3 +1,5 @@
+import { parseIsoText } from '../database/timestamp.ts'
+
 /** A number of seconds: `180 s`. */
 export function seconds(number: number): string {
   return `${Math.round(number * 10) / 10} s`
@@ -15,4 +17,9 @@ export function ago(duration: number): string {
 /** A number of marks: `1 mark`, `2 marks`. */
 export function marks(number: number): string {
   return `${number} ${number === 1 ? 'mark' : 'marks'}`
+}
+
+/** A time of the facts. */
+export function timeOf(text: string | null): Date | null {
+  return text === null ? null : parseIsoText(text)
 }

@@ -1,0 +1,65 @@
+import { parseIsoText } from '../database/timestamp.ts'
+import type { HealthFacts } from './health-facts.ts'
+import type { HealthLimits } from './health-options.ts'
+import type { Problem } from './problem.ts'
+import { ago, marks, timeOf } from './words.ts'
+
+/** Judges one thing by the facts. Null if it is well. */
+export type Judge = (facts: HealthFacts, limits: HealthLimits) => Problem | Problem[] | null
+
+/** A mark takes about so many bytes with its index. A table of twice the size is nothing. */
+const BYTES_OF_A_MARK = 200
+const BLOAT_FACTOR = 10
+
+/** Whether the tables of marks are UNLOGGED, or declared otherwise. */
+export const judgeLogged: Judge = ({ other: { logged } }, { loggedMarks }) =>
+  loggedMarks || logged.length === 0
+    ? null
+    : {
+        code: 'logged-marks',
+        severity: 'warning',
+        message: `${logged.join(' and ')} ${logged.length === 1 ? 'is' : 'are'} not UNLOGGED: a mark costs much more WAL.`,
+        remedy: `Run ALTER TABLE ${logged[0]} SET UNLOGGED, or declare that it is meant so (loggedMarks, --logged-marks).`,
+        since: null,
+        object: logged.join(', '),
+      }
+
+/** Whether something keeps VACUUM back. */
+export const judgeOldTransaction: Judge = (
+  { other: { oldTransaction, asOf } },
+  { oldTransactionSeconds },
+) => {
+  if (!oldTransaction) return null
+  const since = timeOf(oldTransaction.since)
+  const age = since
+    ? `which is open for ${ago((parseIsoText(asOf).getTime() - since.getTime()) / 1_000)}`
+    : `for longer than ${ago(oldTransactionSeconds)}`
+  return {
+    code: 'old-transaction',
+    severity: 'warning',
+    message: `VACUUM can not remove flushed marks because of ${oldTransaction.what}, ${age}.`,
+    remedy:
+      'End it (COMMIT, pg_terminate_backend, ROLLBACK PREPARED), or drop the slot. Flushes get slower until then.',
+    since,
+    object: oldTransaction.what,
+  }
+}
+
+/** Whether `pending_usage` is much larger than its rows. */
+export const judgeBloat: Judge = ({ other: { bytes }, pending: { open, closed } }, { bloatBytes }) => {
+  const needed = (open + closed) * BYTES_OF_A_MARK
+  if (bytes <= bloatBytes || bytes <= BLOAT_FACTOR * needed) return null
+  return {
+    code: 'bloat',
+    severity: 'warning',
+    message: `pending_usage takes ${megabytes(bytes)} MB for ${marks(open + closed)}.`,
+    remedy:
+      'Look whether autovacuum runs, and whether an old transaction holds it back. Then VACUUM (TRUNCATE) pending_usage, and REINDEX TABLE CONCURRENTLY pending_usage.',
+    since: null,
+    object: 'pending_usage',
+  }
+}
+
+function megabytes(bytes: number): string {
+  return (bytes / 1_000_000).toFixed(bytes < 10_000_000 ? 1 : 0)
+}
