@@ -131,9 +131,10 @@ async function startFlushing(parts: Parts): Promise<Running> {
   await scheduleFlushes(boss, queue, settings.flushIntervalSeconds)
   // The first flush does not wait for the cron. It is sent before the handler is there, so it does not wait for a poll.
   await boss.send(queue)
+  // Before the handler too: nothing may keep a worker that flushes from the host, which could not stop it.
+  await writeFirstStats(boss, queue)
   const pollSeconds = bossPollSeconds(settings.pollSeconds)
   const workerId = await takeFlushJobs(boss, queue, interval, pollSeconds, settings)
-  await writeFirstStats(boss, queue)
   const clock = settings.clock ?? SYSTEM_CLOCK
   const turnSeconds = pollSeconds + 2 * jobSeconds(settings) + TURN_GRACE_SECONDS
   return {
