@@ -2,9 +2,12 @@ import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../dev/postgres
 import { atEnd } from './at-end.ts'
 import { TEST_SETTINGS } from './settings.ts'
 
-/** Starts a server for this test file alone, to crash, restart or follow. It is stopped at the file's end. */
-export async function startServer(): Promise<EmbeddedPostgres> {
-  const server = await startEmbeddedPostgres({ settings: TEST_SETTINGS })
+/**
+ * Starts a server for this test file alone, to crash, restart or follow. It is stopped at the file's end.
+ * @param settings beside those of all tests
+ */
+export async function startServer(settings: Record<string, string> = {}): Promise<EmbeddedPostgres> {
+  const server = await startEmbeddedPostgres({ settings: { ...TEST_SETTINGS, ...settings } })
   atEnd(() => server.stop())
   return server
 }
