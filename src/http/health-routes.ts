@@ -1,10 +1,11 @@
 import { type Context, Hono } from 'hono'
+import { unavailable } from '../activity/health.ts'
 import type { Problem, Severity } from '../activity/problem.ts'
 import { answerWithin } from '../database/deadline.ts'
 import type { Liveness } from '../worker/liveness.ts'
 
-/** How long an answer may take, in ms. Probes and load balancers often give up after ten seconds. */
-const ANSWER_TIMEOUT_MS = 5_000
+/** How long an answer may take, in ms. The verdict itself ends within 5 seconds. Probes often give up after ten. */
+const ANSWER_TIMEOUT_MS = 7_000
 
 const SEVERITIES: readonly string[] = ['critical', 'warning'] satisfies Severity[]
 
@@ -27,7 +28,7 @@ export interface HealthSources {
 
 /** `/healthz` asks this process, so a probe of it restarts what hangs. `/readyz` asks for the verdict. */
 export function healthRoutes({ liveness, verdict }: HealthSources): Hono {
-  const askVerdict = shared(() => inTime(verdict, late => unavailable(late)))
+  const askVerdict = shared(() => inTime(verdict, noVerdict))
   const askLiveness = shared(() => inTime(liveness, late => ({ alive: false, reason: late.message })))
   return new Hono()
     .get('/healthz', async context => {
@@ -62,17 +63,8 @@ async function inTime<T>(ask: () => Promise<T>, otherwise: (error: Error) => T):
   }
 }
 
-function unavailable({ message }: Error): Verdict {
-  const remedy = 'Look at the network, and at what the server is waiting for (pg_stat_activity).'
-  const problem: Problem = {
-    code: 'unavailable',
-    severity: 'critical',
-    message,
-    remedy,
-    since: null,
-    object: null,
-  }
-  return { ok: false, critical: true, problems: [problem] }
+function noVerdict(error: Error): Verdict {
+  return { ok: false, critical: true, problems: [unavailable(error)] }
 }
 
 /** Requests that come while an answer is on its way get the same one. So no number of them burdens the database. */

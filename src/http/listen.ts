@@ -4,6 +4,9 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { HttpPortError } from '../errors.ts'
 
+/** The host unless another one is given: only this machine reaches it. */
+export const DEFAULT_HOST = '127.0.0.1'
+
 /** Where a server listens, or is to listen. */
 export interface Place {
   /** As the operator gave it. */

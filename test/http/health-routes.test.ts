@@ -79,7 +79,7 @@ test('/healthz and /readyz answer 503 in bounded time if they get no answer them
   const never = () => new Promise<never>(() => {})
   const asked = [ask('/readyz', { verdict: never }), ask('/healthz', { liveness: never })] as const
   await Promise.resolve()
-  t.mock.timers.tick(5_001)
+  t.mock.timers.tick(7_001)
   const [ready, health] = await Promise.all(asked)
   assert.equal(ready[0], 503)
   const { ok, critical, problems } = ready[1] as Verdict

@@ -73,10 +73,17 @@ export class RunningCommand extends EventEmitter implements Streams {
     })
   }
 
+  /** What it has printed so far, on both outputs. */
+  get printed(): string {
+    return this.#printed.stdout + this.#printed.stderr
+  }
+
   /** Waits until it has printed what matches, on either output. */
   async prints(pattern: RegExp, { timeoutMs = 10_000 } = {}): Promise<void> {
-    const all = () => this.#printed.stdout + this.#printed.stderr
-    await until(`${this.#name} prints ${pattern}`, all, { accept: text => pattern.test(text), timeoutMs })
+    await until(`${this.#name} prints ${pattern}`, () => this.printed, {
+      accept: text => pattern.test(text),
+      timeoutMs,
+    })
   }
 
   /** Tells it to end, if it still runs. */

@@ -1,16 +1,20 @@
 import type { Option } from 'commander'
+import type { HttpPort } from '../../http/http-port.ts'
+import type { Logger } from '../../logger.ts'
 import { DEFAULT_FLUSH_INTERVAL_SECONDS } from '../../worker/flush-interval.ts'
 import { startFlushWorker } from '../../worker/worker.ts'
 import { DEFAULT_FLUSH_TIMEOUT_SECONDS, WORKER_OPTIONS } from '../../worker/worker-options.ts'
 import type { Command } from '../command.ts'
 import { type DatabaseOptions, databaseOption } from '../options/database-option.ts'
 import { batchSizeOption, sourcesOption, unknownAfterOption } from '../options/flush-options.ts'
+import { healthOptions } from '../options/health-options.ts'
+import { type HttpOptions, httpOptions, httpPort } from '../options/http-options.ts'
 import { createLogger, logLevelOption } from '../options/log-options.ts'
 import { numberAllowedBy } from '../options/parsers.ts'
 import { VariableOption } from '../options/variable-option.ts'
 import { exitCodeOf } from '../terminal.ts'
 
-interface Options extends DatabaseOptions {
+interface Options extends DatabaseOptions, HttpOptions {
   flushInterval: number
   flushTimeout: number
   batchSize: number
@@ -29,6 +33,7 @@ export const workerCommand: Command<Options> = {
     sourcesOption(),
     unknownAfterOption(),
     pollOption(),
+    ...httpOptions(),
     logLevelOption('info'),
   ],
   notes: `After the first SIGINT or SIGTERM the worker finishes the flush that is
@@ -38,6 +43,7 @@ running, and ends with 0. A second one ends it at once.`,
       options
     const logger = createLogger(logLevel, terminal.stdout)
     const signalled = terminal.signal()
+    await using port = await openPort(options, logger)
     const starting = startFlushWorker({
       database: databaseUrl,
       logger,
@@ -47,18 +53,32 @@ running, and ends with 0. A second one ends it at once.`,
       sources,
       unknownAfterSeconds: unknownAfter,
       ...(poll !== undefined && { pollSeconds: poll }),
+      health: healthOptions(options),
     })
     const worker = await Promise.race([starting, signalled])
     if (typeof worker === 'string') return exitCodeOf(worker)
+    port?.answersFor(worker)
     logger.info({ flushIntervalSeconds: flushInterval, batchSize, sources }, 'worker started')
     const signal = await Promise.race([signalled, terminal.unread])
     if (!signal) terminal.tell('error: nobody reads standard output any more, and it is the log')
     logger.info({ signal }, 'stopping after the flush that is running; a second signal ends at once')
-    const second = await Promise.race([terminal.signal(), worker.stop()])
+    const stopping = Promise.all([port?.close(), worker.stop()]).then(() => undefined)
+    const second = await Promise.race([terminal.signal(), stopping])
     if (second) return exitCodeOf(second)
     logger.info({}, 'worker stopped')
     return signal ? 0 : 1
   },
+}
+
+/** Opens the port before the worker starts. If it can't be had, no worker starts. */
+async function openPort(options: Options, logger: Logger): Promise<HttpPort | undefined> {
+  const wanted = httpPort(options)
+  if (wanted === null) return undefined
+  // A worker without a port needs none of what this loads.
+  const { openHttpPort } = await import('../../http/http-port.ts')
+  const port = await openHttpPort({ ...wanted, database: options.databaseUrl, logger })
+  logger.info({ url: port.url, dashboard: wanted.dashboard !== null }, 'HTTP port open')
+  return port
 }
 
 function flushIntervalOption(): Option {
