@@ -85,8 +85,12 @@ test('the program of the image migrates and works as a user who can write nothin
   assert.deepEqual([version.stdout, version.stderr], [`${MANIFEST.version}\n`, ''])
   const migrated = await runProgram(main, ['migrate'], options)
   assert.equal(migrated.code, 0, migrated.stderr)
-  const worker = startProgram(main, ['worker'], options)
+  const worker = startProgram(main, ['worker', '--port', '0', '--dashboard'], options)
   await worker.line(/"worker started"/)
+  const url = /http:\/\/127\.0\.0\.1:\d+/.exec(worker.stdout)![0]
+  for (const page of ['/healthz', '/readyz', '/metrics', '/queues']) {
+    assert.equal((await fetch(url + page)).status, 200, page)
+  }
   worker.kill()
   assert.equal((await worker.untilExit()).code, 0)
 })
