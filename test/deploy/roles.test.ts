@@ -24,21 +24,34 @@ const PASSWORDS = { OWNER_PASSWORD: "own'er $x", WORKER_PASSWORD: 'wörk"er\\', 
 const WORKSPACE = 'ad0b51e0-4a1f-4f5c-9d4e-111111111111'
 
 testOnOwnServers(
-  'the roles of compose suffice for migrate, grant and a worker that flushes',
+  'the roles of compose suffice for migrate, grant and a worker that flushes and shows its dashboard',
   async database => {
     await createRoles(database)
     await createRoles(database)
     await migrateAndGrant(database)
     await mark(database)
-    const worker = startProgram('src/cli/main.ts', ['worker', '--flush-interval', '1'], {
-      env: serviceEnvironment(database, 'worker'),
+    const command = SERVICES.worker!.command!.map(word => (word === '9464' ? '0' : word))
+    const worker = startProgram('src/cli/main.ts', [...command, '--flush-interval', '1'], {
+      env: {
+        ...serviceEnvironment(database, 'worker'),
+        PGBOSS_DASHBOARD_AUTH_USERNAME: 'admin',
+        PGBOSS_DASHBOARD_AUTH_PASSWORD: 'dashboard',
+      },
     })
     await until('the mark is flushed', async () => (await lastUse(database)) !== null, {
       accept: flushed => flushed,
       timeoutMs: 20_000,
     })
     await worker.line(/"worker started"/)
-  worker.kill()
+    const port = /http:\/\/[^"]*:(\d+)/.exec(worker.stdout)![1]
+    const status = async (page: string, headers = {}) =>
+      (await fetch(`http://127.0.0.1:${port}${page}`, { headers })).status
+    const authorization = `Basic ${btoa('admin:dashboard')}`
+    assert.equal(await status('/healthz'), 200)
+    assert.equal(await status('/readyz'), 200)
+    assert.equal(await status('/queues'), 401)
+    assert.equal(await status('/queues', { authorization }), 200)
+    worker.kill()
     assert.equal((await worker.untilExit()).code, 0)
   },
 )
