@@ -1,17 +1,26 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { Agent, get } from 'node:http'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { test } from 'node:test'
-import { runCommand, startCommand } from '../support/command-line.ts'
+import { FLUSH_QUEUE } from '../../src/worker/queue.ts'
+import { type CommandResult, runCommand, startCommand } from '../support/command-line.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { flushJobs } from '../support/jobs.ts'
 import { until } from '../support/poll.ts'
+import { createLoginRole } from '../support/roles.ts'
 import { startWorkerWithPort, urlOf } from '../support/worker-port.ts'
 
 const database = await createTestDatabase()
 const { pool, connectionString } = database
 const env = { DATABASE_URL: connectionString }
+
+/** Starts a worker that must refuse to start. One that starts nevertheless is stopped, so that the test fails. */
+async function refusedStart(args: string[], variables: Record<string, string> = {}): Promise<CommandResult> {
+  const command = startCommand(['worker', ...args], { env: { ...env, ...variables } })
+  const timer = setTimeout(() => command.end(), 15_000)
+  return await command.ended.finally(() => clearTimeout(timer))
+}
 
 /** What a wrong start must leave undone. */
 async function assertNothingStarted(): Promise<void> {
@@ -57,7 +66,7 @@ test('wrong options of the port are refused with 2, and nothing is started', asy
     ],
   ]
   for (const [args, text] of wrong) {
-    const { code, stderr, stdout } = await runCommand(['worker', ...args], { env })
+    const { code, stderr, stdout } = await refusedStart(args)
     assert.match(stderr, text)
     assert.deepEqual({ code, stdout }, { code: 2, stdout: '' }, args.join(' '))
   }
@@ -74,7 +83,7 @@ test('the variables of the port are checked as its flags are', async () => {
     ['WORKSPACE_USAGE_HOST', '127.0.0.1'],
   ]
   for (const [variable, value] of wrong) {
-    const { code, stdout } = await runCommand(['worker'], { env: { ...env, [variable]: value } })
+    const { code, stdout } = await refusedStart([], { [variable]: value })
     assert.deepEqual({ code, stdout }, { code: 2, stdout: '' }, variable)
   }
   await assertNothingStarted()
@@ -101,7 +110,7 @@ test('a port that is taken, or a host that is not of this machine, ends the work
     ],
   ]
   for (const [args, text] of wrong) {
-    const { code, stderr, stdout } = await runCommand(['worker', ...args], { env })
+    const { code, stderr, stdout } = await refusedStart(args)
     assert.match(stderr, text)
     assert.deepEqual({ code, stdout }, { code: 1, stdout: '' }, args.join(' '))
   }
@@ -151,10 +160,10 @@ test('a worker that stops closes its port at once, with connections that are kep
   const half = connect(Number(port), '127.0.0.1')
   half.write('GET /metrics HT')
   await Promise.all([once(silent, 'connect'), once(half, 'connect')])
-  const closed = Promise.all([silent, half].map(untilClosed))
+  for (const socket of [silent, half]) socket.on('error', () => {}).resume()
   const started = performance.now()
   command.emit('SIGTERM', 'SIGTERM')
-  await closed
+  await until('the connections are closed', () => silent.closed && half.closed)
   assert.equal((await command.ended).code, 0)
   assert.ok(performance.now() - started < 5_000)
   await assert.rejects(fetch(url))
@@ -176,9 +185,33 @@ test('all connections of a worker with port and dashboard are closed when it has
   })
 })
 
-function untilClosed(socket: Socket): Promise<void> {
-  return new Promise(resolve => {
-    socket.on('error', () => {}).on('close', () => resolve())
-    socket.resume()
-  })
-}
+test('a role with what grant --worker gives serves every route, the dashboard included', async t => {
+  const role = await createLoginRole(connectionString, 'worker')
+  const granted = await createTestDatabase()
+  assert.equal(
+    (await runCommand(['grant', '--worker', role.name], { env: { DATABASE_URL: granted.connectionString } }))
+      .code,
+    0,
+  )
+  const { url, stop, command } = await startWorkerWithPort(
+    { connectionString: role.connectionString(granted) },
+    ['--dashboard'],
+  )
+  t.after(stop)
+  await until('the verdict is good', async () => (await fetch(new URL('/readyz?severity=warning', url))).ok)
+  for (const path of [
+    '/healthz',
+    '/metrics',
+    '/queues',
+    '/queues/jobs',
+    '/queues/schedules',
+    '/queues/warnings',
+  ]) {
+    assert.equal((await fetch(new URL(path, url))).status, 200, path)
+  }
+  const { rows } = await granted.pool.query('SELECT monitor_on FROM pgboss.queue WHERE name = $1', [
+    FLUSH_QUEUE,
+  ])
+  assert.ok((rows[0] as { monitor_on: Date | null }).monitor_on, 'the first statistics are there')
+  assert.doesNotMatch(command.printed, /"level":(?:40|50)/)
+})
