@@ -17,6 +17,7 @@ export { explainPrivilegeError } from './access/refusal.ts'
 export { explainUsage, type SourceUsage, type UsageExplanation } from './activity/explain.ts'
 export { type FailingFlushes, failingFlushes } from './activity/failing-flushes.ts'
 export { type Health, type HealthOptions, usageHealth } from './activity/health.ts'
+export { DEFAULT_MAX_LAG_SECONDS } from './activity/health-options.ts'
 export {
   DEFAULT_IDLE_PAGE_SIZE,
   type IdleOptions,
@@ -49,6 +50,7 @@ export {
   MAX_BATCH_SIZE,
 } from './flush/flush.ts'
 export type { Refusal } from './flush/refusal.ts'
+export type { MarksBySource } from './flush/source-usage.ts'
 export type { Logger } from './logger.ts'
 // These come from the entry for markers. The build bundles that into one file, and both entries must export the same
 // classes.

@@ -1,5 +1,3 @@
-import { sql } from 'kysely'
-import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { sqlState } from '../database/sql-state.ts'
 import { type Duty, InsufficientPrivilegeError, RowSecurityError } from '../errors.ts'
@@ -21,10 +19,10 @@ export async function explainPrivilegeError(
     return error
   const where = 'where' in error && typeof error.where === 'string' ? error.where : null
   try {
-    const { rows } = await execute(
-      connection,
-      compile(sql<{ role: string }>`SELECT current_user::text AS role`),
-    )
+    const { rows } = await execute<{ role: string }>(connection, {
+      sql: 'SELECT current_user::text AS role',
+      parameters: [],
+    })
     return new InsufficientPrivilegeError(rows[0]!.role, duty, error.message, where, { cause: error })
   } catch {
     return error

@@ -121,7 +121,8 @@ function textOf(error: Error): string {
 function remedyOf(error: unknown): string {
   if (error instanceof NoAnswerError || !(error instanceof Error)) return OUT_OF_REACH
   if (error instanceof InsufficientPrivilegeError) return `Run: ${error.command}`
-  if (error instanceof NotMigratedError) return 'Run workspace-usage migrate, as the message says, or mend search_path.'
+  if (error instanceof NotMigratedError)
+    return 'Run workspace-usage migrate, as the message says, or mend search_path.'
   if (error instanceof WorkspaceUsageError) return 'Do what the message says.'
   return sqlState(error) === undefined ? OUT_OF_REACH : 'Look at the error of the database, and at its log.'
 }

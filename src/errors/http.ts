@@ -8,7 +8,7 @@ export class HttpPortError extends WorkspaceUsageError {
   /** The code of the system's error, such as `EADDRINUSE`. Null if it has none. */
   readonly code: string | null
 
-  constructor(host: string, port: number, cause: NodeJS.ErrnoException) {
+  constructor(host: string, port: number, cause: Error & { code?: string | undefined }) {
     const [reason, remedy] = REASONS[cause.code ?? ''] ?? [cause.message, ANOTHER]
     super(`the worker can't listen on port ${port} of ${quote(host)}: ${reason}. ${remedy}`, { cause })
     this.host = host

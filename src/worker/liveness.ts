@@ -1,4 +1,3 @@
-import type { PgBoss } from 'pg-boss'
 import type { Clock } from './clock.ts'
 import { endsWithin } from './ends-within.ts'
 
@@ -12,9 +11,19 @@ export interface Liveness {
 /** The longest wait for the database's answer, in ms. */
 const ANSWER_MS = 3_000
 
+/** What pg-boss tells of a loop. Times are milliseconds since 1970. (With its own type, our types would need pg-boss's.) */
+interface Loop {
+  name: string
+  state: string
+  createdOn: number
+  lastFetchedOn: number | null
+  lastJobEndedOn: number | null
+  lastErrorOn: number | null
+}
+
 /** What is looked at. */
 export interface LifeSigns {
-  boss: Pick<PgBoss, 'getWipData'>
+  boss: { getWipData(): Loop[] }
   queue: string
   connections: { query(text: string): Promise<unknown> }
   clock: Pick<Clock, 'now'>

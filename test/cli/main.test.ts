@@ -84,13 +84,16 @@ for (const [signal, code] of [
   })
 }
 
-const PACKAGES = ['commander', 'pg', 'kysely', 'pg-boss', 'pino', 'cli-table3', 'cli-progress']
+const PACKAGES = [
+  ...['commander', 'pg', 'kysely', 'pg-boss', 'pino', 'cli-table3', 'cli-progress'],
+  ...['hono', '@hono/node-server', '@opentelemetry/sdk-metrics', '@pg-boss/dashboard'],
+]
 const cases: { args: string[]; modules: string[]; packages: string[] }[] = [
   { args: ['--help'], modules: [], packages: ['commander'] },
   { args: ['--version'], modules: [], packages: ['commander'] },
   { args: ['status'], modules: ['status'], packages: ['commander', 'pg'] },
   { args: ['doctor'], modules: ['doctor'], packages: ['commander', 'pg', 'kysely', 'cli-table3'] },
-  { args: ['sources'], modules: ['sources'], packages: ['commander', 'pg', 'kysely', 'cli-table3'] },
+  { args: ['sources'], modules: ['sources'], packages: ['commander', 'pg', 'cli-table3'] },
   { args: ['mark', randomUUID()], modules: ['mark', 'workspace-id-lines'], packages: ['commander', 'pg'] },
   { args: ['flush'], modules: ['flush'], packages: ['commander', 'pg', 'kysely'] },
   { args: ['idle', '--for', '1d'], modules: ['idle'], packages: ['commander', 'pg', 'kysely'] },
@@ -98,7 +101,7 @@ const cases: { args: string[]; modules: string[]; packages: string[] }[] = [
   {
     args: ['explain', randomUUID()],
     modules: ['explain'],
-    packages: ['commander', 'pg', 'kysely', 'cli-table3'],
+    packages: ['commander', 'pg', 'cli-table3'],
   },
   { args: ['period'], modules: ['period'], packages: ['commander', 'pg', 'kysely'] },
   {

@@ -27,7 +27,7 @@ test('the --help of each command names a variable for every option except the de
     const { code, stdout, stderr } = await runCommand([name, '--help'])
     assert.deepEqual({ code, stderr }, { code: 0, stderr: '' })
     const options = [...stdout.matchAll(/^ {2}(?:-\w, )?--([a-z-]+)/gm)].map(([, option]) => option!)
-    const variables = stdout.match(/env:\s+(DATABASE_URL|WORKSPACE_USAGE_)/g) ?? []
+    const variables = stdout.match(/env:\s+(DATABASE_URL|WORKSPACE_USAGE_|PGBOSS_DASHBOARD_AUTH_)/g) ?? []
     const without = options.filter(option =>
       ['help', ...(name === 'migrate' ? DESTRUCTIVE : [])].includes(option),
     )

@@ -54,7 +54,7 @@ export function httpOptions(): Option[] {
     ),
     new VariableOption(
       '--max-lag <seconds>',
-      'the verdict is critical above this lag (default: 180, or more if flushes are rarer)',
+      'the verdict is critical above this lag; default: 180, or more if flushes are rarer',
       'WORKSPACE_USAGE_MAX_LAG',
     ).argParser(numberAllowedBy(HEALTH_OPTIONS.maxLagSeconds)),
     ...verdictOptions(),
