@@ -100,6 +100,13 @@ for (const major of [18, 15] as const) {
       await setPeriodLength(pool, 2)
       const ids = Array.from({ length: 6_000 }, () => randomUUID())
       const holder = await database.connect()
+      // The tracker must send its first statement in the same period.
+      await until('a period has just begun', async () => {
+        const { rows } = await pool.query(
+          `SELECT usage_period_end() - statement_timestamp() > interval '1.8 s' AS begun`,
+        )
+        return rows[0].begun
+      })
       await holder.query('BEGIN')
       await holder.query('INSERT INTO pending_usage (workspace_id, source) SELECT $1, $2', [ids[0], 'ssh'])
       const log = collectLog()
