@@ -61,7 +61,8 @@ export async function changeSchema<Result>(
     logger,
     statementTimeoutMs: ANSWER_TIMEOUT_MS,
   }
-  const pool = createPool(connectionString, { ...settings, max: 2 })
+  // pg-boss may hold two while indexes wait for old transactions.
+  const pool = createPool(connectionString, { ...settings, max: 4 })
   const lockPool = createPool(connectionString, { ...settings, max: 1 })
   try {
     const database = new SettledPool(pool)
