@@ -51,7 +51,7 @@ export class DashboardCredentialError extends WorkspaceUsageError {
   }
 }
 
-/** The package of the dashboard is not installed. It is an optional dependency. Nothing was started. */
+/** The package of the dashboard is not installed. Something has removed it. Nothing was started. */
 export class DashboardMissingError extends WorkspaceUsageError {
   /** The name of the package. */
   readonly package: string
@@ -59,7 +59,7 @@ export class DashboardMissingError extends WorkspaceUsageError {
   constructor(name: string, options?: ErrorOptions) {
     super(
       `the dashboard needs the package ${name}, which is not installed. Install it beside workspace-usage ` +
-        '(it is an optional dependency: do not omit those), or leave out --dashboard.',
+        'again, or leave out --dashboard.',
       options,
     )
     this.package = name
