@@ -20,6 +20,7 @@ const ROOT_FILES = [
   'src/errors.ts',
   'src/options.ts',
   'src/logger.ts',
+  'src/shell-word.ts',
   'src/without-passwords.ts',
   'src/workspace-id.ts',
 ]
@@ -57,7 +58,13 @@ const RULES: Rule[] = [
   // The verdict compares pg-boss's tables with what migrate and workers set. These files load no pg-boss either.
   {
     place: 'src/activity/judge-queue.ts',
-    imports: [...ROOT_FILES, 'src/activity/', 'src/worker/queue-options.ts', 'src/worker/flush-interval.ts'],
+    imports: [
+      ...ROOT_FILES,
+      'src/activity/',
+      'src/worker/queue.ts',
+      'src/worker/queue-options.ts',
+      'src/worker/flush-interval.ts',
+    ],
   },
   {
     place: 'src/worker/',

@@ -36,7 +36,12 @@ export async function failingFlushes(connection: Connection): Promise<FailingFlu
       LEFT JOIN pending_usage_witness ON true
       WHERE name = $1
         AND (state IN ('retry', 'failed') OR state = 'active' AND retry_count > 0)
-        AND coalesce(completed_on, started_on) > coalesce(flushed_at, '-infinity')
+        AND coalesce(completed_on, started_on) > coalesce(
+          flushed_at,
+          -- A crash empties the witness, and pg-boss keeps its jobs.
+          (SELECT max(completed_on) FROM ${JOB_SCHEMA}.job WHERE name = $1 AND state = 'completed'),
+          '-infinity'
+        )
     )
     SELECT ${asIsoText('min(began_at)')} AS since, sum(attempts)::text AS attempts, ${asIsoText('max(at)')} AS last,
       (array_agg(message ORDER BY at DESC))[1] AS message

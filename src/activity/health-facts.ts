@@ -28,6 +28,8 @@ export interface OtherFacts {
   schedule: ScheduleFacts | null
   /** When a job of the queue last began or ended, or when the queue was created. */
   workerSeenAt: string | null
+  /** When a flush job last succeeded, as far as pg-boss still has it. */
+  jobSucceededAt: string | null
   failedJobs: number
   newestFailedJobAt: string | null
   /** The counts of the flush jobs that pg-boss still has. */
@@ -113,6 +115,7 @@ async function otherFacts(
         (SELECT max(greatest(started_on, completed_on)) FROM ${JOB_SCHEMA}.job WHERE name = $1),
         (SELECT created_on FROM ${JOB_SCHEMA}.queue WHERE name = $1)
       )`)},
+      'jobSucceededAt', ${iso(`(SELECT max(completed_on) FROM ${JOB_SCHEMA}.job WHERE name = $1 AND state = 'completed')`)},
       'failedJobs', (SELECT count(*) FROM ${JOB_SCHEMA}.job WHERE name = $2 AND state = 'created'),
       'newestFailedJobAt', ${iso(`(SELECT max(created_on) FROM ${JOB_SCHEMA}.job WHERE name = $2 AND state = 'created')`)},
       'flushed', (${sumOfOutputs('flushed')}),

@@ -101,12 +101,15 @@ function noHealth(error: unknown): Health {
 
 /** The problem that the database gives no verdict. */
 export function unavailable(error: unknown): Problem {
-  const message = withoutPasswords(error instanceof Error ? textOf(error) : String(error))
+  const remedy = remedyOf(error)
+  const text = withoutPasswords(error instanceof Error ? textOf(error) : String(error))
+  // Some errors end with their remedy. Both are shown together.
+  const message = text.endsWith(remedy) ? text.slice(0, -remedy.length).trimEnd() : text
   return {
     code: 'unavailable',
     severity: 'critical',
     message: `There is no verdict: ${message}`,
-    remedy: remedyOf(error),
+    remedy,
     since: null,
     object: null,
   }

@@ -1,4 +1,5 @@
 import { DEFAULT_FLUSH_INTERVAL_SECONDS, FLUSH_INTERVAL, flushInterval } from '../worker/flush-interval.ts'
+import { JOB_SCHEMA } from '../worker/queue.ts'
 import {
   FAILED_QUEUE_OPTIONS,
   FLUSH_POLICY,
@@ -40,7 +41,7 @@ function alteredQueue(name: string, found: readonly string[]): Problem {
     severity: isPolicy ? 'critical' : 'warning',
     message: `The pg-boss queue ${name} is not as migrate sets it: ${found.join(', ')}.`,
     remedy: isPolicy
-      ? 'pg-boss can not change a policy: stop the workers, delete the queue, then run workspace-usage migrate.'
+      ? `pg-boss can not change a policy: stop the workers, run SELECT ${JOB_SCHEMA}.delete_queue('${name}'), then workspace-usage migrate.`
       : 'Run workspace-usage migrate.',
     since: null,
     object: name,

@@ -1,4 +1,5 @@
 import { parseIsoText } from '../database/timestamp.ts'
+import { shellWord } from '../shell-word.ts'
 import type { HealthFacts, OtherFacts } from './health-facts.ts'
 import { DEFAULT_MAX_LAG_SECONDS, type HealthLimits } from './health-options.ts'
 import { judgeQueue, judgeSchedule, scheduleSeconds } from './judge-queue.ts'
@@ -77,9 +78,12 @@ const judgeFailing: Judge = ({ failing, other }) => {
   }
 }
 
-const judgeFailedJobs: Judge = ({ other: { failedJobs, newestFailedJobAt }, lastFlush, queues }) => {
+const judgeFailedJobs: Judge = ({ other, lastFlush, queues }) => {
+  const { failedJobs, newestFailedJobAt, jobSucceededAt } = other
   const newest = timeOf(newestFailedJobAt)
-  if (!newest || (lastFlush && newest <= lastFlush.completedAt)) return null
+  // A crash makes the last flush unknown. These jobs survive it.
+  const flushedAt = lastFlush?.completedAt ?? timeOf(jobSucceededAt)
+  if (!newest || (flushedAt && newest <= flushedAt)) return null
   return {
     code: 'failed-jobs',
     severity: 'warning',
@@ -195,8 +199,4 @@ const JUDGES: readonly Judge[] = [
 function oneLine(message: string): string {
   const line = message.replaceAll(/\s+/g, ' ').trim()
   return line.length > 300 ? `${line.slice(0, 300)}…` : line
-}
-
-function shellWord(text: string): string {
-  return /^[\w.-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`
 }

@@ -58,7 +58,7 @@ async function lookAtFillfactor({ db }: Subject): Promise<Looked> {
         severity: 'note',
         object,
         message: 'Its pages are filled up, so a flush finds less room for a HOT update.',
-        remedy: 'ALTER TABLE … SET (fillfactor = 75). It holds for pages that are written from then on.',
+        remedy: `ALTER ${object} SET (fillfactor = 75); it holds for pages that are written from then on.`,
       })),
   }
 }

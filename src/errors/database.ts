@@ -1,3 +1,4 @@
+import { shellWord } from '../shell-word.ts'
 import { quote, WorkspaceUsageError } from './base.ts'
 
 /** The database lacks something that `migrate` creates, or holds an older version of it. */
@@ -99,8 +100,4 @@ export class InsufficientPrivilegeError extends WorkspaceUsageError {
     this.command = command
     this.where = where
   }
-}
-
-function shellWord(text: string): string {
-  return /^[\w.-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`
 }

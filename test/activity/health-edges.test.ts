@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type HealthOptions, usageHealth } from '../../src/activity/health.ts'
 import { flush } from '../../src/flush/flush.ts'
+import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE } from '../../src/worker/queue.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { POSTGRES_15_MISSING, testServer15 } from '../support/postgres-15.ts'
 import { createWorkspaces, storeClosedMarks } from '../support/seed.ts'
@@ -35,6 +36,25 @@ for (const [version, server] of Object.entries({ 18: testServer, 15: testServer1
     await flush(database.pool)
     const [noted] = await problemsOf(database)
     assert.deepEqual([noted?.code, noted?.since instanceof Date], ['reset', true])
+  })
+
+  testWithDatabase('a crash does not bring failures back that ended before it', async database => {
+    const { pool } = database
+    await pool.query(
+      `INSERT INTO pgboss.job (name, state, retry_count, created_on, started_on, completed_on, output)
+      SELECT $1, state::pgboss.job_state, 3, at, at, at, '{"message": "no such luck"}'
+      FROM (VALUES ('failed', clock_timestamp() - interval '9 min'), ('completed', clock_timestamp() - interval '8 min'))
+        AS past (state, at)`,
+      [FLUSH_QUEUE],
+    )
+    await pool.query(
+      `INSERT INTO pgboss.job (name, created_on) VALUES ($1, clock_timestamp() - interval '9 min')`,
+      [FAILED_FLUSH_QUEUE],
+    )
+    assert.deepEqual(await codesOf(database), [])
+    await pool.query('TRUNCATE pending_usage, set_aside_usage, refused_usage, pending_usage_witness')
+    await pool.query('UPDATE pgboss.queue SET created_on = clock_timestamp()')
+    assert.deepEqual(await codesOf(database), ['reset'])
   })
 
   testWithDatabase(

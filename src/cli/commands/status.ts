@@ -1,3 +1,4 @@
+import { explainPrivilegeError } from '../../access/refusal.ts'
 import { type FailingFlushes, failingFlushes } from '../../activity/failing-flushes.ts'
 import { type Health, usageHealth } from '../../activity/health.ts'
 import { type LastFlush, lastFlush } from '../../activity/last-flush.ts'
@@ -61,7 +62,13 @@ exits with 1 if the verdict names a problem, and prints each on standard error;
 with --check critical, only those that are critical.`,
   run: async (terminal, { json, check, ...options }) => {
     const limit = json ? SHOWN_REFUSED.json : SHOWN_REFUSED.text
-    const status = await withPool(options, pool => statusOf(pool, options, limit, check !== undefined))
+    const status = await withPool(options, async pool => {
+      try {
+        return await statusOf(pool, options, limit, check !== undefined)
+      } catch (error) {
+        throw await explainPrivilegeError(pool, error, 'worker')
+      }
+    })
     if (json) terminal.printJson(asJson(status))
     else terminal.print(describe(status))
     const alarmed =
