@@ -145,6 +145,23 @@ test('docs/monitoring.md lists the alerts with their severities', () => {
   )
 })
 
+test('an alert on one problem is no more and no less severe than the runbook says of that problem', () => {
+  const runbook = textOf('docs/runbook.md')
+  const judged = RULES.filter(({ expr }) => !expr.startsWith('up')).flatMap(
+    ({ alert, labels, annotations }) => {
+      const [, code] = /runbook\.md#([\w-]+)$/.exec(annotations.runbook_url!) ?? []
+      return code && labels?.severity ? [{ alert, code, severity: labels.severity }] : []
+    },
+  )
+  assert.ok(judged.length > 5, 'the alerts are read')
+  for (const { alert, code, severity } of judged) {
+    const [, paragraph] = runbook.split(`\n## ${code}\n`)
+    // It begins with "Critical", "Warning", or with both if that depends.
+    const opening = paragraph!.trim().split('. ')[0]!
+    assert.match(opening, new RegExp(severity, 'i'), `${alert} is ${severity}; ${code}: ${opening}`)
+  }
+})
+
 test('each code of the verdict has an alert: its own, or the one for all others', () => {
   const codes = problemCodes()
   assert.ok(codes.length > 10, 'the codes are read')
