@@ -68,7 +68,9 @@ test('a role with the rights of a worker gets the verdict, and a reader is told 
   await grantPrivileges(pool, { workers: [worker.name], readers: [reader.name] })
   await flush(pool)
   assert.equal((await usageHealth(worker.pool(database))).ok, true)
-  assertUnavailable(await usageHealth(reader.pool(database)), /permission denied/, /grant --worker/)
+  const refused = await usageHealth(reader.pool(database))
+  assertUnavailable(refused, /permission denied/, /grant --worker/)
+  assert.doesNotMatch(refused.problems[0]!.message, /Run:/, 'the command is told once')
 })
 
 test('the verdict is the same under hostile settings of a role, a pool and a Kysely instance', async () => {

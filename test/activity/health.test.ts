@@ -202,9 +202,13 @@ const CASES: Case[] = [
   {
     name: 'a queue with another policy',
     told: ['critical queue'],
-    make: async ({ pool }) => {
+    make: async ({ pool, connectionString }) => {
       await pool.query(`UPDATE pgboss.queue SET policy = 'stately' WHERE name = $1`, [FLUSH_QUEUE])
-      return () => pool.query(`UPDATE pgboss.queue SET policy = 'short' WHERE name = $1`, [FLUSH_QUEUE])
+      return async () => {
+        const { problems } = await usageHealth(pool)
+        await pool.query(/SELECT \S+\)/.exec(problems[0]!.remedy)![0])
+        await migrate({ connectionString })
+      }
     },
   },
   {

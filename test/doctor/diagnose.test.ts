@@ -174,11 +174,18 @@ async function doctorOn(server: string, major: 18 | 15): Promise<void> {
       await run(ddl)
       // A setting of the database is one of new sessions.
       const fresh = new pg.Pool({ connectionString, max: 2 })
+      // The database may be dropped while they say goodbye.
+      fresh.on('connect', client => client.on('error', () => {}))
       try {
         const { findings, ok, checks } = await diagnose(fresh)
         assert.deepEqual(described(findings), found, JSON.stringify(checks, null, 2))
         assert.equal(ok, !found.some(line => !line.startsWith('note')))
         for (const { message, remedy } of findings) assert.match(`${message} ${remedy}`, /^[A-Za-z"].* /)
+        // What looks like a statement is one, to paste.
+        for (const { remedy } of findings) {
+          const [statement] = /^ALTER TABLE [^)]+\)/.exec(remedy) ?? []
+          if (statement !== undefined) await run(statement)
+        }
       } finally {
         await fresh.end()
         await run(undo)

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { beforeEach, test } from 'node:test'
 import { commandLineUrl, runCommand } from '../../support/command-line.ts'
 import { createTestDatabase } from '../../support/database.ts'
@@ -26,6 +27,22 @@ test('sources --json lists the same, sorted as in the table', async () => {
   const regular = new Map(sources.map(({ source, regular }: never) => [source, regular]))
   assert.deepEqual([regular.get('ssh'), regular.get('vs\ncode')], [true, false])
   assert.ok(sources.every(({ silentSeconds }: { silentSeconds: number }) => silentSeconds >= 300))
+})
+
+test('the command that the verdict names retires a source of any name, pasted from the output of status', async () => {
+  const names = ["it's", 'two  spaces', 'tab\there', 'line\nfeed', 'zero\u200bwidth', '-x']
+  await pool.query(
+    `INSERT INTO source_usage SELECT name, now() - interval '3 days', now() - interval '2 hours' FROM unnest($1::text[]) name`,
+    [names],
+  )
+  const { stderr } = await runCommand(['status', '--check'], { env })
+  const words = [...stderr.matchAll(/workspace-usage sources --retire (.+)/g)].map(([, word]) => word!)
+  assert.equal(words.length, names.length + 1)
+  for (const word of words) {
+    const name = execFileSync('bash', ['-c', `printf %s ${word}`]).toString()
+    const { code, stderr } = await runCommand(['sources', '--retire', name], { env })
+    assert.deepEqual([code, stderr], [0, ''], word)
+  }
 })
 
 test('sources --retire forgets a source, and an unknown one is an error that names the nearest', async () => {

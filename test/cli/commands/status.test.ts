@@ -9,9 +9,13 @@ import { FLUSH_QUEUE } from '../../../src/worker/queue.ts'
 import { commandLineUrl, runCommand } from '../../support/command-line.ts'
 import { createEmptyDatabase, createTestDatabase } from '../../support/database.ts'
 import { CENTURY, setPeriodLength } from '../../support/period.ts'
+import { createLoginRole } from '../../support/roles.ts'
 import { createWorkspaces, storeClosedMarks } from '../../support/seed.ts'
+import { testServer } from '../../support/test-server.ts'
 
-const { pool, connectionString } = await createTestDatabase()
+const stranger = await createLoginRole(await testServer(), 'stranger')
+const database = await createTestDatabase()
+const { pool, connectionString } = database
 const env = { DATABASE_URL: await commandLineUrl(connectionString) }
 
 beforeEach(async () => {
@@ -217,6 +221,16 @@ test('status --check ends with 1 and one line if the database gives no verdict',
       (await runCommand(['status', '--check', '--json'], { env: { DATABASE_URL } })).stdout,
     )
     assert.deepEqual([json.pending, json.health.critical], [null, true])
+  }
+})
+
+test('status of a role without the rights names the command that grants them, with and without --check', async () => {
+  for (const check of [[], ['--check']]) {
+    const { code, stderr } = await runCommand(['status', ...check], {
+      env: { DATABASE_URL: stranger.connectionString(database) },
+    })
+    assert.equal(code, 1)
+    assert.match(stderr, /permission denied.* Run: workspace-usage grant --worker .*\n$/)
   }
 })
 

