@@ -22,6 +22,7 @@ export interface Panel {
   description?: string
   datasource?: { type: string; uid: string }
   gridPos: { x: number; y: number; w: number; h: number }
+  fieldConfig?: { defaults: { noValue?: string } }
   targets?: { refId: string; expr: string; legendFormat: string; datasource: { type: string; uid: string } }[]
 }
 
