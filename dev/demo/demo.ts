@@ -46,6 +46,7 @@ async function run(told: DemoArguments): Promise<void> {
   say('Look at it from another terminal, in this directory:')
   if (own) show(`export DATABASE_URL=${database}`)
   show('npm run -s usage -- status')
+  show('npm run -s usage -- doctor')
 
   let use: DemoUse | undefined
   const logger = flushReport(pool, () => use)

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createPool } from '../../src/database/pool.ts'
+import { openHttpPort } from '../../src/http/http-port.ts'
 import { UsageTracker } from '../../src/mark/tracker.ts'
 import { startFlushWorker } from '../../src/worker/worker.ts'
 import { atEnd } from '../support/at-end.ts'
@@ -15,6 +16,42 @@ const NAME = 'a worker with a backlog has at most five connections, and a tracke
 test(NAME, async () => countConnections(await createTestDatabase()))
 
 test(`on PostgreSQL 15, ${NAME}`, t => onPostgres15(t, countConnections))
+
+const WITH_PORT = 'a worker with a port that is asked at the same time has at most seven connections'
+
+test(WITH_PORT, async () => countWithPort(await createTestDatabase()))
+
+test(`on PostgreSQL 15, ${WITH_PORT}`, t => onPostgres15(t, countWithPort))
+
+async function countWithPort(database: TestDatabase): Promise<void> {
+  const { connectionString, pool } = database
+  await storeClosedMarks(pool, await createWorkspaces(pool, 2_000))
+  const { logger } = collectLog()
+  await using port = await openHttpPort({
+    port: 0,
+    host: '127.0.0.1',
+    database: connectionString,
+    logger,
+    health: {},
+    dashboard: null,
+  })
+  await using worker = await startFlushWorker({
+    database: connectionString,
+    logger,
+    flushIntervalSeconds: 1,
+    batchSize: 50,
+  })
+  port.answersFor(worker)
+  const paths = ['healthz', 'readyz', 'readyz', 'readyz', 'metrics', 'metrics']
+  let most = 0
+  await until('the backlog is flushed', async () => {
+    const asked = paths.map(path => fetch(new URL(path, port.url)).then(response => response.text()))
+    most = Math.max(most, await connections(database, 'workspace-usage worker'))
+    await Promise.all(asked)
+    return (await pendingCount(pool)) === 0
+  })
+  assert.ok(most >= 3 && most <= 7, `${most} connections`)
+}
 
 async function countConnections(database: TestDatabase): Promise<void> {
   const { connectionString, pool } = database

@@ -30,6 +30,8 @@ suite('npm start', { concurrency: true }, () => {
     await client.end()
     assert.ok(rows[0].used > 0)
 
+    await npm.line(/^ +npm run .* status$/)
+    await npm.line(/^ +npm run .* doctor$/)
     await npm.line(/^ +npm run .* explain [0-9a-f-]{36}$/)
     await npm.line(/^ +(ssh|vscode|port-forward) +\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ +(pending|flushed)$/)
     await npm.line(/^ +npm run .* idle --for /)
