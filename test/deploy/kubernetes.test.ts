@@ -217,6 +217,11 @@ test('the probes ask paths that the worker serves, and wait longer than its answ
   }
 })
 
+test('no worker is restarted during the first ten minutes of an outage of the database', () => {
+  const { periodSeconds, failureThreshold } = WORKER.livenessProbe
+  assert.ok(periodSeconds * failureThreshold >= 600)
+})
+
 test('every command and every option in the manifests exists', async () => {
   for (const { name, command, args } of CONTAINERS) {
     const words: string[] = command === undefined ? args : args[0].match(/main\.js ([^;]+)/)[1].split(' ')
