@@ -6,6 +6,9 @@ import { DASHBOARD_PATH, type Dashboard } from './dashboard.ts'
 import { type HealthSources, healthRoutes } from './health-routes.ts'
 import { METRICS_CONTENT_TYPE, type Metrics } from './metrics.ts'
 
+/** The probes of some load balancers, such as HAProxy, speak HTTP/1.0 and send no Host header. */
+const UNNAMED_HOST = 'localhost'
+
 /** What is served. */
 export interface Served extends HealthSources {
   metrics: Metrics
@@ -16,7 +19,7 @@ export interface Served extends HealthSources {
 /** Answers the requests that come to a server, until {@link closeServer}. */
 export function serve(server: Server, served: Served): void {
   server.on('error', error => served.logger.error({ err: error }, 'the HTTP server failed'))
-  server.on('request', getRequestListener(routes(served).fetch))
+  server.on('request', getRequestListener(routes(served).fetch, { hostname: UNNAMED_HOST }))
 }
 
 /** Closes a server at once, with its connections. A request under way gets no answer. */

@@ -1,7 +1,8 @@
-import pg from 'pg'
+import type pg from 'pg'
 import { openHttpPort } from '../../src/http/http-port.ts'
 import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE } from '../../src/worker/queue.ts'
 import { startFlushWorker } from '../../src/worker/worker.ts'
+import { heardPool } from '../support/heard-pool.ts'
 import { startWaitingJobs } from '../support/jobs.ts'
 import { collectLog } from '../support/log-lines.ts'
 import { until } from '../support/poll.ts'
@@ -24,7 +25,7 @@ export interface Scene extends AsyncDisposable {
 /** A worker with a dashboard, a flush that has finished, one that has failed, and a warning, in a migrated database. */
 export async function setScene(connectionString: string): Promise<Scene> {
   await using cleanUp = new AsyncDisposableStack()
-  const pool = cleanUp.adopt(new pg.Pool({ connectionString }), pool => pool.end())
+  const pool = cleanUp.adopt(heardPool({ connectionString }), pool => pool.end())
   const { logger } = collectLog()
   const database = connectionString
   const port = cleanUp.use(

@@ -1,12 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
-import pg from 'pg'
+import type pg from 'pg'
 import { startMetrics } from '../../src/http/metrics.ts'
 import { UsageTracker } from '../../src/mark/tracker.ts'
 import { migrate } from '../../src/schema/migrate.ts'
 import { atEnd } from '../support/at-end.ts'
 import { createEmptyDatabase } from '../support/database.ts'
+import { heardPool } from '../support/heard-pool.ts'
 import { collectLog } from '../support/log-lines.ts'
 import { setPeriodLength } from '../support/period.ts'
 import { until } from '../support/poll.ts'
@@ -68,7 +69,7 @@ async function installInSchema(): Promise<pg.Pool> {
   const url = new URL(database.connectionString)
   url.search = `?options=${encodeURIComponent('-c search_path=sales')}`
   await migrate({ connectionString: url.href })
-  const pool = new pg.Pool({ connectionString: url.href })
+  const pool = heardPool({ connectionString: url.href })
   pool.on('error', () => {})
   atEnd(() => pool.end())
   await setPeriodLength(pool, 0.5)

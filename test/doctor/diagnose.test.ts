@@ -6,6 +6,7 @@ import type { Finding } from '../../src/doctor/finding.ts'
 import { STORAGE_PARAMETERS } from '../../src/doctor/storage-checks.ts'
 import { flush } from '../../src/flush/flush.ts'
 import { createTestDatabase } from '../support/database.ts'
+import { heardPool } from '../support/heard-pool.ts'
 import { POSTGRES_15_MISSING, testServer15 } from '../support/postgres-15.ts'
 import { testServer } from '../support/test-server.ts'
 
@@ -173,9 +174,7 @@ async function doctorOn(server: string, major: 18 | 15): Promise<void> {
         )
       await run(ddl)
       // A setting of the database is one of new sessions.
-      const fresh = new pg.Pool({ connectionString, max: 2 })
-      // The database may be dropped while they say goodbye.
-      fresh.on('connect', client => client.on('error', () => {}))
+      const fresh = heardPool({ connectionString, max: 2 })
       try {
         const { findings, ok, checks } = await diagnose(fresh)
         assert.deepEqual(described(findings), found, JSON.stringify(checks, null, 2))

@@ -9,6 +9,7 @@ import { flush } from '../../src/flush/flush.ts'
 import { migrate } from '../../src/schema/migrate.ts'
 import { atEnd } from '../support/at-end.ts'
 import { createTestDatabase } from '../support/database.ts'
+import { heardPool } from '../support/heard-pool.ts'
 import { testOnBothVersions } from '../support/on-both-versions.ts'
 import { PGBOUNCER_MISSING, startPgBouncer } from '../support/pgbouncer.ts'
 import { until } from '../support/poll.ts'
@@ -17,6 +18,9 @@ import { createWorkspaces, storeClosedMarks } from '../support/seed.ts'
 import { startServer } from '../support/server.ts'
 import { startStandby } from '../support/standby.ts'
 import { urlOf } from '../support/template.ts'
+
+const OWN_SETTINGS = `SELECT * FROM pg_db_role_setting
+  WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())`
 
 testOnBothVersions(
   'the doctor says that an empty database is not migrated, and nothing else',
@@ -67,7 +71,8 @@ testOnBothVersions(
       objects: await catalogObjects(pool),
       schema: await schemaDump(pool),
       rows: await rowsOf(pool),
-      settings: (await pool.query('SELECT * FROM pg_db_role_setting')).rows,
+      // Tests of other databases set what is theirs meanwhile.
+      settings: (await pool.query(OWN_SETTINGS)).rows,
     })
     const before = await state()
     assert.ok(before.rows.length > 10)
@@ -84,7 +89,7 @@ testOnBothVersions(
   'every statement of the doctor on a pool runs in a read-only transaction, or only asks who the server is',
   async ({ connectionString }) => {
     await migrated(connectionString)
-    const watched = new pg.Pool({ connectionString, max: 2 })
+    const watched = heardPool({ connectionString, max: 2 })
     atEnd(() => watched.end())
     const outside: string[] = []
     let inside = 0
@@ -238,7 +243,7 @@ test('a database that is out of reach is an error of the doctor, and no diagnosi
 /** Migrates, and flushes once, as if a worker was there. */
 async function migrated(connectionString: string): Promise<void> {
   await migrate({ connectionString })
-  const pool = new pg.Pool({ connectionString, max: 1 })
+  const pool = heardPool({ connectionString, max: 1 })
   await flush(pool)
   await pool.end()
 }

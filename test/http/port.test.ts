@@ -149,6 +149,21 @@ test('a worker lists what it serves, answers GET and HEAD only, and knows no oth
   assert.equal((await stop()).code, 0)
 })
 
+test('a probe that speaks HTTP/1.0 and names no host is answered, and the dashboard without a password is not', async t => {
+  const { url, stop } = await startWorkerWithPort(database, ['--dashboard'])
+  t.after(stop)
+  const ask = async (path: string) => {
+    const socket = connect(Number(new URL(url).port), '127.0.0.1')
+    socket.write(`GET ${path} HTTP/1.0\r\n\r\n`)
+    let answer = ''
+    for await (const text of socket.setEncoding('utf8')) answer += text
+    return answer
+  }
+  for (const path of ['/healthz', '/readyz', '/metrics'])
+    assert.match(await ask(path), /^HTTP\/1\.1 200 OK\r\n/)
+  for (const path of ['/queues', '/queues.data']) assert.match(await ask(path), /^HTTP\/1\.1 421 /)
+})
+
 test('a worker that stops closes its port at once, with connections that are kept alive, idle or half open', async () => {
   const { url, command } = await startWorkerWithPort(database)
   const agent = new Agent({ keepAlive: true })

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import pg from 'pg'
+import type pg from 'pg'
 import { UsageTracker } from '../../src/mark/tracker.ts'
 import { startFlushWorker } from '../../src/worker/worker.ts'
 import { atEnd } from '../support/at-end.ts'
 import { createTestDatabase } from '../support/database.ts'
+import { heardPool } from '../support/heard-pool.ts'
 import { collectLog } from '../support/log-lines.ts'
 import { startMovingAddress } from '../support/moving-address.ts'
 import { until } from '../support/poll.ts'
@@ -69,7 +70,7 @@ test('after a failover, a tracker stores what it kept and a worker flushes it, t
 
 /** A pool on the test's database of a server. A lost connection is no error of the test. */
 function poolOf(connectionString: string, name: string | null = database.name): pg.Pool {
-  const pool = new pg.Pool({
+  const pool = heardPool({
     connectionString: name === null ? connectionString : urlOf(connectionString, name),
   })
   pool.on('error', () => {})

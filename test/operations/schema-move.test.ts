@@ -8,6 +8,7 @@ import { startFlushWorker } from '../../src/worker/worker.ts'
 import { blocksOf } from '../docs/markdown.ts'
 import { atEnd } from '../support/at-end.ts'
 import { createEmptyDatabase, type TestDatabase } from '../support/database.ts'
+import { heardPool } from '../support/heard-pool.ts'
 import { collectLog } from '../support/log-lines.ts'
 import { setPeriodLength } from '../support/period.ts'
 import { until } from '../support/poll.ts'
@@ -50,7 +51,7 @@ async function moveOn(server: string): Promise<void> {
 
   const { schema, applied, queue } = await migrate({ connectionString: inSales })
   assert.deepEqual([schema, applied, queue.queue], ['sales', [], 'workspace-usage-flush.sales'])
-  const owner = new pg.Pool({ connectionString: inSales, max: 2 })
+  const owner = heardPool({ connectionString: inSales, max: 2 })
   atEnd(() => owner.end())
   await grantPrivileges(owner, { markers: [gateway.name], workers: [flusher.name] })
   await using moved = await startWorker(flusher.connectionString(database), 1)

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import { atEnd } from './at-end.ts'
 import type { TestDatabase } from './database.ts'
+import { heardPool } from './heard-pool.ts'
 
 /** A role that may log in, and may do nothing else until something is granted to it. */
 export interface LoginRole {
@@ -40,7 +41,7 @@ export async function createLoginRole(server: string, purpose: string): Promise<
     name,
     connectionString,
     pool: database => {
-      const pool = new pg.Pool({ connectionString: connectionString(database), max: 3 })
+      const pool = heardPool({ connectionString: connectionString(database), max: 3 })
       pool.on('error', () => {})
       atEnd(() => pool.end())
       return pool
