@@ -4,15 +4,22 @@ import { delimiter, dirname, join } from 'node:path'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../dev/postgres/embedded-postgres.ts'
 import { TEST_SETTINGS } from './settings.ts'
 
-/** Starts the system's PostgreSQL 15. Null if it is not installed. Stopping it is up to the caller. */
-export async function startInstalledPostgres15(): Promise<EmbeddedPostgres | null> {
+/**
+ * Starts the system's PostgreSQL 15. Null if it is not installed. Stopping it is up to the caller.
+ * @param settings beside those of all tests
+ */
+export async function startInstalledPostgres15(
+  settings: Record<string, string> = {},
+): Promise<EmbeddedPostgres | null> {
   const directories = [
     '/usr/lib/postgresql/15/bin',
     ...(process.env.PATH ?? '').split(delimiter).filter(directory => directory !== ''),
   ]
   for (const directory of directories) {
     const binDirectory = programsIn(directory)
-    if (binDirectory !== null) return startEmbeddedPostgres({ binDirectory, settings: TEST_SETTINGS })
+    if (binDirectory !== null) {
+      return startEmbeddedPostgres({ binDirectory, settings: { ...TEST_SETTINGS, ...settings } })
+    }
   }
   return null
 }
