@@ -4,6 +4,10 @@ import { delimiter, dirname, join } from 'node:path'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../dev/postgres/embedded-postgres.ts'
 import { TEST_SETTINGS } from './settings.ts'
 
+/** Why a test on PostgreSQL 15 is skipped, or a run on it is refused. */
+export const POSTGRES_15_MISSING =
+  "PostgreSQL 15's initdb is neither in PATH nor in /usr/lib/postgresql/15/bin"
+
 /**
  * Starts the system's PostgreSQL 15. Null if it is not installed. Stopping it is up to the caller.
  * @param settings beside those of all tests
@@ -11,15 +15,21 @@ import { TEST_SETTINGS } from './settings.ts'
 export async function startInstalledPostgres15(
   settings: Record<string, string> = {},
 ): Promise<EmbeddedPostgres | null> {
+  const binDirectory = installedPrograms15()
+  return binDirectory === null
+    ? null
+    : await startEmbeddedPostgres({ binDirectory, settings: { ...TEST_SETTINGS, ...settings } })
+}
+
+/** The directory of the programs of the system's PostgreSQL 15. Null if it is not installed. */
+export function installedPrograms15(): string | null {
   const directories = [
     '/usr/lib/postgresql/15/bin',
     ...(process.env.PATH ?? '').split(delimiter).filter(directory => directory !== ''),
   ]
   for (const directory of directories) {
-    const binDirectory = programsIn(directory)
-    if (binDirectory !== null) {
-      return startEmbeddedPostgres({ binDirectory, settings: { ...TEST_SETTINGS, ...settings } })
-    }
+    const programs = programsIn(directory)
+    if (programs !== null) return programs
   }
   return null
 }

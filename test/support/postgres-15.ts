@@ -1,12 +1,10 @@
 import type { TestContext } from 'node:test'
 import { atEnd } from './at-end.ts'
 import { createTestDatabase, type TestDatabase } from './database.ts'
-import { startInstalledPostgres15 } from './installed-postgres-15.ts'
+import { POSTGRES_15_MISSING, startInstalledPostgres15 } from './installed-postgres-15.ts'
 import { SERVER_15_VARIABLE } from './settings.ts'
 
-/** Why a test on PostgreSQL 15 is skipped. */
-export const POSTGRES_15_MISSING =
-  "PostgreSQL 15's initdb is neither in PATH nor in /usr/lib/postgresql/15/bin"
+export { POSTGRES_15_MISSING } from './installed-postgres-15.ts'
 
 /** Runs a test's body with a migrated database of its own on PostgreSQL 15. Skips the test if that is not installed. */
 export async function onPostgres15(

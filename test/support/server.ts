@@ -1,5 +1,6 @@
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../dev/postgres/embedded-postgres.ts'
 import { atEnd } from './at-end.ts'
+import { programsOfRun } from './programs-of-run.ts'
 import { TEST_SETTINGS } from './settings.ts'
 
 /**
@@ -7,7 +8,10 @@ import { TEST_SETTINGS } from './settings.ts'
  * @param settings beside those of all tests
  */
 export async function startServer(settings: Record<string, string> = {}): Promise<EmbeddedPostgres> {
-  const server = await startEmbeddedPostgres({ settings: { ...TEST_SETTINGS, ...settings } })
+  const server = await startEmbeddedPostgres({
+    ...programsOfRun(),
+    settings: { ...TEST_SETTINGS, ...settings },
+  })
   atEnd(() => server.stop())
   return server
 }

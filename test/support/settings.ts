@@ -14,3 +14,6 @@ export const SERVER_15_VARIABLE = 'WORKSPACE_USAGE_TEST_SERVER_15'
 
 /** How the test runner hands over the name of its run. Each of its servers has a template if this is set. */
 export const RUN_VARIABLE = 'WORKSPACE_USAGE_TEST_RUN'
+
+/** How the test runner says which PostgreSQL test files start for themselves: the directory of its programs. */
+export const PROGRAMS_VARIABLE = 'WORKSPACE_USAGE_TEST_PROGRAMS'

@@ -2,6 +2,7 @@ import pg from 'pg'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../dev/postgres/embedded-postgres.ts'
 import { atEnd } from './at-end.ts'
 import { until } from './poll.ts'
+import { programsOfRun } from './programs-of-run.ts'
 
 /**
  * Starts a standby of an embedded PostgreSQL 18, and waits until it streams. Meanwhile the primary is down for a moment.
@@ -11,6 +12,7 @@ import { until } from './poll.ts'
 export async function startStandby(primary: EmbeddedPostgres): Promise<EmbeddedPostgres> {
   await primary.shutDown()
   const standby = await startEmbeddedPostgres({
+    ...programsOfRun(),
     standbyOf: primary,
     // The primary is still down at the first try of the standby.
     settings: { wal_retrieve_retry_interval: '50ms' },

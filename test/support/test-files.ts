@@ -2,8 +2,10 @@ import { globSync } from 'node:fs'
 import path from 'node:path'
 import { ROOT } from './checkout.ts'
 
+const LONG_FAULTS = path.join('test', 'faults', 'long', path.sep)
+
 /** These files run only by name, because each takes longer than a few seconds. */
-const SOAK = path.join('test', 'soak', path.sep)
+const BY_NAME = [path.join('test', 'soak', path.sep), LONG_FAULTS]
 
 /**
  * Parts of the paths of the files that take longest. They start first, so that none of them runs alone at the end. A
@@ -11,6 +13,7 @@ const SOAK = path.join('test', 'soak', path.sep)
  */
 const LONGEST = [
   'package.test',
+  'faults',
   'docs',
   'tracker',
   'demo.test',
@@ -24,14 +27,25 @@ const LONGEST = [
 
 /**
  * The test files whose paths hold one of `names`, absolute, the longest first. Without a name: all but those of
- * test/soak/.
+ * test/soak/ and test/faults/long/.
  */
 export function selectTestFiles(names: readonly string[]): string[] {
   const parts = names.map(name => path.normalize(path.isAbsolute(name) ? path.relative(ROOT, name) : name))
   return globSync('test/**/*.test.ts', { cwd: ROOT })
-    .filter(file => (parts.length === 0 ? !file.startsWith(SOAK) : parts.some(part => file.includes(part))))
+    .filter(file => (parts.length === 0 ? !takesLong(file) : parts.some(part => file.includes(part))))
     .sort((one, other) => place(one) - place(other) || one.localeCompare(other))
     .map(file => path.join(ROOT, file))
+}
+
+/** Whether a file runs only by name. @param file relative to the root */
+function takesLong(file: string): boolean {
+  return BY_NAME.some(folder => file.startsWith(folder))
+}
+
+/** How long a run of these files may take for each of them, in ms. It ends a file that left something open. */
+export function timeoutOf(files: readonly string[]): number {
+  const minutes = files.some(file => path.relative(ROOT, file).startsWith(LONG_FAULTS)) ? 10 : 2
+  return minutes * 60_000
 }
 
 function place(file: string): number {
