@@ -43,13 +43,16 @@ export interface Fault {
 export function* planFaults(seed: number, { crash }: { crash: boolean }): Generator<Fault, never> {
   const random = new Random(seed)
   const weights = Object.entries(crash ? { ...WEIGHTS, ...CRASHES } : WEIGHTS) as [FaultKind, number][]
-  const lots = weights.flatMap(([kind, weight]) => Array<FaultKind>(weight).fill(kind))
+  const deck = weights.flatMap(([kind, weight]) => Array<FaultKind>(weight).fill(kind))
   for (;;) {
-    yield {
-      kind: random.pick(lots),
-      pauseMs: random.integer(100, 1_200),
-      lastsMs: random.integer(200, 4_000),
-      victim: random.next(),
+    // The whole deck is dealt before it is shuffled anew, so that a minute has each kind.
+    for (const card of random.distinct(deck.length, deck.length)) {
+      yield {
+        kind: deck[card]!,
+        pauseMs: random.integer(50, 700),
+        lastsMs: random.integer(200, 3_000),
+        victim: random.next(),
+      }
     }
   }
 }

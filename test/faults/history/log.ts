@@ -40,6 +40,16 @@ export class HistoryLog {
     return source * this.#size + workspace
   }
 
+  /** Whether a deletion of this workspace has been announced, and its end was not heard yet. */
+  mayBeDeleted(workspace: number): boolean {
+    for (const rounds of this.#open.values()) {
+      for (const open of rounds.values()) {
+        if (open.kind === 'deletion' && open.workspaces.includes(workspace)) return true
+      }
+    }
+    return false
+  }
+
   /** @param owner the process that says it, with its life */
   hear(owner: string, message: Message): void {
     if (message.type === 'intent') {

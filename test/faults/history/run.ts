@@ -11,6 +11,7 @@ import type { Options } from './options.ts'
 import { Processes } from './processes.ts'
 import { Random } from './random.ts'
 import { readTables } from './read-tables.ts'
+import { Reader, type Sightings } from './reader.ts'
 import { prepareStage, type Stage } from './server.ts'
 import { openPool, pause, reportError } from './surroundings.ts'
 import { HOSTS, Universe, WORKERS, WRITERS } from './universe.ts'
@@ -31,6 +32,7 @@ export interface Totals {
   errors: Record<string, number>
   verdict: Verdict
   waits: Waits
+  sightings: Sightings
   /** Errors with SQLSTATE 40P01 that a client saw, and what the server counted. The larger of both. */
   deadlocks: number
   unhandled: string[]
@@ -100,13 +102,14 @@ class Check {
       calm.signal,
     )
     const own = await this.#startAll(proxy)
-    const flushing = this.#flushByHand(calm.signal)
+    const reader = new Reader(this.log, this.#universe)
+    const beside = [this.#flushByHand(calm.signal), reader.run(this.#stage.as.reader, seed, calm.signal)]
     const progress = setInterval(() => this.#tellProgress(started, nemesis.counts), 3_000)
     const faults = nemesis.run(seed, { crash })
     await Promise.race([delay(minutes * 60_000), faults])
     clearInterval(progress)
     calm.abort()
-    await Promise.all([faults, flushing])
+    await Promise.all([faults, ...beside])
     const seconds = (performance.now() - started) / 1_000
     proxy.heal()
     this.#tell('the faults are over; writers and hosts end')
@@ -119,7 +122,7 @@ class Check {
     await this.processes.stop(['worker'], END_MS)
     await watch.stop()
     await proxy[Symbol.asyncDispose]()
-    return await this.#conclude({ seconds, watch, faults: nemesis.counts, leftPending })
+    return await this.#conclude({ seconds, watch, reader, faults: nemesis.counts, leftPending })
   }
 
   async #startAll(proxy: { through(url: string): string }): Promise<{
@@ -220,6 +223,7 @@ class Check {
   async #conclude(run: {
     seconds: number
     watch: LockWatch
+    reader: Reader
     faults: FaultCounts
     leftPending: number
   }): Promise<Totals> {
@@ -237,6 +241,7 @@ class Check {
         errors: this.#errors,
         verdict: judge(this.log, read.found, this.#universe.ids),
         waits: run.watch.waits,
+        sightings: run.reader.sightings,
         deadlocks: Math.max(read.totals.deadlocks, this.#errors['40P01'] ?? 0),
         unhandled: this.#unhandled,
         leftPending: run.leftPending,

@@ -13,7 +13,7 @@ import { silentLogger } from './surroundings.ts'
 import { PERIOD_MS, type Universe } from './universe.ts'
 
 /** The roles of the check, each with no more than its duty. */
-export type Role = 'marker' | 'worker' | 'host'
+export type Role = 'marker' | 'worker' | 'reader' | 'host'
 
 /** The server under test, with a database that is ready. */
 export interface Stage {
@@ -81,7 +81,7 @@ async function createRoles(admin: string): Promise<Record<Role, string>> {
   await client.connect()
   const as = {} as Record<Role, string>
   try {
-    for (const role of ['marker', 'worker', 'host'] as const) {
+    for (const role of ['marker', 'worker', 'reader', 'host'] as const) {
       const url = new URL(admin)
       url.username = `history_${role}`
       url.password = randomBytes(9).toString('hex')
@@ -98,8 +98,8 @@ async function createRoles(admin: string): Promise<Record<Role, string>> {
 
 /** As an operator does it. */
 async function grant(admin: string): Promise<void> {
-  const args = ['grant', '--marker', 'history_marker', '--worker', 'history_worker']
-  await promisify(execFile)(process.execPath, [path.join(ROOT, 'src/cli/main.ts'), ...args], {
+  const duties = ['marker', 'worker', 'reader'].flatMap(duty => [`--${duty}`, `history_${duty}`])
+  await promisify(execFile)(process.execPath, [path.join(ROOT, 'src/cli/main.ts'), 'grant', ...duties], {
     env: { ...process.env, DATABASE_URL: admin },
   })
 }

@@ -15,6 +15,7 @@ export function checksOf(totals: Totals): Check[] {
   const none = (name: string, count: number): Check => ({ name, count, allowed: 0 })
   return [
     none('acknowledged marks lost', verdict.lost),
+    none('acknowledged marks not visible at once', totals.sightings.missed),
     none('last_used_at too early', verdict.tooEarly),
     none("last_used_at beyond the last mark's period", verdict.beyond),
     none('last_used_at moved backwards', verdict.movedBack),
@@ -78,6 +79,7 @@ function sumsOf(totals: Totals): [string, string][] {
     ['flushes that had something to do', totals.flushes],
     ['times that a flush left a mark of a held workspace', totals.held],
     ['pairs of workspace and source judged', verdict.judged],
+    ['pairs looked for during the run', totals.sightings.looked],
     ['transactions of the host', totals.operations],
     ['workspaces deleted', marks.deletions],
     ['looks at the locks', waits.looks],
@@ -95,9 +97,17 @@ function sumsOf(totals: Totals): [string, string][] {
   return counts.map(([name, count]) => [name, digits(count)])
 }
 
-function examplesOf({ verdict, waits, unhandled, leftConnections, failedProcesses }: Totals): string[] {
+function examplesOf({
+  verdict,
+  waits,
+  sightings,
+  unhandled,
+  leftConnections,
+  failedProcesses,
+}: Totals): string[] {
   return [
     ...verdict.examples,
+    ...sightings.examples,
     ...waits.examples.map(text => `flush waited: ${text}`),
     ...unhandled.slice(0, 5).map(text => `unhandled: ${text}`),
     ...leftConnections.slice(0, 5).map(text => `connection left: ${text}`),

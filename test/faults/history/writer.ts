@@ -18,7 +18,7 @@ export async function runWriter(surroundings: Surroundings): Promise<void> {
     markByStatement({ ...common, ...lane, pool: own })
   await report({ type: 'ready' })
   await Promise.all([
-    markByTracker({ ...common, pool: own, source: sourceOf(number, 'tracker'), perRound: 400, pauseMs: 250 }),
+    markByTracker({ ...common, pool: own, source: sourceOf(number, 'tracker'), perRound: 400, pauseMs: 350 }),
     markByTracker({
       ...common,
       pool: through,
