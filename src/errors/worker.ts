@@ -50,3 +50,18 @@ export class DriverFormatError extends WorkspaceUsageError {
     this.expected = expected
   }
 }
+
+/** A worker that was told to wait for its database has waited long enough. The last failure is the cause. */
+export class DatabaseNotReadyError extends WorkspaceUsageError {
+  readonly waitSeconds: number
+
+  constructor(waitSeconds: number, options?: ErrorOptions) {
+    const reason = options?.cause instanceof Error ? options.cause.message : String(options?.cause)
+    super(
+      `the database is not ready after a wait of ${waitSeconds} s: ${reason || 'no address of it answers'}. Allowed: a ` +
+        'database that accepts connections, is migrated, and has granted the role its duty. Mend that, or wait longer.',
+      options,
+    )
+    this.waitSeconds = waitSeconds
+  }
+}

@@ -18,6 +18,9 @@ import { DEFAULT_FLUSH_INTERVAL_SECONDS, FLUSH_INTERVAL, flushInterval } from '.
 /** The default number of seconds that a flush may take. */
 export const DEFAULT_FLUSH_TIMEOUT_SECONDS = 10
 
+/** The longest wait for the database at a start, in seconds. */
+const A_DAY = 24 * 3_600
+
 /** Options of {@link startFlushWorker}. */
 export interface FlushWorkerOptions extends FlushHooks {
   /**
@@ -52,6 +55,17 @@ export interface FlushWorkerOptions extends FlushHooks {
    * job of the schedule itself, at most one for each flush interval.
    */
   pollSeconds?: number
+  /**
+   * Seconds to wait at the start for a database that is not there, not migrated or not granted yet: 0 to 86,400. The
+   * worker then tries once a second, and logs why it waits. Errors that do not pass by themselves, such as a wrong
+   * password, end the start at once. Default 0: the first failure ends it.
+   */
+  waitSeconds?: number
+  /**
+   * Ends a start that is not done: it rejects with the reason of the signal, after the attempt that is under way. Once
+   * the worker runs it does nothing, see {@link FlushWorker.stop}.
+   */
+  signal?: AbortSignal
   /** The limits of the health verdict that the metrics tell. Default: those of {@link usageHealth}. */
   health?: HealthOptions
   /** The clock of pg-boss. A test can pass pg-boss's `TestClock`. Default: the system's clock. */
@@ -74,6 +88,8 @@ export const WORKER_OPTIONS: OptionRules<FlushWorkerOptions> = {
   // It must be below the 30 seconds after which pg-boss gives up a job.
   flushTimeoutSeconds: numberWithin(0.1, 25, 'seconds'),
   pollSeconds: numberWithin(0.5, 3_600, 'seconds'),
+  waitSeconds: numberWithin(0, A_DAY, 'seconds'),
+  signal: whatever('an AbortSignal', value => value instanceof AbortSignal),
   health: whatever(
     'an object with options of usageHealth',
     value => typeof value === 'object' && value !== null,
@@ -91,7 +107,8 @@ export const WORKER_OPTIONS: OptionRules<FlushWorkerOptions> = {
 }
 
 /** Options with their defaults. */
-export type WorkerSettings = Required<Omit<FlushWorkerOptions, 'clock' | keyof FlushHooks>> & {
+export type WorkerSettings = Required<Omit<FlushWorkerOptions, 'clock' | 'signal' | keyof FlushHooks>> & {
+  signal: AbortSignal | undefined
   clock: Clock | undefined
   hooks: FlushHooks
 }
@@ -104,11 +121,11 @@ export type WorkerSettings = Required<Omit<FlushWorkerOptions, 'clock' | keyof F
  */
 export function workerSettings(options: FlushWorkerOptions): WorkerSettings {
   checkOptions(options, WORKER_OPTIONS, ['database', 'logger'])
-  const { database, logger, clock, onFlush, onFailure, onReset } = options
+  const { database, logger, clock, signal, onFlush, onFailure, onReset } = options
   const { flushIntervalSeconds = DEFAULT_FLUSH_INTERVAL_SECONDS, batchSize = DEFAULT_BATCH_SIZE } = options
   const { unknownAfterSeconds = DEFAULT_UNKNOWN_AFTER_SECONDS } = options
   const { sources = true, flushTimeoutSeconds = DEFAULT_FLUSH_TIMEOUT_SECONDS } = options
-  const { health = {} } = options
+  const { waitSeconds = 0, health = {} } = options
   checkOptions(health, HEALTH_OPTIONS)
   const pollsOften = flushInterval(flushIntervalSeconds).deferSeconds !== null
   const { pollSeconds = pollsOften ? 0.5 : 2 } = options
@@ -116,6 +133,7 @@ export function workerSettings(options: FlushWorkerOptions): WorkerSettings {
     database,
     logger,
     clock,
+    signal,
     hooks: { onFlush, onFailure, onReset },
     flushIntervalSeconds,
     batchSize,
@@ -123,6 +141,7 @@ export function workerSettings(options: FlushWorkerOptions): WorkerSettings {
     unknownAfterSeconds,
     flushTimeoutSeconds,
     pollSeconds,
+    waitSeconds,
     health,
   }
 }

@@ -25,6 +25,7 @@ import {
 import { scheduleFlushes } from './schedule.ts'
 import { stopInTime } from './stop-in-time.ts'
 import { findSdk } from './telemetry.ts'
+import { waitForDatabase } from './wait-for-database.ts'
 import { type FlushWorkerOptions, type WorkerSettings, workerSettings } from './worker-options.ts'
 import { takePool } from './worker-pool.ts'
 
@@ -67,9 +68,14 @@ export interface FlushWorker extends AsyncDisposable {
  * @throws {StandbyError} On a standby, or if the sessions of the database are read-only.
  * @throws {RowSecurityError} If row security would hide rows from the role.
  * @throws {InsufficientPrivilegeError} If the role lacks what `workspace-usage grant --worker` gives.
+ * @throws {DatabaseNotReadyError} If `waitSeconds` have passed. One of the errors above is its cause.
  */
 export async function startFlushWorker(options: FlushWorkerOptions): Promise<FlushWorker> {
   const settings = workerSettings(options)
+  return await waitForDatabase(() => start(settings), settings)
+}
+
+async function start(settings: WorkerSettings): Promise<FlushWorker> {
   const { logger, flushTimeoutSeconds } = settings
   const { pool, letGo: letGoOfPool } = takePool(settings.database, logger)
   let reports: FlushReports | undefined

@@ -14,7 +14,7 @@ test('a misspelt option of a worker is refused before anything is connected, and
     name: 'UnknownOptionError',
     message:
       'no such option: "flushIntervalSecs". Did you mean "flushIntervalSeconds"? Allowed: database, logger, ' +
-      'flushIntervalSeconds, batchSize, sources, unknownAfterSeconds, flushTimeoutSeconds, pollSeconds, health, clock, onFlush, onFailure, onReset.',
+      'flushIntervalSeconds, batchSize, sources, unknownAfterSeconds, flushTimeoutSeconds, pollSeconds, waitSeconds, signal, health, clock, onFlush, onFailure, onReset.',
   })
 })
 
@@ -35,6 +35,8 @@ test('an option of a worker that is of the wrong type is refused before anything
     flushTimeoutSeconds: '10',
     sources: 'no',
     pollSeconds: 0.4,
+    waitSeconds: -1,
+    signal: new AbortController(),
     health: 180,
     clock: Date,
     onFlush: {},

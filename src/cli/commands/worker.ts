@@ -14,6 +14,9 @@ import { numberAllowedBy } from '../options/parsers.ts'
 import { VariableOption } from '../options/variable-option.ts'
 import { exitCodeOf } from '../terminal.ts'
 
+/** The wait of `--wait` without a number: longer than most servers need, short enough to be noticed. */
+const DEFAULT_WAIT_SECONDS = 600
+
 interface Options extends DatabaseOptions, HttpOptions {
   flushInterval: number
   flushTimeout: number
@@ -21,6 +24,7 @@ interface Options extends DatabaseOptions, HttpOptions {
   sources: boolean
   unknownAfter: number
   poll?: number
+  wait: number
   logLevel: string
 }
 
@@ -33,17 +37,30 @@ export const workerCommand: Command<Options> = {
     sourcesOption(),
     unknownAfterOption(),
     pollOption(),
+    waitOption(),
     ...httpOptions(),
     logLevelOption('info'),
   ],
   notes: `After the first SIGINT or SIGTERM the worker finishes the flush that is
 running, and ends with 0. A second one ends it at once.`,
   run: async (terminal, options) => {
-    const { databaseUrl, flushInterval, flushTimeout, batchSize, sources, unknownAfter, poll, logLevel } =
-      options
+    const {
+      databaseUrl,
+      flushInterval,
+      flushTimeout,
+      batchSize,
+      sources,
+      unknownAfter,
+      poll,
+      wait,
+      logLevel,
+    } = options
     const logger = createLogger(logLevel, terminal.stdout)
     const signalled = terminal.signal()
     await using port = await openPort(options, logger)
+    // A process that waits does what it should. A restart would only let it wait anew.
+    if (wait > 0) port?.answersFor({ liveness: async () => ({ alive: true, reason: null }) })
+    const ending = new AbortController()
     const starting = startFlushWorker({
       database: databaseUrl,
       logger,
@@ -53,10 +70,16 @@ running, and ends with 0. A second one ends it at once.`,
       sources,
       unknownAfterSeconds: unknownAfter,
       ...(poll !== undefined && { pollSeconds: poll }),
+      waitSeconds: wait,
+      signal: ending.signal,
       health: healthOptions(options),
     })
     const worker = await Promise.race([starting, signalled])
-    if (typeof worker === 'string') return exitCodeOf(worker)
+    if (typeof worker === 'string') {
+      ending.abort()
+      starting.catch(() => {})
+      return exitCodeOf(worker)
+    }
     port?.answersFor(worker)
     logger.info({ flushIntervalSeconds: flushInterval, batchSize, sources }, 'worker started')
     const signal = await Promise.race([signalled, terminal.unread])
@@ -107,4 +130,15 @@ function pollOption(): Option {
     'how often an idle worker asks for jobs (default: 2, below one-minute intervals 0.5); flushes may be late by as much',
     'WORKSPACE_USAGE_POLL',
   ).argParser(numberAllowedBy(WORKER_OPTIONS.pollSeconds))
+}
+
+function waitOption(): Option {
+  return new VariableOption(
+    '--wait [seconds]',
+    `how long to wait at the start for a database that is not there, not migrated or not granted yet; without a number ${DEFAULT_WAIT_SECONDS}`,
+    'WORKSPACE_USAGE_WORKER_WAIT',
+  )
+    .argParser(numberAllowedBy(WORKER_OPTIONS.waitSeconds))
+    .preset(String(DEFAULT_WAIT_SECONDS))
+    .default(0, 'no wait')
 }
