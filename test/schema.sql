@@ -48,6 +48,46 @@ AS $function$
     $function$
 ;
 
+CREATE OR REPLACE FUNCTION pending_usage_server(OUT system_identifier text, OUT timeline text)
+ RETURNS record
+ LANGUAGE plpgsql
+AS $function$
+    BEGIN
+      BEGIN
+        system_identifier := (SELECT s.system_identifier FROM pg_catalog.pg_control_system() s);
+      EXCEPTION WHEN OTHERS THEN
+      END;
+      BEGIN
+        timeline := pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8);
+      EXCEPTION WHEN OTHERS THEN
+      END;
+    END
+    $function$
+;
+
+CREATE OR REPLACE FUNCTION usage_complete_since()
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE PARALLEL SAFE SECURITY DEFINER
+BEGIN ATOMIC
+ SELECT
+         CASE
+             WHEN (NOT (EXISTS ( SELECT
+                FROM pending_usage_witness))) THEN statement_timestamp()
+             WHEN (EXISTS ( SELECT
+                FROM pending_usage_place p
+               WHERE (p.noted AND (EXISTS ( SELECT
+                        FROM source_usage)) AND ((p.anchor IS DISTINCT FROM ( SELECT (a.xmin)::text AS xmin
+                        FROM pending_usage_place a
+                       WHERE (NOT a.noted))) OR (p.database_oid IS DISTINCT FROM ( SELECT d.oid
+                        FROM pg_database d
+                       WHERE (d.datname = current_database()))))))) THEN statement_timestamp()
+             ELSE COALESCE(( SELECT max(r.noticed_at) AS max
+                FROM pending_usage_reset r), '-infinity'::timestamp with time zone)
+         END AS "coalesce";
+END
+;
+
 CREATE OR REPLACE FUNCTION usage_period()
  RETURNS interval
  LANGUAGE sql
@@ -76,10 +116,24 @@ CREATE UNLOGGED TABLE pending_usage (
   vacuum_truncate=off
 );
 
+CREATE TABLE pending_usage_place (
+  noted boolean NOT NULL,
+  anchor text,
+  table_oid oid,
+  database_oid oid,
+  server_major integer,
+  system_identifier text,
+  timeline text,
+  witness_file oid,
+  CONSTRAINT pending_usage_place_pkey PRIMARY KEY (noted)
+);
+
 CREATE TABLE pending_usage_reset (
   noticed_at timestamp with time zone NOT NULL,
   flushed_until timestamp with time zone,
-  CONSTRAINT pending_usage_reset_pkey PRIMARY KEY (noticed_at)
+  reason text DEFAULT 'unknown'::text NOT NULL,
+  CONSTRAINT pending_usage_reset_pkey PRIMARY KEY (noticed_at),
+  CONSTRAINT pending_usage_reset_reason CHECK ((reason = ANY (ARRAY['crash'::text, 'promotion'::text, 'restore'::text, 'unknown'::text])))
 );
 
 CREATE UNLOGGED TABLE pending_usage_witness (
@@ -273,7 +327,11 @@ COMMENT ON FUNCTION no_hidden_usage(name,regclass[]) IS 'No rows. An error if ro
 
 COMMENT ON TABLE pending_usage IS 'Marks that are not flushed yet: INSERT (workspace_id[, source]) … ON CONFLICT DO NOTHING, nothing else. UNLOGGED: emptied by a crash of the server.';
 
-COMMENT ON TABLE pending_usage_reset IS 'When a flush noticed that a crash or a promotion had emptied pending_usage. Marks between the two times may be lost.';
+COMMENT ON TABLE pending_usage_place IS 'Where the marks were when a flush last looked. It tells a crash, a promotion and a restore apart. The row that is not noted is the anchor: nobody updates it.';
+
+COMMENT ON TABLE pending_usage_reset IS 'When a flush noticed that pending marks were lost, and why. Marks between the two times may be missing. Delete a row if you know that none is.';
+
+COMMENT ON FUNCTION pending_usage_server() IS 'The identity of this server and the timeline of its WAL, as far as it tells them. For pending_usage_place.';
 
 COMMENT ON TABLE pending_usage_witness IS 'One row. Where it is missing, pending_usage was emptied by a crash of the server or the promotion of a standby; the next flush says so and puts it back.';
 
@@ -282,6 +340,8 @@ COMMENT ON TABLE refused_usage IS 'Workspaces whose update PostgreSQL refuses, a
 COMMENT ON TABLE set_aside_usage IS 'Marks that a flush could not settle: held, awaited or refused. A child of pending_usage, so they are pending. Written by the flush only.';
 
 COMMENT ON TABLE source_usage IS 'When each source was last flushed, and since when without a gap of more than an hour. Delete a row to forget a source.';
+
+COMMENT ON FUNCTION usage_complete_since() IS 'From when on marks are complete: -infinity if none were ever lost. What was used before may look idle.';
 
 COMMENT ON FUNCTION usage_period() IS 'Length of a period. Read or change it with "workspace-usage period"; marks already stored keep their period.';
 

@@ -120,6 +120,10 @@ function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privilege[] 
     onTable(layout, 'refused_usage', ROWS),
     onTable(layout, 'source_usage', ROWS),
     onTable(layout, 'pending_usage_reset', { SELECT: WHOLE, INSERT: WHOLE }),
+    onTable(layout, 'pending_usage_place', { SELECT: WHOLE, INSERT: WHOLE, UPDATE: WHOLE }),
+    ...['usage_complete_since', 'pending_usage_server'].map(name =>
+      onFunction(layout.pending_usage, name, ''),
+    ),
     onTable(layout, 'workspaces', { SELECT: ['id', 'last_used_at'], UPDATE: ['last_used_at'] }),
     onTable(layout, 'workspace_usage', { SELECT: WHOLE, INSERT: WHOLE, UPDATE: ['last_used_at'] }),
     { on: { kind: 'schema', schema }, actions: { USAGE: WHOLE } },
@@ -144,6 +148,7 @@ function readerPrivileges(layout: UsageLayout): Privilege[] {
     ...views.map(view => onTable(layout, view, { SELECT: WHOLE })),
     // The views call it as the reader. The host may have revoked EXECUTE from PUBLIC.
     onFunction(layout.workspace_activity, 'no_hidden_usage', 'name, regclass[]'),
+    onFunction(layout.pending_usage, 'usage_complete_since', ''),
   ]
 }
 

@@ -13,6 +13,7 @@ const OBJECTS = [
   'refused_usage',
   'source_usage',
   'pending_usage_reset',
+  'pending_usage_place',
   'workspace_usage',
   'workspace_activity',
   'workspace_activity_by_source',

@@ -11,6 +11,7 @@ const OURS = [
   'refused_usage',
   'source_usage',
   'pending_usage_reset',
+  'pending_usage_place',
   'workspace_usage',
   'workspace_activity',
   'workspace_activity_by_source',

@@ -16,6 +16,7 @@ export const STORAGE_PARAMETERS: Readonly<Record<string, Readonly<Record<string,
   pending_usage_witness: {},
   refused_usage: {},
   pending_usage_reset: {},
+  pending_usage_place: {},
   source_usage: { fillfactor: '50' },
   workspace_usage: { fillfactor: '75' },
 }
