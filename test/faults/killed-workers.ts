@@ -10,8 +10,8 @@ import { KeptMarks } from './kept-marks.ts'
 /** So many workers run at a time. */
 const WORKERS = 2
 
-/** A worker takes about a second until its first flush. So a kill meets a start, a flush or an idle worker. */
-const LONGEST_LIFE_MS = 2_500
+/** Some are killed so long after their start at most, and some so long after they said that they have started. */
+const LONGEST_WAIT_MS = 1_500
 
 /** How late the first flush after the last kill may be. A job of a killed worker expires only after 30 seconds. */
 const RECOVERY_MS = 20_000
@@ -26,7 +26,8 @@ export async function killWorkers(t: TestContext, database: TestDatabase, kills:
     const random = new Random(seed + number)
     for (let kill = number; kill < kills; kill += WORKERS) {
       const worker = startWorkerProcess(database)
-      await delay(random.integer(100, LONGEST_LIFE_MS))
+      if (random.next() < 0.6) await worker.line(/worker started/, { timeoutMs: 60_000 })
+      await delay(random.integer(50, LONGEST_WAIT_MS))
       worker.kill('SIGKILL')
       assert.deepEqual(await worker.exited, { code: null, signal: 'SIGKILL' }, worker.stdout + worker.stderr)
       flushed.before += worker.lines(/updated workspaces last_used_at/).length
