@@ -186,7 +186,7 @@ test('in ten seconds of faults no mark is lost, and no flush waits for anybody',
   const args = ['--minutes', '0.17', '--seed', '1', '--json']
   const { code, stdout, stderr } = await runProgram('test/faults/history.ts', args, { timeoutMs: 100_000 })
   assert.equal(code, 0, `${stdout}\n${stderr}`)
-  const { marks, verdict, seconds, faults } = JSON.parse(stdout)
+  const { marks, verdict, sightings, seconds, faults } = JSON.parse(stdout)
   const hit = Object.values(faults as Record<string, number>).reduce((sum, count) => sum + count, 0)
   t.diagnostic(
     `${marks.acknowledged} marks acknowledged, ${verdict.judged} pairs judged, ${verdict.lost} lost, ` +
@@ -194,5 +194,6 @@ test('in ten seconds of faults no mark is lost, and no flush waits for anybody',
   )
   assert.ok(marks.acknowledged > 10_000, stdout)
   assert.ok(verdict.judged > 1_000, stdout)
+  assert.ok(sightings.looked > 1_000, stdout)
   assert.ok(hit > 2, stdout)
 })

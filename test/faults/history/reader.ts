@@ -1,7 +1,8 @@
 import type pg from 'pg'
 import type { HistoryLog } from './log.ts'
+import type { Report } from './messages.ts'
 import { Random } from './random.ts'
-import { openPool, pause } from './surroundings.ts'
+import { openPool, pause, reportError } from './surroundings.ts'
 import { SOURCES, type Universe } from './universe.ts'
 
 /** What a reader saw. */
@@ -28,12 +29,14 @@ export class Reader {
   }
 
   /** Reads until it shall end. */
-  async run(connectionString: string, seed: number, signal: AbortSignal): Promise<void> {
+  async run(connectionString: string, seed: number, report: Report, signal: AbortSignal): Promise<void> {
     const pool = openPool(connectionString, 'reader', 1)
     const random = new Random(seed + 2)
     while (!signal.aborted) {
       // A fault that hits the reader says nothing about marks.
-      await this.#look(pool, this.#universe.inUse(200, Date.now(), random)).catch(() => {})
+      await this.#look(pool, this.#universe.inUse(200, Date.now(), random)).catch(error =>
+        reportError(report, error),
+      )
       await pause(300, signal)
     }
     await pool.end()

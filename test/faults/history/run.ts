@@ -29,7 +29,9 @@ export interface Totals {
   held: number
   operations: number
   faults: FaultCounts
+  /** Errors of clients, by SQLSTATE. */
   errors: Record<string, number>
+  errorTexts: Record<string, string>
   verdict: Verdict
   waits: Waits
   sightings: Sightings
@@ -74,6 +76,8 @@ class Check {
   readonly #stage: Stage
   readonly #tell: (text: string) => void
   readonly #errors: Record<string, number> = {}
+  /** The first text of each SQLSTATE. */
+  readonly #errorTexts: Record<string, string> = {}
   readonly #unhandled: string[] = []
   readonly #counts = { flushed: 0, flushes: 0, held: 0, operations: 0, leakedListeners: 0, notStored: 0 }
 
@@ -93,7 +97,6 @@ class Check {
 
   async run(proxy: Awaited<ReturnType<typeof startBadNetwork>>): Promise<Totals> {
     const { minutes, seed, crash } = this.#options
-    const started = performance.now()
     const watch = new LockWatch(this.#stage.admin)
     watch.start()
     const calm = new AbortController()
@@ -102,8 +105,12 @@ class Check {
       calm.signal,
     )
     const own = await this.#startAll(proxy)
+    const started = performance.now()
     const reader = new Reader(this.log, this.#universe)
-    const beside = [this.#flushByHand(calm.signal), reader.run(this.#stage.as.reader, seed, calm.signal)]
+    const beside = [
+      this.#flushByHand(calm.signal),
+      reader.run(this.#stage.as.reader, seed, async message => this.#hear('reader', message), calm.signal),
+    ]
     const progress = setInterval(() => this.#tellProgress(started, nemesis.counts), 3_000)
     const faults = nemesis.run(seed, { crash })
     await Promise.race([delay(minutes * 60_000), faults])
@@ -159,6 +166,7 @@ class Check {
     switch (message.type) {
       case 'error':
         this.#errors[message.state] = (this.#errors[message.state] ?? 0) + 1
+        this.#errorTexts[message.state] ??= `${owner}: ${message.text}`
         break
       case 'unhandled':
         this.#unhandled.push(`${owner}: ${message.text}`)
@@ -239,6 +247,7 @@ class Check {
         marks: this.log.counts,
         faults: run.faults,
         errors: this.#errors,
+        errorTexts: this.#errorTexts,
         verdict: judge(this.log, read.found, this.#universe.ids),
         waits: run.watch.waits,
         sightings: run.reader.sightings,

@@ -26,8 +26,13 @@ export function checksOf(totals: Totals): Check[] {
     none('marks still pending after the last drain', totals.leftPending),
     none('marks that a tracker dropped or gave up', totals.notStored),
     none('unhandled rejections and warnings', totals.unhandled.length),
+    none('errors that no fault explains', unexplained(totals.errors)),
     none('connections left', totals.leftConnections.length),
     none('listeners leaked', totals.leakedListeners),
+    none(
+      'runs in which nobody looked, or nothing was judged',
+      verdict.judged * totals.sightings.looked === 0 ? 1 : 0,
+    ),
     none('processes that failed or did not end', totals.failedProcesses.length),
     none('resets without a crash, or crashes without a reset', Math.abs(totals.resets - crashes)),
     {
@@ -36,6 +41,14 @@ export function checksOf(totals: Totals): Check[] {
       allowed: crashes > 0 ? Number.POSITIVE_INFINITY : 0,
     },
   ]
+}
+
+/** A broken connection, a server that stops or starts, and a session that the server ended. `none`: the driver's own. */
+const BY_FAULTS = /^(none|08...|57...|25P03)$/
+
+function unexplained(errors: Totals['errors']): number {
+  const others = Object.entries(errors).filter(([state]) => !BY_FAULTS.test(state))
+  return others.reduce((sum, [, count]) => sum + count, 0)
 }
 
 /** Whether a check failed. */
@@ -97,16 +110,12 @@ function sumsOf(totals: Totals): [string, string][] {
   return counts.map(([name, count]) => [name, digits(count)])
 }
 
-function examplesOf({
-  verdict,
-  waits,
-  sightings,
-  unhandled,
-  leftConnections,
-  failedProcesses,
-}: Totals): string[] {
+function examplesOf(totals: Totals): string[] {
+  const { verdict, waits, sightings, unhandled, leftConnections, failedProcesses, errorTexts } = totals
+  const unexplainedTexts = Object.entries(errorTexts).filter(([state]) => !BY_FAULTS.test(state))
   return [
     ...verdict.examples,
+    ...unexplainedTexts.map(([state, text]) => `SQLSTATE ${state}: ${text}`),
     ...sightings.examples,
     ...waits.examples.map(text => `flush waited: ${text}`),
     ...unhandled.slice(0, 5).map(text => `unhandled: ${text}`),
