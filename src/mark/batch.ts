@@ -7,7 +7,10 @@ import { recordBatch } from './telemetry.ts'
 export interface PeriodAnswer {
   /** Milliseconds from the statement's time to the period's end. */
   remainingMs: number
-  /** The period's end and the server's start. Another server, or this one started anew, may lack what was stored. */
+  /**
+   * The period's end, the server's start and the table's file. Another server, this one started anew, another database
+   * behind the same address, and a table that was truncated may lack what was stored.
+   */
   period: string
 }
 
@@ -55,7 +58,10 @@ function storeStatement(ids: readonly string[], source: string | undefined): Sta
           SELECT id${value} FROM clock, unnest($1::uuid[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING)
       SELECT
         (extract(epoch FROM period_end - statement_timestamp()) * 1000)::text AS remaining_ms,
-        concat_ws(' ', extract(epoch FROM period_end), extract(epoch FROM pg_postmaster_start_time())) AS period
+        concat_ws(
+          ' ', extract(epoch FROM period_end), extract(epoch FROM pg_postmaster_start_time()),
+          pg_relation_filepath('pending_usage')
+        ) AS period
       FROM clock`,
     parameters: source === undefined ? [ids] : [ids, source],
   }
