@@ -117,8 +117,8 @@ async function createCompleteSince(db: Kysely<never>, schema: string): Promise<v
         WHEN EXISTS (
           SELECT FROM ${place} p
           WHERE p.noted AND EXISTS (SELECT FROM ${sql.id(schema, 'source_usage')}) AND (
-            p.anchor IS DISTINCT FROM (SELECT a.xmin::text FROM ${place} a WHERE NOT a.noted)
-            OR p.database_oid IS DISTINCT FROM (
+            p.anchor <> (SELECT a.xmin::text FROM ${place} a WHERE NOT a.noted)
+            OR p.database_oid <> (
               SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
             )
           )
@@ -127,7 +127,7 @@ async function createCompleteSince(db: Kysely<never>, schema: string): Promise<v
           (SELECT pg_catalog.max(r.noticed_at) FROM ${sql.id(schema, 'pending_usage_reset')} r),
           timestamptz '-infinity'
         )
-      END;
+      END AS complete_since;
     END
   `.execute(db)
   await sql`

@@ -14,6 +14,7 @@
 export { privilegeStatements, type RoleDuties } from './access/duties.ts'
 export { grantPrivileges, revokePrivileges } from './access/grant.ts'
 export { explainPrivilegeError } from './access/refusal.ts'
+export { usageCompleteSince } from './activity/complete-since.ts'
 export { explainUsage, type SourceUsage, type UsageExplanation } from './activity/explain.ts'
 export { type FailingFlushes, failingFlushes } from './activity/failing-flushes.ts'
 export { type Health, type HealthOptions, usageHealth } from './activity/health.ts'
@@ -50,6 +51,7 @@ export {
   MAX_BATCH_SIZE,
 } from './flush/flush.ts'
 export type { Refusal } from './flush/refusal.ts'
+export type { ResetReason, UsageReset } from './flush/reset.ts'
 export type { MarksBySource } from './flush/source-usage.ts'
 export type { Logger } from './logger.ts'
 // These come from the entry for markers. The build bundles that into one file, and both entries must export the same

@@ -77,14 +77,14 @@ BEGIN ATOMIC
              WHEN (EXISTS ( SELECT
                 FROM pending_usage_place p
                WHERE (p.noted AND (EXISTS ( SELECT
-                        FROM source_usage)) AND ((p.anchor IS DISTINCT FROM ( SELECT (a.xmin)::text AS xmin
+                        FROM source_usage)) AND ((p.anchor <> ( SELECT (a.xmin)::text AS xmin
                         FROM pending_usage_place a
-                       WHERE (NOT a.noted))) OR (p.database_oid IS DISTINCT FROM ( SELECT d.oid
+                       WHERE (NOT a.noted))) OR (p.database_oid <> ( SELECT d.oid
                         FROM pg_database d
                        WHERE (d.datname = current_database()))))))) THEN statement_timestamp()
              ELSE COALESCE(( SELECT max(r.noticed_at) AS max
                 FROM pending_usage_reset r), '-infinity'::timestamp with time zone)
-         END AS "coalesce";
+         END AS complete_since;
 END
 ;
 

@@ -1,6 +1,6 @@
 import { execute, type Queryable, type Statement } from '../database/connection.ts'
 import { asIsoText } from '../database/timestamp.ts'
-import { type FlushQueues, flushQueues, JOB_SCHEMA } from '../worker/queue.ts'
+import { type FlushQueues, flushQueues, JOB_SCHEMA, type ResetReason } from '../worker/queue.ts'
 import { type FailingFlushes, failingFlushes } from './failing-flushes.ts'
 import type { HealthLimits } from './health-options.ts'
 import { LOCKERS, oldTransaction } from './horizon.ts'
@@ -39,10 +39,13 @@ export interface OtherFacts {
   heldSince: string | null
   /** Who has locked workspaces, such as `process 4711 (psql)`, the oldest first. Empty if no marks are held for long. */
   lockers: string[]
-  /** Whether `pending_usage` was emptied, and no flush has noticed it yet. */
-  emptied: boolean
+  /** Whether pending marks were lost, and no flush has noticed it yet. */
+  lossUnnoticed: boolean
+  /** What `usage_complete_since()` answers. Null if no marks were ever lost. */
+  completeSince: string | null
   resets: number
   lastResetAt: string | null
+  lastResetReason: ResetReason | null
   flushedUntil: string | null
   /** Those of our tables of marks that are not UNLOGGED. */
   logged: string[]
@@ -122,9 +125,11 @@ async function otherFacts(
       'unknown', (${sumOfOutputs('unknown')}),
       'heldLong', held.marks, 'heldSince', ${iso('held.since')},
       'lockers', CASE WHEN held.marks > 0 THEN ${LOCKERS} ELSE '{}'::text[] END,
-      'emptied', NOT EXISTS (SELECT FROM pending_usage_witness),
+      'lossUnnoticed', complete.since = statement_timestamp(),
+      'completeSince', ${iso('CASE WHEN isfinite(complete.since) THEN complete.since END')},
       'resets', (SELECT count(*) FROM pending_usage_reset),
       'lastResetAt', ${iso('reset.noticed_at')}, 'flushedUntil', ${iso('reset.flushed_until')},
+      'lastResetReason', reset.reason,
       'logged', ARRAY (
         SELECT relname FROM pg_catalog.pg_class
         WHERE oid IN ('pending_usage'::regclass, 'set_aside_usage'::regclass) AND relpersistence <> 'u' ORDER BY 1
@@ -136,8 +141,9 @@ async function otherFacts(
       SELECT count(*) AS marks, min(period_end) AS since FROM set_aside_usage
       WHERE reason = 'held' AND period_end < statement_timestamp() - make_interval(secs => $3)
     ) held
+    CROSS JOIN (SELECT usage_complete_since() AS since) complete
     LEFT JOIN LATERAL (
-      SELECT noticed_at, flushed_until FROM pending_usage_reset ORDER BY noticed_at DESC LIMIT 1
+      SELECT noticed_at, flushed_until, reason FROM pending_usage_reset ORDER BY noticed_at DESC LIMIT 1
     ) reset ON true`,
     parameters: [flush, failed, heldAfterSeconds, oldTransactionSeconds],
   }

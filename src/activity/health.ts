@@ -10,6 +10,7 @@ import {
 } from '../errors.ts'
 import { checkOption, checkOptions } from '../options.ts'
 import { withoutPasswords } from '../without-passwords.ts'
+import type { ResetReason } from '../worker/queue.ts'
 import { boundedBy } from './bounded.ts'
 import type { FailingFlushes } from './failing-flushes.ts'
 import { type HealthFacts, healthFacts } from './health-facts.ts'
@@ -18,6 +19,7 @@ import { judge } from './judge.ts'
 import type { LastFlush } from './last-flush.ts'
 import type { Problem } from './problem.ts'
 import type { PendingStatus } from './status.ts'
+import { timeOf } from './words.ts'
 
 export { HEALTH_OPTIONS, type HealthOptions } from './health-options.ts'
 
@@ -40,7 +42,12 @@ export interface Health {
   resets: number
   /** When they were lost the last time. Null also if they never were. */
   lastResetAt: Date | null
-  /** All use since then is known. What was used before may look idle. Null also if no marks were ever lost. */
+  /** Why they were lost the last time. Null also if they never were. */
+  lastResetReason: ResetReason | null
+  /**
+   * All use since then is known: what `usage_complete_since()` answers. What was used before may look idle. If no flush
+   * has noticed a loss yet, it is the time of the question. Null also if no marks were ever lost.
+   */
   completeSince: Date | null
   /** Flush jobs in the dead-letter queue. pg-boss keeps them for a week. */
   failedJobs: number
@@ -77,7 +84,6 @@ export async function usageHealth(connection: Connection, options: HealthOptions
 }
 
 function health({ other, pending, lastFlush, failing }: HealthFacts, problems: Problem[]): Health {
-  const lastResetAt = other.lastResetAt === null ? null : parseIsoText(other.lastResetAt)
   return {
     ok: problems.length === 0,
     critical: problems.some(({ severity }) => severity === 'critical'),
@@ -87,15 +93,16 @@ function health({ other, pending, lastFlush, failing }: HealthFacts, problems: P
     lastFlush,
     failing,
     resets: other.resets,
-    lastResetAt,
-    completeSince: lastResetAt,
+    lastResetAt: timeOf(other.lastResetAt),
+    lastResetReason: other.lastResetReason,
+    completeSince: timeOf(other.completeSince),
     failedJobs: other.failedJobs,
   }
 }
 
 function noHealth(error: unknown): Health {
   const nothing = { asOf: null, pending: null, lastFlush: null, failing: null }
-  const never = { resets: 0, lastResetAt: null, completeSince: null, failedJobs: 0 }
+  const never = { resets: 0, lastResetAt: null, lastResetReason: null, completeSince: null, failedJobs: 0 }
   return { ok: false, critical: true, problems: [unavailable(error)], ...nothing, ...never }
 }
 

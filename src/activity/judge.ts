@@ -3,6 +3,7 @@ import { shellWord } from '../shell-word.ts'
 import type { HealthFacts, OtherFacts } from './health-facts.ts'
 import { DEFAULT_MAX_LAG_SECONDS, type HealthLimits } from './health-options.ts'
 import { judgeQueue, judgeSchedule, scheduleSeconds } from './judge-queue.ts'
+import { judgeReset } from './judge-reset.ts'
 import { type Judge, judgeBloat, judgeLogged, judgeOldTransaction } from './judge-tables.ts'
 import type { Problem } from './problem.ts'
 import { ago, marks, seconds, timeOf } from './words.ts'
@@ -135,35 +136,6 @@ const judgeUnknown: Judge = ({ other, lastFlush, pending: { awaited } }) => {
     message: `Nearly all marks are of workspaces that do not exist: ${unknown} of ${marks(flushed + awaited)}.`,
     remedy: 'Look whether the table workspaces is the right one, and whether markers pass its ids.',
     since: null,
-    object: null,
-  }
-}
-
-const EMPTIED: Problem = {
-  code: 'reset',
-  severity: 'warning',
-  message:
-    'Pending marks were lost, by a crash, a promotion or a restore. No flush has noted it yet, so it is not known when.',
-  remedy:
-    'Let a worker flush: it notes it. Do not judge workspaces as idle before. Find out why the server crashed.',
-  since: null,
-  object: null,
-}
-
-const judgeReset: Judge = ({ other }, { resetWithinSeconds }) => {
-  if (other.emptied) return EMPTIED
-  const last = timeOf(other.lastResetAt)
-  if (!last) return null
-  const past = (parseIsoText(other.asOf).getTime() - last.getTime()) / 1_000
-  if (past > resetWithinSeconds) return null
-  const until = timeOf(other.flushedUntil)
-  const from = until ? ` Marks from ${until.toISOString()} on may be lost.` : ''
-  return {
-    code: 'reset',
-    severity: 'warning',
-    message: `Pending marks were lost ${ago(past)} ago, by a crash, a promotion or a restore.${from} Use is complete since ${last.toISOString()}.`,
-    remedy: 'Do not judge workspaces as idle by the time before. Find out why the server crashed.',
-    since: last,
     object: null,
   }
 }

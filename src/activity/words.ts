@@ -1,4 +1,5 @@
 import { parseIsoText } from '../database/timestamp.ts'
+import type { ResetReason } from '../worker/queue.ts'
 
 /** A number of seconds: `180 s`. */
 export function seconds(number: number): string {
@@ -22,4 +23,16 @@ export function marks(number: number): string {
 /** A time of the facts. */
 export function timeOf(text: string | null): Date | null {
   return text === null ? null : parseIsoText(text)
+}
+
+const CAUSES: Record<ResetReason, string> = {
+  crash: 'a crash of the server',
+  promotion: 'the promotion of a standby, or a recovery to a point in time',
+  restore: 'a restore or a copy of the database',
+  unknown: 'something unknown, such as a TRUNCATE by hand',
+}
+
+/** By what marks were lost: `a crash of the server`. */
+export function cause(reason: ResetReason): string {
+  return CAUSES[reason]
 }

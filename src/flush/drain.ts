@@ -49,6 +49,7 @@ export async function drain(connection: Connection, options: DrainOptions = {}):
     const result = await flush(connection, { ...flushOptions, oldestFirst: total.flushes % 2 === 1 })
     total.flushes += 1
     total.emptied ||= result.emptied
+    total.reset ??= result.reset
     add(total, { counts: [result], refusals: result.refusals })
     onFlush?.(result)
     full = result.full

@@ -5,11 +5,12 @@ import type { Taking } from './due-marks.ts'
 import type { FlushResult, FlushSettings } from './flush.ts'
 import { flushByHalves, type HalvingResult } from './halving.ts'
 import type { Refusal } from './refusal.ts'
+import { noticeReset } from './reset.ts'
 import { dueRefusals, forgetOlderMarksOfRefused, retryRefusals } from './retry.ts'
 import { prepare } from './settings.ts'
 import { addBySource, addToOthers, type MarksBySource } from './source-usage.ts'
 import type { FlushCounts } from './statement.ts'
-import { noteFlush, restoreWitness } from './witness.ts'
+import { noteFlush } from './witness.ts'
 
 /** Tries of refused workspaces take at most this part of the flush's time. At least one is made. */
 const RETRY_SHARE = 1 / 20
@@ -24,7 +25,8 @@ export async function flushWithin(
 ): Promise<FlushResult> {
   const { connection } = transaction
   const started = performance.now()
-  const result: FlushResult = { ...emptyResult(), emptied: await restoreWitness(connection) }
+  const reset = await noticeReset(connection)
+  const result: FlushResult = { ...emptyResult(), emptied: reset?.emptied ?? false, reset }
   const restore = await prepare(transaction, settings.timeoutSeconds * 1_000)
   let done = 0
   const addDone = (some: Pick<HalvingResult, 'counts' | 'refusals'>) => {
@@ -56,7 +58,7 @@ export async function flushWithin(
 /** A result of which nothing is done yet. */
 export function emptyResult(): FlushResult {
   const counts = { flushed: 0, workspaces: 0, updated: 0, unknown: 0, held: 0, awaited: 0, refused: 0 }
-  return { ...counts, bySource: {}, refusals: [], emptied: false, full: false }
+  return { ...counts, bySource: {}, refusals: [], emptied: false, reset: null, full: false }
 }
 
 const COUNTED = ['flushed', 'workspaces', 'updated', 'unknown', 'held', 'awaited', 'refused'] as const

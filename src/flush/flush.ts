@@ -10,6 +10,7 @@ import {
 } from '../options.ts'
 import { flushWithin } from './flush-within.ts'
 import type { Refusal } from './refusal.ts'
+import type { UsageReset } from './reset.ts'
 import type { MarksBySource } from './source-usage.ts'
 
 /**
@@ -93,6 +94,8 @@ export interface FlushResult {
   refusals: Refusal[]
   /** Whether `pending_usage` was emptied since the last flush. Marks that were not flushed by then are lost. */
   emptied: boolean
+  /** Why and since when marks are missing, if this flush is the first one after that. Else null. */
+  reset: UsageReset | null
   /** Whether the batch was full. More marks of closed periods may be left then. */
   full: boolean
 }

@@ -1,4 +1,5 @@
 import type { FlushResult } from '../flush/flush.ts'
+import type { UsageReset } from '../flush/reset.ts'
 
 /** What went wrong. */
 export type FailureKind =
@@ -45,8 +46,8 @@ export interface FailureEvent {
   queue: string
 }
 
-/** A flush that found `pending_usage` emptied, see {@link FlushHooks.onReset}. */
-export interface ResetEvent {
+/** A flush that found that marks are missing, see {@link FlushHooks.onReset}. */
+export interface ResetEvent extends UsageReset {
   /** When that flush had committed, by the clock of this process. */
   noticedAt: Date
   /** The id of its pg-boss job. */
@@ -68,8 +69,8 @@ export interface FlushHooks {
   /** Called for each failure. {@link FlushEvent.recovered} tells its end. */
   onFailure?: ((event: FailureEvent) => unknown) | undefined
   /**
-   * Called when a flush finds that a crash of the server, or the promotion of a standby, has emptied `pending_usage`.
-   * Marks that were not flushed by then are lost. It is called after `onFlush` of the same flush.
+   * Called when a flush finds that marks were lost: by a crash of the server, the promotion of a standby, or a restore.
+   * What was used before {@link ResetEvent.completeSince} may look idle. It is called after `onFlush` of the same flush.
    */
   onReset?: ((event: ResetEvent) => unknown) | undefined
 }

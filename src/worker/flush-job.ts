@@ -1,6 +1,7 @@
 import type { Db, Job, PgBoss } from 'pg-boss'
 import { type Connection, execute } from '../database/connection.ts'
 import { flush } from '../flush/flush.ts'
+import type { UsageReset } from '../flush/reset.ts'
 import { FlushAttempt } from './flush-attempt.ts'
 import { flushInterval } from './flush-interval.ts'
 import type { FinishedFlush } from './flush-log.ts'
@@ -113,11 +114,24 @@ async function sendNextBatch(
   await boss.send(queue, { oldestFirst }, { db, singletonKey: DRAIN_KEY })
 }
 
-/** What is the rule does not fill the dashboard: `emptied` and `refusals` are there only if there is something to tell. */
-function outputOf({ result: { emptied, refusals, ...counts } }: FinishedFlush): FlushJobOutput {
+/** What is the rule does not fill the dashboard: some are there only if there is something to tell. */
+function outputOf({ result: { emptied, reset, refusals, ...counts } }: FinishedFlush): FlushJobOutput {
   return {
     ...counts,
     ...(emptied && { emptied }),
+    ...(reset && { reset: resetOutput(reset) }),
     ...(refusals.length > 0 && { refusals: refusals.slice(0, MOST_REFUSALS) }),
+  }
+}
+
+function resetOutput({
+  reason,
+  completeSince,
+  flushedUntil,
+}: UsageReset): NonNullable<FlushJobOutput['reset']> {
+  return {
+    reason,
+    completeSince: completeSince.toISOString(),
+    flushedUntil: flushedUntil?.toISOString() ?? null,
   }
 }

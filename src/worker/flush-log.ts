@@ -1,5 +1,6 @@
 import type { FlushResult } from '../flush/flush.ts'
 import type { Refusal } from '../flush/refusal.ts'
+import type { ResetReason, UsageReset } from '../flush/reset.ts'
 import type { Logger } from '../logger.ts'
 
 /** The most refused workspaces that are logged for one flush. */
@@ -10,6 +11,18 @@ const NEARLY_ALL = 0.9
 
 /** Fewer awaited marks are no news. Somebody is just creating their workspaces. */
 const FEWEST_AWAITED = 3
+
+const LOST = 'marks that were not flushed by then are lost'
+
+const EMPTIED: Record<ResetReason, string> = {
+  crash: `pending_usage was emptied by a crash of the server: ${LOST}`,
+  promotion: `pending_usage was emptied by the promotion of a standby, or a recovery to a point in time: ${LOST}`,
+  restore: `pending_usage was emptied by a restore or a copy of the database without its rows: ${LOST}`,
+  unknown: `pending_usage was emptied, and nothing tells by what: ${LOST}`,
+}
+
+const OLDER_DUMP =
+  'the database was restored or copied: marks that were made elsewhere since then are missing here'
 
 /** A flush that a job has run. */
 export interface FinishedFlush {
@@ -33,10 +46,10 @@ export class FlushLog {
 
   /** Logs a flush that has committed. */
   flushed({ result, durationMs }: FinishedFlush): void {
-    const { refusals, emptied, full: _, ...marks } = result
+    const { refusals, reset, emptied: _, full: __, ...marks } = result
     const duration = { durationMs: Math.round(durationMs * 10) / 10 }
     const counts = { ...marks, ...duration }
-    if (emptied) this.#emptied()
+    if (reset) this.#lost(reset)
     this.#worksAgain()
     this.#refused(refusals)
     const unknown = this.#isNearlyAllUnknown(result)
@@ -59,12 +72,8 @@ export class FlushLog {
   }
 
   /** The number of lost marks is not known. */
-  #emptied(): void {
-    this.#logger.warn(
-      {},
-      'pending_usage was emptied by a crash of the server, the promotion of a standby, or a restore without its ' +
-        'rows: marks made before it and not flushed by then are lost',
-    )
+  #lost({ reason, emptied, ...times }: UsageReset): void {
+    this.#logger.warn({ reason, ...times }, emptied ? EMPTIED[reason] : OLDER_DUMP)
   }
 
   /** Each attempt is logged. The pauses between the attempts grow. */

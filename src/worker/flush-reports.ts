@@ -78,7 +78,7 @@ export class FlushReports implements TransactionReports {
     this.#flushLog.flushed({ result, durationMs })
     const queue = this.#queue
     this.#hooks.call('onFlush', { result, durationMs, jobId, queue, recovered: this.#streak.end() })
-    if (result.emptied) this.#hooks.call('onReset', { noticedAt: new Date(), jobId, queue })
+    if (result.reset) this.#hooks.call('onReset', { ...result.reset, noticedAt: new Date(), jobId, queue })
   }
 
   #tellFailure(kind: FailureKind, error: unknown, jobId: string | null): void {

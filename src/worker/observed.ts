@@ -154,7 +154,7 @@ function makeGauges(meter: Meter) {
     healthy: gauge('healthy', '', 'Whether the health verdict has no problem: 1 or 0'),
     resets: meter.createObservableCounter('workspace_usage.resets', {
       unit: '{reset}',
-      description: 'How often a crash or a promotion has emptied the pending marks',
+      description: 'How often pending marks were lost, by a crash, a promotion or a restore',
     }),
   }
 }

@@ -2,6 +2,9 @@ import { type Connection, execute, type Statement } from '../database/connection
 import { NotMigratedError } from '../errors.ts'
 import type { FlushResult } from '../flush/flush.ts'
 import type { Refusal } from '../flush/refusal.ts'
+import type { UsageReset } from '../flush/reset.ts'
+
+export type { ResetReason } from '../flush/reset.ts'
 
 /** The queue whose jobs flush the schema `public`. {@link flushQueues} names those of any schema. */
 export const FLUSH_QUEUE = 'workspace-usage-flush'
@@ -57,12 +60,14 @@ export async function flushQueues(connection: Connection): Promise<FlushQueues> 
 /**
  * The output of a finished job, as the dashboard shows it: the counts, and whether its batch was full.
  */
-export interface FlushJobOutput extends Omit<FlushResult, 'emptied' | 'refusals'> {
+export interface FlushJobOutput extends Omit<FlushResult, 'emptied' | 'reset' | 'refusals'> {
   /**
    * True if the flush found that `pending_usage` was emptied. Marks that were not flushed by then are lost. Else
    * absent.
    */
   emptied?: boolean
+  /** Why and since when marks are missing, if this flush has noticed it. Its times are text. Else absent. */
+  reset?: Pick<UsageReset, 'reason'> & { completeSince: string; flushedUntil: string | null }
   /** The first workspaces that the database refused in this flush, and why. Absent if there was none. */
   refusals?: Refusal[]
 }

@@ -7,7 +7,7 @@ import { explainUsage } from '../../src/activity/explain.ts'
 import { idleWorkspaces } from '../../src/activity/idle.ts'
 import { lastFlush } from '../../src/activity/last-flush.ts'
 import { flush } from '../../src/flush/flush.ts'
-import { restoreWitness } from '../../src/flush/witness.ts'
+import { noticeReset } from '../../src/flush/reset.ts'
 import { markUsage } from '../../src/mark/mark.ts'
 import { FLUSH_QUEUE } from '../../src/worker/queue.ts'
 import { mayKeepQueueStats } from '../../src/worker/queue-stats.ts'
@@ -76,9 +76,9 @@ async function dutiesOn(server: string, major: 18 | 15): Promise<void> {
     // The first flush inserted the row of the source. This one updates it.
     await storeClosedMarks(pool, [id!], { source: 'ssh', agoMs: 1 })
     assert.equal((await flush(db)).updated, 1)
-    assert.equal(await restoreWitness(db), false)
+    assert.equal((await noticeReset(db)) !== null, false)
     await pool.query('TRUNCATE pending_usage_witness')
-    assert.equal(await restoreWitness(db), true)
+    assert.equal((await noticeReset(db)) !== null, true)
   })
 
   test(`a worker with the privileges of its duty starts, flushes in jobs and stops without a warning on PostgreSQL ${major}`, async () => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { usageCompleteSince } from '../../src/activity/complete-since.ts'
 import { type HealthOptions, usageHealth } from '../../src/activity/health.ts'
 import { flush } from '../../src/flush/flush.ts'
 import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE } from '../../src/worker/queue.ts'
@@ -55,15 +56,28 @@ for (const [version, server] of Object.entries({ 18: testServer, 15: testServer1
 
   testWithDatabase('a loss is told before a flush has noted it', async database => {
     assert.deepEqual(await codesOf(database), [])
+    // The database is a copy of a template. The first flush gets to know it.
+    await flush(database.pool)
     // As a crash does, all UNLOGGED tables together.
     await database.pool.query('TRUNCATE pending_usage, set_aside_usage, refused_usage, pending_usage_witness')
     await database.pool.query('UPDATE pgboss.queue SET created_on = clock_timestamp()')
+    const now = await usageCompleteSince(database.pool)
+    assert.ok(Math.abs(Date.now() - now!.getTime()) < 5_000)
     const [unnoted, ...more] = await problemsOf(database)
     assert.deepEqual([unnoted?.code, unnoted?.since, more], ['reset', null, []])
     assert.match(unnoted!.message, /No flush has noted it yet/)
     await flush(database.pool)
     const [noted] = await problemsOf(database)
     assert.deepEqual([noted?.code, noted?.since instanceof Date], ['reset', true])
+    assert.match(noted!.message, /by something unknown/)
+    const health = await usageHealth(database.pool)
+    assert.deepEqual(
+      [health.lastResetReason, health.completeSince],
+      ['unknown', await usageCompleteSince(database.pool)],
+    )
+    await database.pool.query('DELETE FROM pending_usage_reset')
+    assert.equal(await usageCompleteSince(database.pool), null)
+    assert.deepEqual(await codesOf(database), [])
   })
 
   testWithDatabase(

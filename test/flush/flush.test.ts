@@ -29,6 +29,7 @@ test('the first flush of a workspace sets last_used_at to the end of the period 
     bySource: { test: 1 },
     refusals: [],
     emptied: false,
+    reset: null,
     full: false,
   })
   assert.deepEqual(await lastUsedAt(pool, [id!]), [periodEnd])
@@ -113,7 +114,7 @@ test('a drain flushes until nothing is due, and returns the sums of its flushes'
       awaited: 0,
       refused: 0,
     },
-    ...{ bySource: { test: 350 }, refusals: [], emptied: false },
+    ...{ bySource: { test: 350 }, refusals: [], emptied: false, reset: null },
   })
 })
 
@@ -132,6 +133,7 @@ test('a flush leaves a mark that is not committed yet, and a flush after the com
     bySource: {},
     refusals: [],
     emptied: false,
+    reset: null,
     full: false,
   })
   await marker.client.query('COMMIT')

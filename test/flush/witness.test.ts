@@ -1,32 +1,31 @@
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
-import { restoreWitness } from '../../src/flush/witness.ts'
+import { noticeReset } from '../../src/flush/reset.ts'
 import { createTestDatabase } from '../support/database.ts'
-import { untilBlocked } from '../support/locks.ts'
 import { openTransaction } from '../support/transaction.ts'
 
 const database = await createTestDatabase()
 const { pool } = database
 
 beforeEach(async () => {
-  assert.equal(await restoreWitness(pool), false)
+  assert.equal((await noticeReset(pool)) !== null, false)
   // A crash empties this table in the same way.
   await pool.query('TRUNCATE pending_usage_witness')
 })
 
 test('the witness tells only one of two callers at the same time that pending_usage was emptied', async () => {
   await using first = await openTransaction(database)
-  assert.equal(await restoreWitness(first.client), true)
+  assert.equal((await noticeReset(first.client)) !== null, true)
   const second = await database.connect()
-  const asking = restoreWitness(second)
-  assert.deepEqual(await untilBlocked(pool, second.processID), [first.client.processID])
+  // It does not wait.
+  assert.equal((await noticeReset(second)) !== null, false)
   await first.client.query('COMMIT')
-  assert.equal(await asking, false)
+  assert.equal((await noticeReset(second)) !== null, false)
 })
 
 test('the witness tells again that pending_usage was emptied if the transaction of the first caller was rolled back', async () => {
   await using first = await openTransaction(database)
-  assert.equal(await restoreWitness(first.client), true)
+  assert.equal((await noticeReset(first.client)) !== null, true)
   await first.client.query('ROLLBACK')
-  assert.equal(await restoreWitness(pool), true)
+  assert.equal((await noticeReset(pool)) !== null, true)
 })

@@ -14,8 +14,9 @@ import { createWorkspaces, lastUsedAt, pendingCount, storeClosedMarks } from '..
 
 const PROGRAMS = '/usr/lib/postgresql/15/bin'
 const EMPTIED = 'pending_usage was emptied'
+const RESTORED = 'the database was restored or copied'
 
-test('a dump with the pending marks is restored without a loss, and a worker flushes them without a migration', async t => {
+test('a dump with the pending marks is restored with all of them, a worker flushes them without a migration, and says that later marks are missing', async t => {
   const [source, target] = await restored(t, [])
   if (!source || !target) return
   const { ids, usedAt } = source
@@ -23,6 +24,8 @@ test('a dump with the pending marks is restored without a loss, and a worker flu
   const log = await flushOnce(target)
   assert.deepEqual(await lastUsedAt(target.pool, ids), usedAt)
   assert.equal(log.find(EMPTIED).length, 0)
+  assert.deepEqual(await reasons(target), ['restore'])
+  assert.equal(log.find(RESTORED).length, 1)
 })
 
 test('a dump without the rows of UNLOGGED tables has lost the pending marks only, and the first flush says so', async t => {
@@ -33,6 +36,8 @@ test('a dump without the rows of UNLOGGED tables has lost the pending marks only
   const log = await flushOnce(target)
   assert.deepEqual(await lastUsedAt(target.pool, ids), [usedAt[0], null])
   assert.equal(log.find(EMPTIED).length, 1)
+  assert.match(log.find(EMPTIED)[0]!.message, /by a restore/)
+  assert.deepEqual(await reasons(target), ['restore'])
 })
 
 test('after a restore of an older dump, the row of the witness can be deleted, so that the next flush tells a loss', async t => {
@@ -77,6 +82,12 @@ async function restored(
   return [{ ids, usedAt: [flushed, pending] }, target]
 }
 
+/** Why marks were lost, in their order. */
+async function reasons({ pool }: TestDatabase): Promise<string[]> {
+  const { rows } = await pool.query('SELECT reason FROM pending_usage_reset ORDER BY noticed_at')
+  return rows.map(({ reason }) => reason)
+}
+
 async function flushOnce({ connectionString, pool }: TestDatabase): Promise<ReturnType<typeof collectLog>> {
   const log = collectLog()
   await using worker = await startFlushWorker({
@@ -87,8 +98,9 @@ async function flushOnce({ connectionString, pool }: TestDatabase): Promise<Retu
   await until(
     'a flush has run, and nothing is pending',
     async () =>
-      log.lines.some(({ message }) => /^(nothing to flush|updated workspaces|pending_usage)/.test(message)) &&
-      (await pendingCount(pool)) === 0,
+      log.lines.some(({ message }) =>
+        /^(nothing to flush|updated workspaces|pending_usage|the database was restored)/.test(message),
+      ) && (await pendingCount(pool)) === 0,
   )
   await worker.stop()
   return log

@@ -62,6 +62,7 @@ test('after a failover, a tracker stores what it kept and a worker flushes it, t
     { timeoutMs: 90_000 },
   )
   await until('the loss is told', () => log.find('pending_usage was emptied').length === 1)
+  assert.match(log.find('pending_usage was emptied')[0]!.message, /by the promotion of a standby/)
   assert.deepEqual(await lastUsedAt(promoted, [before!, lost!]), [usedAt, null])
   assert.equal(log.find('the database is within reach again').length, 1)
   await worker.stop()

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import pg from 'pg'
 import { flush } from '../../src/flush/flush.ts'
-import { restoreWitness } from '../../src/flush/witness.ts'
+import { noticeReset } from '../../src/flush/reset.ts'
 import { startFlushWorker } from '../../src/worker/worker.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { flushJobs } from '../support/jobs.ts'
@@ -49,10 +49,14 @@ test('a clean restart loses nothing, a crash loses only what was pending, and th
   await until('the loss is told', () => told().length === 1, { timeoutMs: 90_000 })
   assert.equal(await pendingCount(pool), 0)
   assert.deepEqual(await lastUsedAt(pool, [flushed!, pending!]), [usedAt, null])
-  assert.equal((await flushJobs(pool)).filter(({ output }) => output?.emptied).length, 1)
+  const outputs = (await flushJobs(pool)).map(({ output }) => output).filter(output => output?.emptied)
+  assert.equal(outputs.length, 1)
+  assert.equal(outputs[0]!.reset!.reason, 'crash')
+  assert.match(outputs[0]!.reset!.completeSince, /Z$/)
   await nothingToFlush()
   assert.equal(told().length, 1)
   assert.equal(told()[0]!.level, 'warn')
+  assert.match(told()[0]!.message, /by a crash of the server/)
   await survivor.stop()
 })
 
@@ -60,7 +64,7 @@ test('a promoted standby has lost only what was pending, and its witness reports
   const [flushed, pending] = await createWorkspaces(pool, 2)
   const usedAt = await storeClosedMarks(pool, [flushed!])
   await flush(pool)
-  assert.equal(await restoreWitness(pool), false)
+  assert.equal(await noticeReset(pool), null)
   await storeClosedMarks(pool, [pending!])
 
   const standby = await startStandby(server)
@@ -71,7 +75,8 @@ test('a promoted standby has lost only what was pending, and its witness reports
     assert.equal(await pendingCount(pool), 1)
     assert.equal(await pendingCount(promoted), 0)
     assert.deepEqual(await lastUsedAt(promoted, [flushed!, pending!]), [usedAt, null])
-    assert.deepEqual([await restoreWitness(promoted), await restoreWitness(promoted)], [true, false])
+    assert.equal((await noticeReset(promoted))?.reason, 'promotion')
+    assert.equal(await noticeReset(promoted), null)
   } finally {
     await promoted.end()
   }

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { usageCompleteSince } from '../../src/activity/complete-since.ts'
+import { flush } from '../../src/flush/flush.ts'
 import { migrate } from '../../src/schema/migrate.ts'
 import type { FailureEvent, FlushEvent, ResetEvent } from '../../src/worker/events.ts'
 import { FLUSH_QUEUE } from '../../src/worker/queue.ts'
@@ -142,6 +144,8 @@ test('onFailure tells once that the database is out of reach, and onFlush tells 
 
 test('onReset tells that pending_usage was emptied, after onFlush of the same job', async () => {
   const database = await createTestDatabase()
+  // The database is a copy of a template. The first flush gets to know it.
+  await flush(database.pool)
   await database.pool.query('TRUNCATE pending_usage, pending_usage_witness')
   const events = collectEvents()
   let flushesBefore: number | undefined
@@ -152,6 +156,8 @@ test('onReset tells that pending_usage was emptied, after onFlush of the same jo
   await using _worker = await startWorker(database, collectLog(), { ...events.hooks, onReset })
   const reset = await until('the reset is told', () => events.resets[0])
   assert.ok(Math.abs(Date.now() - reset.noticedAt.getTime()) < 60_000)
+  assert.deepEqual([reset.reason, reset.emptied, reset.flushedUntil], ['unknown', true, null])
+  assert.deepEqual(reset.completeSince, await usageCompleteSince(database.pool))
   assert.deepEqual([reset.jobId, reset.queue], [events.flushes[flushesBefore! - 1]!.jobId, FLUSH_QUEUE])
 })
 

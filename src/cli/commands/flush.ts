@@ -1,8 +1,10 @@
 import { setTimeout } from 'node:timers/promises'
 import { openPeriodRemaining, pendingStatus } from '../../activity/status.ts'
+import { cause } from '../../activity/words.ts'
 import type { Connection } from '../../database/connection.ts'
 import { type DrainOptions, type DrainResult, drain } from '../../flush/drain.ts'
 import type { Refusal } from '../../flush/refusal.ts'
+import type { UsageReset } from '../../flush/reset.ts'
 import type { Command } from '../command.ts'
 import { type DatabaseOptions, databaseOption, withPool } from '../options/database-option.ts'
 import { batchSizeOption, sourcesOption, unknownAfterOption } from '../options/flush-options.ts'
@@ -10,6 +12,7 @@ import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { switchOption } from '../options/variable-option.ts'
 import { count, describeFlush } from '../output/count.ts'
 import { startProgress } from '../output/progress.ts'
+import { formatTime } from '../output/time.ts'
 import type { Terminal } from '../terminal.ts'
 
 interface Options extends DatabaseOptions, JsonOptions {
@@ -38,6 +41,7 @@ export const flushCommand: Command<Options> = {
         terminal,
       )
       const durationMs = Math.round(performance.now() - started)
+      if (result.reset) terminal.tell(describeReset(result.reset))
       if (json) terminal.printJson({ ...result, durationMs })
       else {
         const effort = `${count(result.flushes, 'flush', 'flushes')}, ${durationMs} ms`
@@ -46,6 +50,10 @@ export const flushCommand: Command<Options> = {
       }
       return 0
     }),
+}
+
+function describeReset({ reason, completeSince }: UsageReset): string {
+  return `warning: pending marks were lost by ${cause(reason)}; use is complete since ${formatTime(completeSince)}`
 }
 
 function describeRefusal({ workspaceId, sqlState, message }: Refusal): string {

@@ -5,6 +5,7 @@ import { type LastFlush, lastFlush } from '../../activity/last-flush.ts'
 import type { Problem, Severity } from '../../activity/problem.ts'
 import { type RefusedWorkspaces, refusedWorkspaces } from '../../activity/refused.ts'
 import { type PendingStatus, pendingStatus } from '../../activity/status.ts'
+import { cause } from '../../activity/words.ts'
 import type { Queryable } from '../../database/connection.ts'
 import { whatever } from '../../options.ts'
 import type { Command } from '../command.ts'
@@ -107,13 +108,15 @@ async function statusOf(
 
 function asJson({ health, pending, last, failing, refused }: Status): unknown {
   const { lagSeconds = null, ...marks } = pending ?? {}
-  const { ok, critical, problems } = health
+  const { ok, critical, problems, completeSince, lastResetReason } = health
   return {
     pending: pending && marks,
     lagSeconds,
     lastFlush: last,
     failing,
     refused,
+    completeSince,
+    lastResetReason,
     health: { ok, critical, problems },
   }
 }
@@ -122,6 +125,7 @@ function describe({ health, pending, last, refused }: Status): string {
   const flushed = last && `${formatTime(last.completedAt)}: ${describeFlush(last)}`
   return [
     ...(pending === null ? [] : [...describePending(pending), `last flush  ${flushed ?? 'none'}`]),
+    ...describeLoss(health),
     ...describeHealth(health),
     ...(refused === null ? [] : describeRefused(refused)),
   ].join('\n')
@@ -136,6 +140,13 @@ function describePending(pending: PendingStatus): string[] {
     ...(marks.length > 0 ? [`set aside   ${marks.join(', ')}`] : []),
     `lag         ${lagSeconds.toFixed(1)} s`,
   ]
+}
+
+/** It stays, longer than the verdict calls it a problem, because idle times are longer. */
+function describeLoss({ completeSince, lastResetReason, resets }: Health): string[] {
+  if (completeSince === null) return []
+  const by = resets > 0 && lastResetReason !== null ? `, by ${cause(lastResetReason)}` : ''
+  return [`complete    since ${formatTime(completeSince)}; marks were lost before${by}`]
 }
 
 function describeHealth({ problems }: Health): string[] {

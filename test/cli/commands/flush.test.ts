@@ -46,7 +46,7 @@ test('flush --wait waits for the open period to close', async () => {
   const { durationMs, ...counts } = JSON.parse(stdout)
   assert.deepEqual(counts, {
     ...{ flushes: 1, flushed: 1, workspaces: 1, updated: 1, unknown: 0, held: 0, awaited: 0, refused: 0 },
-    ...{ bySource: { unknown: 1 }, refusals: [], emptied: false },
+    ...{ bySource: { unknown: 1 }, refusals: [], emptied: false, reset: null },
   })
   assert.equal(typeof durationMs, 'number')
   assert.equal(code, 0)

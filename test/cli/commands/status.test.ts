@@ -41,12 +41,31 @@ test('status --json shows a lag that grows while marks of a closed period are pe
     'lastFlush',
     'failing',
     'refused',
+    'completeSince',
+    'lastResetReason',
     'health',
   ])
+  assert.deepEqual([before.completeSince, before.lastResetReason], [null, null])
   assert.deepEqual(before.pending, { open: 0, closed: 2, held: 0, awaited: 0, refused: 0 })
   assert.ok(before.lagSeconds >= 60 && before.lagSeconds < 600, String(before.lagSeconds))
   const after = JSON.parse((await runCommand(['status', '--json'], { env })).stdout)
   assert.ok(after.lagSeconds > before.lagSeconds)
+})
+
+test('status tells from when on use is complete, and why it was not before, as long as a loss is on record', async () => {
+  await pool.query(`INSERT INTO pending_usage_reset (noticed_at, flushed_until, reason)
+    VALUES ('2026-03-01 12:00:00Z', '2026-03-01 11:58:00Z', 'promotion')`)
+  try {
+    const { stdout } = await runCommand(['status'], { env })
+    assert.match(
+      stdout,
+      /^complete {4}since 2026-03-01 12:00:00Z; marks were lost before, by the promotion of a standby/m,
+    )
+    const json = JSON.parse((await runCommand(['status', '--json'], { env })).stdout)
+    assert.deepEqual([json.completeSince, json.lastResetReason], ['2026-03-01T12:00:00.000Z', 'promotion'])
+  } finally {
+    await pool.query('DELETE FROM pending_usage_reset')
+  }
 })
 
 test('status --max-lag ends with 1 if the lag is greater', async () => {
