@@ -1,5 +1,6 @@
 /*
  * Stops workspaces that nobody has used for a time. A mark that is stored before the decision always prevents it.
+ * After a loss of marks, such as by a crash of the server, nothing is stopped until marks are complete for that time.
  *
  *     DATABASE_URL=postgres://… node examples/stop-idle-workspaces.ts 30    # days
  *
@@ -23,10 +24,23 @@ export async function stopIdleWorkspaces(
   stop: Stop,
 ): Promise<string[]> {
   const stopped: string[] = []
+  if (!(await marksAreComplete(pool, idleForSeconds))) return stopped
   for await (const { workspaceId } of idleWorkspaces(pool, { idleForSeconds, neverUsed: false })) {
     if (await stopIfStillIdle(pool, workspaceId, idleForSeconds, stop)) stopped.push(workspaceId)
   }
   return stopped
+}
+
+/**
+ * Whether no marks of that time were lost. A workspace whose last marks were lost looks idle, and may be in use. So wait
+ * until all marks are known for as long as a workspace must be idle.
+ */
+export async function marksAreComplete(pool: pg.Pool, seconds: number): Promise<boolean> {
+  const { rows } = await pool.query<{ complete: boolean }>(
+    'SELECT usage_complete_since() <= statement_timestamp() - make_interval(secs => $1) AS complete',
+    [seconds],
+  )
+  return rows[0]!.complete
 }
 
 /**
@@ -53,12 +67,13 @@ export async function stopIfStillIdle(
   try {
     await client.query('BEGIN ISOLATION LEVEL READ COMMITTED')
     await client.query('SELECT FROM workspaces WHERE id = $1 FOR NO KEY UPDATE', [workspaceId])
-    const { rows } = await client.query<{ idle: boolean | null }>(
-      `SELECT last_used_at <= statement_timestamp() - make_interval(secs => $2) AS idle
+    const { rows } = await client.query<{ idle: boolean }>(
+      `SELECT greatest(last_used_at, usage_complete_since()) <= statement_timestamp() - make_interval(secs => $2)
+        AND last_used_at IS NOT NULL AS idle
       FROM workspace_activity WHERE workspace_id = $1`,
       [workspaceId, idleForSeconds],
     )
-    // No row means that the workspace was deleted. Null means that it was never used.
+    // No row means that the workspace was deleted. One that was never used is left alone.
     const idle = rows[0]?.idle ?? false
     if (idle) await stop(client, workspaceId)
     await client.query('COMMIT')
@@ -75,6 +90,11 @@ export async function stopIfStillIdle(
 if (import.meta.main) {
   const days = Number(process.argv[2] ?? 30)
   const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, application_name: 'stop-idle' })
+  if (!(await marksAreComplete(pool, days * 86_400))) {
+    console.error(
+      `Marks were lost since ${days} days ago: nothing is stopped. Look at "workspace-usage status".`,
+    )
+  }
   const stopped = await stopIdleWorkspaces(pool, days * 86_400, async (_client, workspaceId) => {
     console.log(`would stop ${workspaceId}`)
   })

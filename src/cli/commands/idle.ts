@@ -2,6 +2,7 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Option } from 'commander'
 import { explainPrivilegeError } from '../../access/refusal.ts'
+import { usageCompleteSince } from '../../activity/complete-since.ts'
 import { IDLE_OPTIONS, type IdleWorkspace, idleWorkspaces } from '../../activity/idle.ts'
 import type { Queryable } from '../../database/connection.ts'
 import type { Command } from '../command.ts'
@@ -12,7 +13,7 @@ import { numberAllowedBy, yesOrNo } from '../options/parsers.ts'
 import { switchOption, VariableOption } from '../options/variable-option.ts'
 import { count } from '../output/count.ts'
 import { formatAge, formatTime } from '../output/time.ts'
-import { isBrokenPipe, type Output } from '../terminal.ts'
+import { isBrokenPipe, type Output, type Terminal } from '../terminal.ts'
 
 interface Options extends DatabaseOptions, JsonOptions {
   for: number
@@ -43,9 +44,20 @@ export const idleCommand: Command<Options> = {
     return await withPool(database, async pool => {
       const idle = explainingRefusal(idleWorkspaces(pool, options), pool)
       await print(format(idle), terminal.stdout)
+      await tellLoss(terminal, pool, idleForSeconds)
       return 0
     })
   },
+}
+
+/** A workspace whose last marks were lost looks idle. The list itself has one format, so this is told beside it. */
+async function tellLoss(terminal: Terminal, pool: Queryable, idleForSeconds: number): Promise<void> {
+  const completeSince = await usageCompleteSince(pool)
+  if (completeSince === null || completeSince.getTime() <= Date.now() - idleForSeconds * 1_000) return
+  terminal.tell(
+    `warning: marks were lost; use is complete since ${formatTime(completeSince)}. ` +
+      'What was used before may be in this list. Stop nothing for it.',
+  )
 }
 
 function neverUsedOption(): Option {

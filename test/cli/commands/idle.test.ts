@@ -54,6 +54,20 @@ test('idle lists the longest idle first and the never used last, as a table, JSO
   assert.deepEqual(none, { code: 0, stdout: '[]\n', stderr: '' })
 })
 
+test('idle warns on standard error if marks of the time that it lists were lost, and prints the same list', async () => {
+  const before = await runCommand(['idle', '--for', '2h', '--json'], { env })
+  await pool.query(`INSERT INTO pending_usage_reset (noticed_at) VALUES (now() - interval '3 h')`)
+  assert.deepEqual(await runCommand(['idle', '--for', '2h', '--json'], { env }), before)
+  await pool.query(`INSERT INTO pending_usage_reset (noticed_at) VALUES (now() - interval '1 h')`)
+  const { stderr, ...told } = await runCommand(['idle', '--for', '2h', '--json'], { env })
+  assert.deepEqual({ ...told, stderr: '' }, before)
+  assert.match(
+    stderr,
+    /^warning: marks were lost; use is complete since \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ\. What was used/,
+  )
+  await pool.query('DELETE FROM pending_usage_reset')
+})
+
 test('idle reads its options from the environment', async () => {
   await createWorkspaces(pool, 3)
   const variables = { WORKSPACE_USAGE_IDLE_FOR: '90m', WORKSPACE_USAGE_IDLE_LIMIT: '2' }
