@@ -7,6 +7,13 @@ import type { OpenTransaction } from '../database/transaction.ts'
 const LOCK_TIMEOUT_MS = 100
 
 /**
+ * The longest time between two statements of a flush, in ms. Its process may stand still there: Ctrl-Z, a debugger, a
+ * paused machine. Its locks would last as long.
+ */
+const IDLE_TIMEOUT_MS = 10_000
+const IDLE_TIMEOUT = 'idle_in_transaction_session_timeout'
+
+/**
  * Makes a transaction fit for a flush, whatever the settings of the session, the role or the database are. All is set
  * until the end of the transaction only.
  *
@@ -14,6 +21,7 @@ const LOCK_TIMEOUT_MS = 100
  *   would look as if they did not exist.
  * - A wait for a lock ends soon. SKIP LOCKED does not end all waits: when the updater of a row commits while the lock is
  *   being taken, PostgreSQL follows the row to its next version, and waits for the updater of that one.
+ * - The server ends a transaction of ours that stands still. pg-boss does the same for the transaction of a job.
  * - Deferred constraints are checked at once, so that an error comes while the flush can still go around it.
  *
  * @param timeoutMs The server cancels a statement after this time. A lower limit of the host stays.
@@ -34,13 +42,16 @@ export async function prepare(
         )::text AS settings
       ), host AS MATERIALIZED (
         SELECT ${milliseconds('lock_timeout')} AS lock_timeout,
-          ${milliseconds('statement_timeout')} AS statement_timeout, ${milliseconds('deadlock_timeout')} AS deadlock_timeout
+          ${milliseconds('statement_timeout')} AS statement_timeout, ${milliseconds('deadlock_timeout')} AS deadlock_timeout,
+          ${milliseconds(IDLE_TIMEOUT)} AS idle_timeout
       )
       SELECT before.settings AS before, set_config('row_security', 'off', true),
         set_config(
           'lock_timeout', least(${LOCK_TIMEOUT_MS}, lock_timeout, greatest(1, deadlock_timeout / 2))::text, true
         ),
-        set_config('statement_timeout', least(${Math.round(timeoutMs)}::bigint, statement_timeout)::text, true)
+        set_config('statement_timeout', least(${Math.round(timeoutMs)}::bigint, statement_timeout)::text, true),
+        CASE WHEN NOT ${callers}::boolean
+          THEN set_config(${IDLE_TIMEOUT}, least(${IDLE_TIMEOUT_MS}::bigint, idle_timeout)::text, true) END
       FROM before, host`),
   )
   const [rowSecurity, lockTimeout, statementTimeout] = JSON.parse(rows[0]!.before) as string[]

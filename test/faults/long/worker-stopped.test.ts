@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { PgBoss } from 'pg-boss'
-import { FLUSH_QUEUE } from '../../src/worker/queue.ts'
-import { createTestDatabase, type TestDatabase } from '../support/database.ts'
-import { closeFlushGate } from '../support/flush-gate.ts'
-import { flushJobs } from '../support/jobs.ts'
-import { until } from '../support/poll.ts'
-import { onPostgres15 } from '../support/postgres-15.ts'
-import { type Program, startProgram } from '../support/process.ts'
-import { createWorkspaces, lastUsedAt, pendingCount, storeClosedMarks } from '../support/seed.ts'
-import { KeptMarks } from './kept-marks.ts'
+import { FLUSH_QUEUE } from '../../../src/worker/queue.ts'
+import { createTestDatabase, type TestDatabase } from '../../support/database.ts'
+import { closeFlushGate } from '../../support/flush-gate.ts'
+import { flushJobs } from '../../support/jobs.ts'
+import { until } from '../../support/poll.ts'
+import { onPostgres15 } from '../../support/postgres-15.ts'
+import { type Program, startProgram } from '../../support/process.ts'
+import { createWorkspaces, lastUsedAt, pendingCount, storeClosedMarks } from '../../support/seed.ts'
+import { KeptMarks } from '../kept-marks.ts'
 
 /*
  * A worker process stands still in the middle of a flush, as a paused virtual machine does, and goes on later. Its
@@ -78,6 +78,27 @@ test('a worker that stands still in a flush for ever keeps no workspace locked, 
   t.diagnostic(`marked 3, survived ${survived}, lost ${3 - survived}, recovered in ${recovery} s`)
   assert.equal(survived, 3)
   await other.end()
+})
+
+test('a flush by hand that stands still for ever keeps no workspace locked, and its marks stay pending', async t => {
+  const database = await createTestDatabase()
+  const { pool, connectionString } = database
+  const ids = await createWorkspaces(pool, 3)
+  await storeClosedMarks(pool, ids)
+  const gate = await closeFlushGate(database)
+  const flush = startProgram('src/cli/main.ts', ['flush'], { env: { DATABASE_URL: connectionString } })
+  await gate.untilReached()
+  flush.kill('SIGSTOP')
+  await gate.open()
+  const since = performance.now()
+  await pool.query('UPDATE workspaces SET last_used_at = last_used_at WHERE id = $1', [ids[0]])
+  const seconds = (performance.now() - since) / 1_000
+  assert.ok(seconds < 20, `the application waited ${seconds} s`)
+  const survived = await pendingCount(pool)
+  t.diagnostic(`marked 3, survived ${survived}, lost ${3 - survived}, unlocked after ${seconds.toFixed(1)} s`)
+  assert.equal(survived, 3)
+  flush.kill('SIGCONT')
+  assert.equal((await flush.untilExit({ timeoutMs: 20_000 })).code, 1)
 })
 
 function startWorker({ connectionString }: TestDatabase): Program {
