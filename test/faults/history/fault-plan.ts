@@ -17,7 +17,7 @@ const WEIGHTS = {
   'lock workspaces': 5,
 }
 
-const CRASHES = { 'crash the server': 1, 'kill the postmaster': 1 }
+const CRASHES = { 'crash the server': 4, 'kill the postmaster': 4 }
 
 /** A kind of fault. */
 export type FaultKind = keyof typeof WEIGHTS | keyof typeof CRASHES

@@ -24,6 +24,8 @@ export class HistoryLog {
   readonly deleted: Float64Array
   /** When the server crashed, from the last moment before until it was up again. */
   readonly crashes: { from: number; to: number }[] = []
+  /** Workspaces whose flushed times were gone after a crash. */
+  flushedAndLost = 0
   readonly counts = { calls: 0, acknowledged: 0, 'rolled back': 0, unknown: 0, deletions: 0 }
   readonly #size: number
   readonly #open = new Map<string, Map<number, Open>>()
@@ -48,6 +50,11 @@ export class HistoryLog {
       }
     }
     return false
+  }
+
+  /** Whether a deletion of this workspace may have happened since then. */
+  mayBeDeletedSince(workspace: number, since: number): boolean {
+    return this.deleted[workspace]! >= since || this.mayBeDeleted(workspace)
   }
 
   /** @param owner the process that says it, with its life */

@@ -5,6 +5,7 @@ import type { HistoryLog } from './log.ts'
 import type { Processes } from './processes.ts'
 import type { Stage } from './server.ts'
 import { pause } from './surroundings.ts'
+import type { Universe } from './universe.ts'
 
 /** What the nemesis can hurt. */
 export interface Victims {
@@ -12,8 +13,7 @@ export interface Victims {
   processes: Processes
   proxy: BadNetwork
   log: HistoryLog
-  /** Says what is done, on standard error. */
-  tell(text: string): void
+  universe: Universe
 }
 
 /** How often each fault hit somebody. */
@@ -144,23 +144,33 @@ export class Nemesis {
   }
 
   async #crash(crash: () => Promise<void>): Promise<boolean> {
-    const { log } = this.#victims
+    const { log, universe } = this.#victims
+    const since = Date.now()
+    await this.#withClient(client => client.query(`${FORGET_FLUSHED}; ${KEEP_FLUSHED}`))
     const from = Date.now()
     await crash()
     log.crashes.push({ from, to: Date.now() })
-    // Two crashes without a flush between them would be one loss.
     await this.#withClient(async client => {
-      const deadline = performance.now() + 30_000
-      for (;;) {
-        const { rows } = await client.query<{ resets: number }>(
-          'SELECT count(*)::int AS resets FROM pending_usage_reset',
-        )
-        if (rows[0]!.resets >= log.crashes.length || performance.now() > deadline || this.#signal.aborted)
-          return
-        await pause(50, this.#signal)
-      }
+      const { rows } = await client.query<{ id: string }>(LOST_FLUSHED)
+      log.flushedAndLost += rows.filter(
+        ({ id }) => !log.mayBeDeletedSince(universe.numberOf(id), since),
+      ).length
+      await this.#untilReported(client)
     })
     return true
+  }
+
+  /** Two crashes without a flush between them would be one loss. */
+  async #untilReported(client: pg.Client): Promise<void> {
+    const { crashes } = this.#victims.log
+    const deadline = performance.now() + 30_000
+    while (performance.now() < deadline && !this.#signal.aborted) {
+      const { rows } = await client.query<{ resets: number }>(
+        'SELECT count(*)::int AS resets FROM pending_usage_reset',
+      )
+      if (rows[0]!.resets >= crashes.length) return
+      await pause(50, this.#signal)
+    }
   }
 
   async #killPostmaster(): Promise<void> {
@@ -197,3 +207,9 @@ export class Nemesis {
 const ANY = 'true'
 const THAT_FLUSHES = `state = 'active' AND query LIKE '%pending_usage%'
   AND (application_name LIKE 'history worker%' OR application_name LIKE 'history flush%')`
+
+const FORGET_FLUSHED = 'DROP TABLE IF EXISTS flushed_before'
+const KEEP_FLUSHED = 'CREATE TABLE flushed_before AS SELECT * FROM workspace_usage'
+const LOST_FLUSHED = `SELECT DISTINCT b.workspace_id AS id FROM flushed_before b
+  LEFT JOIN workspace_usage u USING (workspace_id, source)
+  WHERE u.last_used_at IS NULL OR u.last_used_at < b.last_used_at`

@@ -47,10 +47,14 @@ export interface Totals {
   failedProcesses: string[]
   resets: number
   crashes: number
+  flushedAndLost: number
 }
 
 /** How long processes may take to end, in ms. A tracker may need 30 s for its last marks. */
 const END_MS = 60_000
+
+/** After this long beyond its minutes, a run says where it hangs, in ms. */
+const STUCK_AFTER_MS = 200_000
 
 /** Runs the whole check. */
 export async function runCheck(options: Options, tell: (text: string) => void): Promise<Totals> {
@@ -59,12 +63,33 @@ export async function runCheck(options: Options, tell: (text: string) => void): 
   const stage = await prepareStage(options.postgres, universe)
   const proxy = await startBadNetwork(stage.server.port)
   const check = new Check(options, universe, stage, tell)
+  const stuck = setTimeout(() => void tellActivity(stage.admin, tell), seconds * 1_000 + STUCK_AFTER_MS)
   try {
     return await check.run(proxy)
   } finally {
+    clearTimeout(stuck)
     check.processes.kill()
     await proxy[Symbol.asyncDispose]()
     await stage.server.stop()
+  }
+}
+
+/** Says what the server does, for a run that does not end. */
+async function tellActivity(connectionString: string, tell: (text: string) => void): Promise<void> {
+  const client = new pg.Client({ connectionString, application_name: 'check: stuck' })
+  client.on('error', () => {})
+  try {
+    await client.connect()
+    const { rows } = await client.query<{ line: string }>(
+      `SELECT concat_ws(', ', pid, application_name, state, wait_event, 'blocked by ' || pg_blocking_pids(pid)::text,
+        left(query, 100)) AS line
+      FROM pg_stat_activity WHERE backend_type = 'client backend' ORDER BY pid`,
+    )
+    tell(['the check takes too long; the server does this:', ...rows.map(({ line }) => line)].join('\n'))
+  } catch (error) {
+    tell(`the check takes too long, and the server does not answer: ${error}`)
+  } finally {
+    await client.end().catch(() => {})
   }
 }
 
@@ -101,7 +126,7 @@ class Check {
     watch.start()
     const calm = new AbortController()
     const nemesis = new Nemesis(
-      { stage: this.#stage, processes: this.processes, proxy, log: this.log, tell: this.#tell },
+      { stage: this.#stage, processes: this.processes, proxy, log: this.log, universe: this.#universe },
       calm.signal,
     )
     const own = await this.#startAll(proxy)
@@ -116,13 +141,14 @@ class Check {
     await Promise.race([delay(minutes * 60_000), faults])
     clearInterval(progress)
     calm.abort()
-    await Promise.all([faults, ...beside])
+    await faults
     const seconds = (performance.now() - started) / 1_000
     proxy.heal()
     this.#tell('the faults are over; writers and hosts end')
     this.processes.close()
     own.stop.abort()
-    await Promise.all([this.processes.stop(['writer', 'host'], END_MS), own.ended])
+    // A drain by hand ends only when the writers have ended: on a slow machine they mark faster than it flushes.
+    await Promise.all([this.processes.stop(['writer', 'host'], END_MS), own.ended, ...beside])
     this.log.ended('own', Date.now())
     this.#tell('the last marks are flushed')
     const leftPending = await this.#flushTheRest()
@@ -194,7 +220,10 @@ class Check {
     const report = async (message: Message) => this.#hear('hand', message)
     while (!signal.aborted) {
       const by = random.next() < 0.7 ? flush : drain
-      const settings = { batchSize: random.integer(1, 4_000), unknownAfterSeconds: 86_400 }
+      const settings = {
+        batchSize: random.integer(by === flush ? 1 : 500, 4_000),
+        unknownAfterSeconds: 86_400,
+      }
       await by(pool, settings).then(
         ({ flushed, held, emptied }) => report({ type: 'flushed', marks: flushed, held, emptied }),
         error => reportError(report, error),
@@ -256,6 +285,7 @@ class Check {
         leftPending: run.leftPending,
         failedProcesses: this.processes.failed,
         crashes: this.log.crashes.length,
+        flushedAndLost: this.log.flushedAndLost,
       }
     } finally {
       await client.end()

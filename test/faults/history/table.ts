@@ -35,6 +35,7 @@ export function checksOf(totals: Totals): Check[] {
     ),
     none('processes that failed or did not end', totals.failedProcesses.length),
     none('resets without a crash, or crashes without a reset', Math.abs(totals.resets - crashes)),
+    none('workspaces whose flushed times a crash has lost', totals.flushedAndLost),
     {
       name: 'acknowledged marks lost in a crash of the server',
       count: verdict.lostInCrash,
