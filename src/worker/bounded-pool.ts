@@ -130,7 +130,15 @@ function send(client: PooledClient, text: string, values?: unknown[]): Promise<A
   return client.query(query as unknown as string)
 }
 
-/** It returns no rows, because pg-boss takes the rows of all statements of a text together. */
+/**
+ * It returns no rows, because pg-boss takes the rows of all statements of a text together.
+ *
+ * A COMMIT may get lost in a network that went silent. Without a limit for idle transactions the server would keep the
+ * job locked for hours, and each flush that sends a job would wait for it.
+ */
 function beginText(timeoutMs: number): string {
-  return `BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = ${timeoutMs};`
+  const limits = ['statement_timeout', 'idle_in_transaction_session_timeout'].map(
+    name => `SET LOCAL ${name} = ${timeoutMs};`,
+  )
+  return ['BEGIN ISOLATION LEVEL READ COMMITTED;', ...limits].join(' ')
 }
