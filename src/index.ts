@@ -74,6 +74,7 @@ export {
   type MigrateResult,
   migrate,
   migrateDown,
+  type SchemaOptions,
 } from './schema/migrate.ts'
 export { DEFAULT_PERIOD_SECONDS, setUsagePeriod, usagePeriod } from './schema/period.ts'
 export type {

@@ -49,6 +49,8 @@ export interface OtherFacts {
   flushedUntil: string | null
   /** Those of our tables of marks that are not UNLOGGED. */
   logged: string[]
+  /** The tables that a crash empties. */
+  unlogged: string[]
   bytes: number
   oldTransaction: OldTransaction | null
 }
@@ -130,10 +132,8 @@ async function otherFacts(
       'resets', (SELECT count(*) FROM pending_usage_reset),
       'lastResetAt', ${iso('reset.noticed_at')}, 'flushedUntil', ${iso('reset.flushed_until')},
       'lastResetReason', reset.reason,
-      'logged', ARRAY (
-        SELECT relname FROM pg_catalog.pg_class
-        WHERE oid IN ('pending_usage'::regclass, 'set_aside_usage'::regclass) AND relpersistence <> 'u' ORDER BY 1
-      ),
+      'logged', ${tablesOf('p', ['pending_usage', 'set_aside_usage'])},
+      'unlogged', ${tablesOf('u', ['pending_usage', 'set_aside_usage', 'refused_usage', 'pending_usage_witness'])},
       'bytes', pg_catalog.pg_total_relation_size('pending_usage'),
       'oldTransaction', (${oldTransaction('$1', '$4')})
     )::text AS facts
@@ -149,6 +149,13 @@ async function otherFacts(
   }
   const { rows } = await execute(connection, statement)
   return JSON.parse(rows[0]!.facts)
+}
+
+function tablesOf(persistence: 'p' | 'u', names: readonly string[]): string {
+  return `ARRAY (
+    SELECT relname FROM pg_catalog.pg_class
+    WHERE oid IN (${names.map(name => `'${name}'::regclass`).join(', ')}) AND relpersistence = '${persistence}' ORDER BY 1
+  )`
 }
 
 /** A job that somebody completed by hand may have any output. */

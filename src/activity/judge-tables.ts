@@ -11,15 +11,16 @@ export type Judge = (facts: HealthFacts, limits: HealthLimits) => Problem | Prob
 const BYTES_OF_A_MARK = 200
 const BLOAT_FACTOR = 10
 
-/** Whether the tables of marks are UNLOGGED, or declared otherwise. */
-export const judgeLogged: Judge = ({ other: { logged } }, { loggedMarks }) =>
-  loggedMarks || logged.length === 0
+/** Whether the tables of marks are UNLOGGED. If all are LOGGED, that is meant: `migrate --logged` did it. */
+export const judgeLogged: Judge = ({ other: { logged, unlogged } }, { loggedMarks }) =>
+  loggedMarks || logged.length === 0 || unlogged.length === 0
     ? null
     : {
         code: 'logged-marks',
         severity: 'warning',
-        message: `${logged.join(' and ')} ${logged.length === 1 ? 'is' : 'are'} not UNLOGGED: a mark costs much more WAL.`,
-        remedy: `Run ALTER TABLE ${logged[0]} SET UNLOGGED, or declare that it is meant so (loggedMarks, --logged-marks).`,
+        message: `${logged.join(' and ')} ${logged.length === 1 ? 'is' : 'are'} not UNLOGGED: a mark costs much more WAL. ${unlogged.join(' and ')} ${unlogged.length === 1 ? 'is' : 'are'}, so a crash loses some marks all the same.`,
+        remedy:
+          'Run workspace-usage migrate --unlogged, or migrate --logged if no mark may be lost. It switches all of them.',
         since: null,
         object: logged.join(', '),
       }

@@ -8,8 +8,8 @@ import { type LockedTransaction, underLock, type WithoutTable } from './migratio
 import { migrationDatabase } from './migrator.ts'
 import { usageSchema } from './record.ts'
 
-/** Options of `migrate`, `migrateDown` and `uninstall`. */
-export interface MigrateOptions {
+/** Options of `migrateDown` and `uninstall`, and some of those of `migrate`. */
+export interface SchemaOptions {
   /**
    * The URL of the database. Its role must have the right to create tables and a schema. The tables are in the schema
    * that `search_path` names.
@@ -19,8 +19,8 @@ export interface MigrateOptions {
   logger?: Logger
 }
 
-/** What the options of `migrate`, `migrateDown` and `uninstall` may be. */
-export const MIGRATE_OPTIONS: OptionRules<MigrateOptions> = {
+/** What these options may be. */
+export const SCHEMA_OPTIONS: OptionRules<SchemaOptions> = {
   connectionString: A_CONNECTION_STRING,
   logger: A_LOGGER,
 }
@@ -51,10 +51,10 @@ const ANSWER_TIMEOUT_MS = 24 * 3_600_000
  * @throws {MigrationLockLostError} If the connection of the lock breaks.
  */
 export async function changeSchema<Result>(
-  options: MigrateOptions,
+  options: SchemaOptions,
   run: (change: SchemaChange) => Promise<Result>,
 ): Promise<Result> {
-  checkOptions(options, MIGRATE_OPTIONS)
+  checkOptions(options, SCHEMA_OPTIONS)
   const { connectionString, logger = SILENT } = options
   const settings = {
     applicationName: 'workspace-usage migrate',

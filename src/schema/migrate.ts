@@ -1,16 +1,30 @@
 import { assertViewsSeeAllRows } from '../access/row-security.ts'
 import { type Connection, execute } from '../database/connection.ts'
+import { checkOptions, type OptionRules, YES_OR_NO } from '../options.ts'
 import { installQueue, type QueueInstallation } from '../worker/install-queue.ts'
 import { assertQueueUpgradable } from '../worker/queue-upgrade.ts'
 import { assertWorkspacesAdoptable } from './adoption.ts'
 import { type AdoptionWarning, adoptionWarnings } from './adoption-warnings.ts'
-import { changeSchema, type MigrateOptions, type SchemaChange } from './exclusive.ts'
+import { changeSchema, SCHEMA_OPTIONS, type SchemaChange, type SchemaOptions } from './exclusive.ts'
 import { runMigrations, takeBackNewest } from './migrator.ts'
+import { isLogged, switchPersistence } from './persistence.ts'
 import { commentRecord, isRecorded, restoreRecord } from './record.ts'
 import { explainingRefusals } from './refusal.ts'
 
 export type { AdoptionWarning } from './adoption-warnings.ts'
-export type { MigrateOptions } from './exclusive.ts'
+export type { SchemaOptions } from './exclusive.ts'
+
+/** Options of {@link migrate}. */
+export interface MigrateOptions extends SchemaOptions {
+  /**
+   * Whether marks survive a crash of the server and the promotion of a standby. True makes their tables LOGGED, false
+   * UNLOGGED. PostgreSQL writes the pending marks anew, and new marks wait meanwhile. Default: they stay as they are. A
+   * new database has UNLOGGED tables.
+   */
+  logged?: boolean
+}
+
+const MIGRATE_OPTIONS: OptionRules<MigrateOptions> = { ...SCHEMA_OPTIONS, logged: YES_OR_NO }
 
 /** What {@link migrate} did. */
 export interface MigrateResult {
@@ -26,6 +40,8 @@ export interface MigrateResult {
   /** Whether this call created the table `workspaces`, because there was none. */
   workspacesCreated: boolean
   queue: QueueInstallation
+  /** Whether marks survive a crash of the server, because all their tables are LOGGED. */
+  logged: boolean
   /** What an operator should know about the table `workspaces`. Each call looks anew. They are logged as well. */
   warnings: AdoptionWarning[]
 }
@@ -47,22 +63,26 @@ export interface MigrateResult {
  * @throws {QueueSchemaUnknownError} If pg-boss's schema tells no version and is none that this pg-boss knows. Nothing
  *   was created then.
  * @throws {ObjectExistsError} If an object is there already that a migration creates. Nothing was created then.
- * @throws {SchemaChangeRefusedError} If a lock is not free within some seconds. Nothing was created then.
+ * @throws {SchemaChangeRefusedError} If a lock is not free within some seconds. Nothing was created then. For `logged` it
+ *   tries for a minute, and the migrations stay.
  * @throws {QueuePolicyError} If the flush queue exists with another policy.
  * @throws {MigrationLockLostError} If the connection that holds the lock of migrations breaks. The steps that had ended
  *   stay.
  * @throws {StandbyError} On a standby, or in a read-only session.
  */
 export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
-  return await changeSchema(options, async change => {
+  checkOptions(options, MIGRATE_OPTIONS)
+  const { logged, ...where } = options
+  return await changeSchema(where, async change => {
     const { database, logger, schema } = change
     const tables = await migrateTables(change)
+    if (logged !== undefined) await switchPersistence(change, logged)
     const queue = await change.locked('refuse', ({ assertHeld }) =>
       installQueue({ database, logger, assertHeld }),
     )
     const warnings = await adoptionWarnings(database)
     for (const warning of warnings) logger.warn({ ...warning }, `${warning.object}: ${warning.consequence}`)
-    return { schema, ...tables, queue, warnings }
+    return { schema, ...tables, queue, logged: await isLogged(database, schema), warnings }
   })
 }
 
@@ -117,7 +137,7 @@ async function workspacesExist(connection: Connection): Promise<boolean> {
  * @throws {MigrationLockLostError} If the connection breaks. Nothing was changed then.
  * @throws {StandbyError} On a standby, or in a read-only session.
  */
-export async function migrateDown(options: MigrateOptions): Promise<string | null> {
+export async function migrateDown(options: SchemaOptions): Promise<string | null> {
   return await changeSchema(options, async ({ schema, locked }) =>
     explainingRefusals(schema, () =>
       locked('go on', async ({ transaction }) => {

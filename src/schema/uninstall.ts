@@ -2,7 +2,7 @@ import { sql, type Transaction } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { removeQueue } from '../worker/remove-queue.ts'
-import { changeSchema, type MigrateOptions } from './exclusive.ts'
+import { changeSchema, type SchemaOptions } from './exclusive.ts'
 import { takeBackAll } from './migrator.ts'
 import { isRecorded, RECORD_LOCK_TABLE, RECORD_TABLE } from './record.ts'
 import { explainingRefusals } from './refusal.ts'
@@ -37,7 +37,7 @@ export interface UninstallResult {
  * @throws {MigrationLockLostError} If the connection breaks. Nothing was changed then.
  * @throws {StandbyError} On a standby, or in a read-only session.
  */
-export async function uninstall(options: MigrateOptions): Promise<UninstallResult> {
+export async function uninstall(options: SchemaOptions): Promise<UninstallResult> {
   return await changeSchema(options, async ({ schema, logger, locked }) => {
     const result = await explainingRefusals(schema, () =>
       locked('go on', ({ transaction }) => removeAll(transaction, schema)),

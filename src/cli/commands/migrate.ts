@@ -3,6 +3,7 @@ import {
   type MigrateOptions,
   migrate,
   migrateDown,
+  type SchemaOptions,
   WORKSPACES_CREATED,
   WORKSPACES_ELSEWHERE,
 } from '../../schema/migrate.ts'
@@ -19,6 +20,8 @@ interface Options extends DatabaseOptions, JsonOptions {
   down: boolean
   all: boolean
   yes: boolean
+  logged?: true
+  unlogged?: true
   logLevel: string
 }
 
@@ -34,15 +37,24 @@ export const migrateCommand: Command<Options> = {
     new Option('--down', 'take back the newest migration instead').default(false),
     new Option('--all', 'with --down: remove everything of workspace-usage').default(false),
     new Option('--yes', 'with --down --all: do not ask').default(false),
+    new Option('--logged', 'let marks survive a crash of the server: their tables become LOGGED').conflicts([
+      'down',
+    ]),
+    new Option('--unlogged', 'the reverse, as in a new database').conflicts(['down', 'logged']),
     jsonOption(),
     logLevelOption('warn'),
   ],
-  run: async (terminal, { databaseUrl, down, all, yes, json, logLevel }) => {
+  run: async (terminal, { databaseUrl, down, all, yes, logged, unlogged, json, logLevel }) => {
     if (all && !down) throw new UsageError('--all needs --down')
     if (yes && !all) throw new UsageError('--yes needs --down --all')
     const options = { connectionString: databaseUrl, logger: createLogger(logLevel, terminal.stderr) }
     if (all) return await removeAll(terminal, options, { yes, json })
-    return down ? await takeBack(terminal, options, json) : await upgrade(terminal, options, json)
+    if (down) return await takeBack(terminal, options, json)
+    return await upgrade(
+      terminal,
+      { ...options, ...((logged || unlogged) && { logged: logged === true }) },
+      json,
+    )
   },
 }
 
@@ -52,20 +64,27 @@ async function upgrade(terminal: Terminal, options: MigrateOptions, json: boolea
     terminal.printJson(result)
     return 0
   }
-  const { schema, applied, restored, workspacesCreated, queue, warnings } = result
+  const { schema, applied, restored, workspacesCreated, queue, logged, warnings } = result
   terminal.print(`schema ${schema}`)
   for (const name of restored) terminal.print(`found ${name}, which was not recorded here`)
   for (const name of applied) terminal.print(`migrated ${name}`)
   if (applied.length === 0) terminal.print('the schema is up to date')
   if (workspacesCreated) terminal.print(`${WORKSPACES_CREATED}\n${WORKSPACES_ELSEWHERE}`)
   terminal.print(`queue ${queue.queue}, schedule "${queue.cron}", pg-boss schema ${queue.schemaVersion}`)
+  if (options.logged !== undefined) {
+    terminal.print(
+      logged
+        ? 'marks survive a crash: their tables are LOGGED'
+        : 'marks are lost by a crash: their tables are UNLOGGED',
+    )
+  }
   for (const { object, consequence, remedy } of warnings) {
     terminal.print(`warning: ${object}: ${consequence} ${remedy}`)
   }
   return 0
 }
 
-async function takeBack(terminal: Terminal, options: MigrateOptions, json: boolean): Promise<ExitCode> {
+async function takeBack(terminal: Terminal, options: SchemaOptions, json: boolean): Promise<ExitCode> {
   const reverted = await migrateDown(options)
   if (json) terminal.printJson({ reverted })
   else terminal.print(reverted === null ? 'nothing to take back' : `took back ${reverted}`)
@@ -74,7 +93,7 @@ async function takeBack(terminal: Terminal, options: MigrateOptions, json: boole
 
 async function removeAll(
   terminal: Terminal,
-  options: MigrateOptions,
+  options: SchemaOptions,
   { yes, json }: Pick<Options, 'yes' | 'json'>,
 ): Promise<ExitCode> {
   if (!yes && !(await confirms(terminal, WARNING, '--yes'))) {
