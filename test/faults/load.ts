@@ -200,7 +200,8 @@ export class Load {
   async #mark(ids: string[]): Promise<boolean> {
     return await markUsage(this.#pool, ids, { source: 'markUsage' }).then(
       () => true,
-      () => false,
+      // markUsage itself never tries again. A caller that does should pause.
+      () => delay(500, false),
     )
   }
 
