@@ -4,6 +4,7 @@ import pg from 'pg'
 import { assertNoRowSecurity, rowSecurity } from '../../src/access/row-security.ts'
 import { RowSecurityError } from '../../src/errors.ts'
 import { createTestDatabase } from '../support/database.ts'
+import { majorVersion } from '../support/major-version.ts'
 import { POSTGRES_15_MISSING, testServer15 } from '../support/postgres-15.ts'
 import { createLoginRole } from '../support/roles.ts'
 import { testServer } from '../support/test-server.ts'
@@ -23,13 +24,14 @@ async function rowSecurityOn(server: string, major: 18 | 15): Promise<void> {
   )
   const database = await createTestDatabase(major === 15 ? { on: server } : {})
   const { pool } = database
+  const version = await majorVersion(pool)
   const name = (role: { name: string } | undefined) => pg.escapeIdentifier(role!.name)
   const roles = [owner!, member!, heir!, stranger!]
   await pool.query(`
     ALTER TABLE workspaces OWNER TO ${name(owner)};
     GRANT ${name(owner)} TO ${name(member)};
-    GRANT ${name(owner)} TO ${name(heir)}${major === 18 ? ' WITH INHERIT FALSE' : ''};
-    ${major === 15 ? `ALTER ROLE ${name(heir)} NOINHERIT;` : ''}`)
+    GRANT ${name(owner)} TO ${name(heir)}${version >= 16 ? ' WITH INHERIT FALSE' : ''};
+    ${version < 16 ? `ALTER ROLE ${name(heir)} NOINHERIT;` : ''}`)
 
   test(`rowSecurity says the same as PostgreSQL for each kind of role and table on PostgreSQL ${major}`, async () => {
     const seen = new Set<boolean>()
