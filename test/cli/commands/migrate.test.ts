@@ -47,6 +47,18 @@ test('migrate --json prints the migrations that ran and the queue', async () => 
   assert.equal(code, 0)
 })
 
+test('migrate --logged and --unlogged say what a crash costs then, and exclude each other and --down', async () => {
+  const env = await environmentOf(await createTestDatabase())
+  const logged = await runCommand(['migrate', '--logged'], { env })
+  assert.match(logged.stdout, /^marks survive a crash: their tables are LOGGED$/m)
+  assert.equal(JSON.parse((await runCommand(['migrate', '--json'], { env })).stdout).logged, true)
+  const unlogged = await runCommand(['migrate', '--unlogged'], { env })
+  assert.match(unlogged.stdout, /^marks are lost by a crash: their tables are UNLOGGED$/m)
+  for (const other of ['--unlogged', '--down']) {
+    assert.equal((await runCommand(['migrate', '--logged', other], { env })).code, 2)
+  }
+})
+
 test('no environment variable makes migrate take anything back', async () => {
   const env = await environmentOf(await createTestDatabase())
   const variables = Object.fromEntries(
