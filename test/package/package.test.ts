@@ -132,6 +132,8 @@ test('the command of the installed package works, and a program works on the dat
     lastFlush: null,
     failing: null,
     refused: { total: 0, workspaces: [] },
+    completeSince: null,
+    lastResetReason: null,
     health: { ok: true, critical: false, problems: [] },
   })
   assert.deepEqual(await runConsumer(process.execPath, connectionString), {
