@@ -67,11 +67,12 @@ const COPIED = sql`coalesce(
 
 /**
  * A flush that was rolled back after the crash has left a dead row in the file. But a crash takes the statistics of the
- * server as well.
+ * server as well. They are younger than the last flush then, and than the last loss.
  */
 const IS_EMPTY = sql`(
   pg_catalog.pg_relation_size('pending_usage_witness') = 0
-  OR flushed_until < (SELECT stats_reset FROM pg_catalog.pg_stat_bgwriter))`
+  OR greatest(flushed_until, (SELECT max(noticed_at) FROM pending_usage_reset))
+    < (SELECT stats_reset FROM pg_catalog.pg_stat_bgwriter))`
 
 const REASON = sql`CASE
   WHEN copied THEN 'restore'

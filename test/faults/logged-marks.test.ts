@@ -59,8 +59,8 @@ async function crashesUnderLoad(server: typeof server18, t: TestContext): Promis
     while (flushing) await drain(pool).catch(() => {})
   })()
   await until('marks are acknowledged', () => acknowledged.length > 500)
-  await server.crash()
   const crashed = performance.now()
+  await server.crash()
   await marking
   flushing = false
   await flushAll

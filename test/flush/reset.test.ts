@@ -52,6 +52,8 @@ function resetsOn(server: NonNullable<typeof server15>, major: number): void {
     assert.equal(await completeSince(pool), await noticedAt(pool))
     assert.equal(reset!.completeSince.getTime(), await noticedAt(pool))
     assert.equal((await flush(pool)).reset, null)
+    await pool.query('DELETE FROM pending_usage_witness')
+    assert.equal((await flush(pool)).reset?.reason, 'unknown', 'the same crash is not told twice')
   })
 
   test(`a witness that somebody has removed by hand is a loss of unknown reason on PostgreSQL ${major}`, async () => {
@@ -138,7 +140,8 @@ function resetsOn(server: NonNullable<typeof server15>, major: number): void {
 
 async function flushedDatabase(on: string): Promise<TestDatabase> {
   const database = await createTestDatabase({ on })
-  await storeClosedMarks(database.pool, await createWorkspaces(database.pool, 1))
+  // Younger than the last crash of this server.
+  await storeClosedMarks(database.pool, await createWorkspaces(database.pool, 1), { agoMs: 1 })
   assert.equal((await flush(database.pool)).updated, 1)
   return database
 }
