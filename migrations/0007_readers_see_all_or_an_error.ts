@@ -33,8 +33,8 @@ const marksOf = (table: Sql) => sql`
   SELECT workspace_id, period_end, source FROM ${table}
   WHERE period_end = ANY (ARRAY (SELECT period_end FROM period))`
 
-/** What differs between the views before and after this migration. */
-interface Shape {
+/** What differs between the views before and after a migration. */
+export interface Shape {
   /** The common table expression "period". */
   periods: Sql
   /** All marks. */
@@ -59,7 +59,7 @@ const BEFORE: Shape = {
  * Marks that are set aside may be of a thousand periods, so they are found by their workspace. If both tables were read
  * as one, PostgreSQL would sort all marks for each period.
  */
-const AFTER: Shape = {
+export const AFTER: Shape = {
   periods: periodsOf(sql`ONLY pending_usage`),
   marks: sql`${marksOf(sql`ONLY pending_usage`)} UNION ALL SELECT workspace_id, period_end, source FROM set_aside_usage`,
   lastUsedAt: sql`
@@ -178,7 +178,7 @@ async function copyReaders(db: Kysely<never>, schema: string): Promise<void> {
 }
 
 /** The schema of pending_usage. It may differ from the one in which search_path creates new objects. */
-async function marksSchema(db: Kysely<never>): Promise<string> {
+export async function marksSchema(db: Kysely<never>): Promise<string> {
   const { rows } = await sql<{ schema: string }>`
     SELECT n.nspname AS schema
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -188,7 +188,7 @@ async function marksSchema(db: Kysely<never>): Promise<string> {
 }
 
 /** Creates the views of migration 0003 in this shape. */
-async function createViews(
+export async function createViews(
   db: Kysely<never>,
   schema: string,
   { periods, marks, lastUsedAt, checked }: Shape,

@@ -140,6 +140,7 @@ CREATE UNLOGGED TABLE pending_usage_witness (
   present boolean DEFAULT true NOT NULL,
   flushed_at timestamp with time zone,
   counts jsonb,
+  unsettled jsonb,
   CONSTRAINT pending_usage_witness_pkey PRIMARY KEY (present),
   CONSTRAINT pending_usage_witness_single CHECK (present)
 );
@@ -208,6 +209,61 @@ CREATE INDEX set_aside_usage_refused ON set_aside_usage USING btree (workspace_i
 
 CREATE INDEX set_aside_usage_workspace ON set_aside_usage USING btree (workspace_id, period_end, source);
 
+CREATE VIEW pending_usage_period AS
+ WITH RECURSIVE noted AS MATERIALIZED (
+         SELECT pending_usage_witness.unsettled
+           FROM pending_usage_witness
+          WHERE ((pg_stat_get_dead_tuples(('pending_usage'::regclass)::oid) >= 50000) AND ((pending_usage_witness.unsettled ->> 'server'::text) = (EXTRACT(epoch FROM pg_postmaster_start_time()))::text) AND (((pending_usage_witness.unsettled ->> 'at'::text))::timestamp with time zone <= statement_timestamp()))
+        ), stored_late AS (
+         SELECT min(COALESCE(t.after, '-infinity'::timestamp with time zone)) AS after
+           FROM (noted
+             CROSS JOIN LATERAL jsonb_to_recordset((noted.unsettled -> 'open'::text)) t(transaction text, after timestamp with time zone))
+          WHERE (NOT (EXISTS ( SELECT
+                   FROM pg_locks l
+                  WHERE ((l.virtualtransaction = t.transaction) AND (l.mode = 'RowExclusiveLock'::text) AND (l.relation = ('pending_usage'::regclass)::oid)))))
+        ), unsettled_range(from_end, from_id, from_source, until_end) AS (
+         SELECT '-infinity'::timestamp with time zone AS timestamptz,
+            '00000000-0000-0000-0000-000000000000'::uuid AS uuid,
+            ''::text AS "?column?",
+            'infinity'::timestamp with time zone AS timestamptz
+          WHERE (NOT (EXISTS ( SELECT
+                   FROM noted)))
+        UNION ALL
+         SELECT ((r."from" ->> 0))::timestamp with time zone AS timestamptz,
+            ((r."from" ->> 1))::uuid AS uuid,
+            (r."from" ->> 2),
+            COALESCE(((r.until ->> 0))::timestamp with time zone, 'infinity'::timestamp with time zone) AS "coalesce"
+           FROM (noted
+             CROSS JOIN LATERAL jsonb_to_recordset((noted.unsettled -> 'ranges'::text)) r("from" jsonb, until jsonb))
+        UNION ALL
+         SELECT stored_late.after,
+            '00000000-0000-0000-0000-000000000000'::uuid,
+            ''::text,
+            'infinity'::timestamp with time zone
+           FROM stored_late
+          WHERE (stored_late.after IS NOT NULL)
+        ), period(period_end, until_end) AS (
+         SELECT first.period_end,
+            r.until_end
+           FROM (unsettled_range r
+             CROSS JOIN LATERAL ( SELECT u.period_end
+                   FROM ONLY pending_usage u
+                  WHERE ((ROW(u.period_end, u.workspace_id, u.source) >= ROW(r.from_end, r.from_id, r.from_source)) AND (u.period_end <= r.until_end))
+                  ORDER BY u.period_end, u.workspace_id, u.source
+                 LIMIT 1) first)
+        UNION ALL
+         SELECT next.period_end,
+            period_1.until_end
+           FROM (period period_1
+             CROSS JOIN LATERAL ( SELECT u.period_end
+                   FROM ONLY pending_usage u
+                  WHERE ((u.period_end > period_1.period_end) AND (u.period_end <= period_1.until_end))
+                  ORDER BY u.period_end
+                 LIMIT 1) next)
+        )
+ SELECT period_end
+   FROM period;
+
 CREATE VIEW workspace_activity AS
  SELECT no_hidden_usage.workspace_id,
     no_hidden_usage.last_used_at,
@@ -215,19 +271,9 @@ CREATE VIEW workspace_activity AS
     no_hidden_usage.pending
    FROM no_hidden_usage('workspace_activity'::name, ARRAY['pending_usage'::regclass, 'set_aside_usage'::regclass, 'workspaces'::regclass, 'workspace_usage'::regclass]) no_hidden_usage(workspace_id, last_used_at, source, pending)
 UNION ALL
-( WITH RECURSIVE period(period_end) AS (
-        ( SELECT pending_usage.period_end
-           FROM ONLY pending_usage
-          ORDER BY pending_usage.period_end
-         LIMIT 1)
-        UNION ALL
-         SELECT next.period_end
-           FROM (period
-             CROSS JOIN LATERAL ( SELECT u.period_end
-                   FROM ONLY pending_usage u
-                  WHERE (u.period_end > period.period_end)
-                  ORDER BY u.period_end
-                 LIMIT 1) next)
+( WITH period AS (
+         SELECT pending_usage_period.period_end
+           FROM pending_usage_period
         )
  SELECT w.id AS workspace_id,
         CASE
@@ -274,19 +320,9 @@ CREATE VIEW workspace_activity_by_source AS
     no_hidden_usage.pending
    FROM no_hidden_usage('workspace_activity_by_source'::name, ARRAY['pending_usage'::regclass, 'set_aside_usage'::regclass, 'workspaces'::regclass, 'workspace_usage'::regclass]) no_hidden_usage(workspace_id, last_used_at, source, pending)
 UNION ALL
-( WITH RECURSIVE period(period_end) AS (
-        ( SELECT pending_usage.period_end
-           FROM ONLY pending_usage
-          ORDER BY pending_usage.period_end
-         LIMIT 1)
-        UNION ALL
-         SELECT next.period_end
-           FROM (period
-             CROSS JOIN LATERAL ( SELECT u.period_end
-                   FROM ONLY pending_usage u
-                  WHERE (u.period_end > period.period_end)
-                  ORDER BY u.period_end
-                 LIMIT 1) next)
+( WITH period AS (
+         SELECT pending_usage_period.period_end
+           FROM pending_usage_period
         )
  SELECT latest.workspace_id,
     latest.source,
@@ -327,6 +363,8 @@ COMMENT ON FUNCTION no_hidden_usage(name,regclass[]) IS 'No rows. An error if ro
 
 COMMENT ON TABLE pending_usage IS 'Marks that are not flushed yet: INSERT (workspace_id[, source]) … ON CONFLICT DO NOTHING, nothing else. UNLOGGED: emptied by a crash of the server.';
 
+COMMENT ON VIEW pending_usage_period IS 'The periods of the marks in pending_usage, without those that are set aside. A period may occur twice.';
+
 COMMENT ON TABLE pending_usage_place IS 'Where the marks were when a flush last looked. It tells a crash, a promotion and a restore apart. The row that is not noted is the anchor: nobody updates it.';
 
 COMMENT ON TABLE pending_usage_reset IS 'When a flush noticed that pending marks were lost, and why. Marks between the two times may be missing. Delete a row if you know that none is.';
@@ -334,6 +372,8 @@ COMMENT ON TABLE pending_usage_reset IS 'When a flush noticed that pending marks
 COMMENT ON FUNCTION pending_usage_server() IS 'The identity of this server and the timeline of its WAL, as far as it tells them. For pending_usage_place.';
 
 COMMENT ON TABLE pending_usage_witness IS 'One row. Where it is missing, pending_usage was emptied by a crash of the server or the promotion of a standby; the next flush says so and puts it back.';
+
+COMMENT ON COLUMN pending_usage_witness.unsettled IS 'In which ranges of their key there may be marks, as noted by a flush among many dead rows. See pending_usage_period.';
 
 COMMENT ON TABLE refused_usage IS 'Workspaces whose update PostgreSQL refuses, and why. Their marks are set aside. The flush tries them again and removes what succeeds.';
 

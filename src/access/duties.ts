@@ -114,8 +114,9 @@ function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privilege[] 
     onTable(layout, 'pending_usage_witness', {
       SELECT: WHOLE,
       INSERT: WHOLE,
-      UPDATE: ['flushed_at', 'counts'],
+      UPDATE: ['flushed_at', 'counts', 'unsettled'],
     }),
+    onTable(layout, 'pending_usage_period', { SELECT: WHOLE }),
     onTable(layout, 'set_aside_usage', ROWS),
     onTable(layout, 'refused_usage', ROWS),
     onTable(layout, 'source_usage', ROWS),

@@ -14,6 +14,7 @@ const OBJECTS = [
   'source_usage',
   'pending_usage_reset',
   'pending_usage_place',
+  'pending_usage_period',
   'workspace_usage',
   'workspace_activity',
   'workspace_activity_by_source',

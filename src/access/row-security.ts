@@ -19,6 +19,7 @@ const FLUSHED_TABLES = [
   'refused_usage',
   'source_usage',
   'pending_usage_reset',
+  'pending_usage_place',
 ]
 
 /**

@@ -12,6 +12,7 @@ const OURS = [
   'source_usage',
   'pending_usage_reset',
   'pending_usage_place',
+  'pending_usage_period',
   'workspace_usage',
   'workspace_activity',
   'workspace_activity_by_source',

@@ -2,11 +2,19 @@ import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { asIsoText } from '../database/timestamp.ts'
+import { EVERYTHING, type KeyRange, type Place } from './walk.ts'
 
 /** Which marks a flush takes. */
 export type Taking =
   /** Marks of closed periods that no flush has looked at. */
-  | { from: 'pending'; batchSize: number; oldestFirst: boolean; among?: Batch }
+  | {
+      from: 'pending'
+      batchSize: number
+      oldestFirst: boolean
+      among?: Batch
+      /** Where to look for them, in ascending order. Default: everywhere. */
+      ranges?: readonly KeyRange[]
+    }
   /** Held and awaited marks. Those that have waited for longest come first. */
   | { from: 'set aside'; batchSize: number; among?: Batch }
   /** The marks of refused workspaces. */
@@ -16,11 +24,8 @@ export type Taking =
 export interface Batch {
   ids: readonly string[]
   /** The first and the last place in flush order. Without them the scan would go on to the end of the table. */
-  bounds?: readonly [from: MarkPlace, to: MarkPlace]
+  bounds?: readonly [from: Place, to: Place]
 }
-
-/** The key of a mark in JSON. The time has all its digits, and no setting changes its form. */
-type MarkPlace = string
 
 /** The marks that are due: `due (place, period_end, workspace_id, source)`. */
 export function dueMarks(taking: Taking): RawBuilder<unknown> {
@@ -30,13 +35,7 @@ export function dueMarks(taking: Taking): RawBuilder<unknown> {
     -- This order is that of the primary key, mostly read backwards, so LIMIT stops the scan. With the newest period
     -- first, the first batch that has a workspace sets its final value, and later ones only delete marks of it. Another
     -- flush settles the rows that it has locked, so they are skipped here.
-    due AS MATERIALIZED (
-      SELECT ctid AS place, period_end, workspace_id, source
-      FROM ONLY pending_usage
-      WHERE period_end <= statement_timestamp() ${within(taking.among)}
-      ${inFlushOrder(taking.oldestFirst)}
-      LIMIT ${taking.batchSize}
-      FOR UPDATE SKIP LOCKED
+    due AS MATERIALIZED (${pending(taking, sql`FOR UPDATE SKIP LOCKED`)}
     )`
     case 'set aside':
       return sql`
@@ -60,6 +59,47 @@ export function dueMarks(taking: Taking): RawBuilder<unknown> {
   }
 }
 
+/** Part of the flush statement: where its batch ended, and whether it has taken all that it saw until there. */
+export function edgeOfBatch(taking: Taking & { from: 'pending' }): RawBuilder<unknown> {
+  const last = (marks: RawBuilder<unknown>) =>
+    sql`(SELECT ${PLACE} FROM ${marks} ${inFlushOrder(!taking.oldestFirst)} LIMIT 1)`
+  return sql`
+    visible AS MATERIALIZED (${pending(taking, sql``)}
+    ),
+    edge AS MATERIALIZED (
+      SELECT ${last(sql`due`)} AS place,
+        (SELECT count(*) FROM due) = (SELECT count(*) FROM visible)
+          AND ${last(sql`due`)}::text IS NOT DISTINCT FROM ${last(sql`visible`)}::text AS complete
+    )`
+}
+
+/** The marks in the ranges, in flush order. Each range is a scan of its own, and is not begun if the batch is full. */
+function pending(taking: Taking & { from: 'pending' }, locking: RawBuilder<unknown>): RawBuilder<unknown> {
+  const { among, batchSize, oldestFirst, ranges = [EVERYTHING] } = taking
+  const scans = (oldestFirst ? ranges : ranges.toReversed()).map(
+    range => sql`
+        SELECT ctid AS place, period_end, workspace_id, source
+        FROM ONLY pending_usage
+        WHERE period_end <= statement_timestamp() ${inRange(range)} ${within(among)}
+        ${inFlushOrder(oldestFirst)}
+        LIMIT ${batchSize}
+        ${locking}`,
+  )
+  if (scans.length === 1) return scans[0]!
+  const all = sql.join(
+    scans.map(scan => sql`SELECT * FROM (${scan}) AS scan`),
+    sql` UNION ALL `,
+  )
+  return sql`SELECT * FROM (${all}) AS marks LIMIT ${batchSize}`
+}
+
+function inRange(range: KeyRange): RawBuilder<unknown> {
+  if (range === EVERYTHING) return sql``
+  const until =
+    range.until === null ? sql`` : sql`AND (period_end, workspace_id, source) <= ${place(range.until)}`
+  return sql`AND (period_end, workspace_id, source) >= ${place(range.from)} ${until}`
+}
+
 function inFlushOrder(oldestFirst: boolean): RawBuilder<unknown> {
   return oldestFirst
     ? sql`ORDER BY period_end, workspace_id, source`
@@ -74,9 +114,13 @@ function within(batch: Batch | undefined): RawBuilder<unknown> {
   return sql`${ids} AND (period_end, workspace_id, source) BETWEEN ${from} AND ${to}`
 }
 
-function place(key: MarkPlace): RawBuilder<unknown> {
-  return sql`((${key}::json ->> 0)::timestamptz, (${key}::json ->> 1)::uuid, ${key}::json ->> 2)`
+function place([periodEnd, workspaceId, source]: Place): RawBuilder<unknown> {
+  return sql`(${periodEnd}::timestamptz, ${workspaceId}::uuid, ${source}::text)`
 }
+
+/** A place in JSON. The time has all its digits, and no setting changes its form. Null if it has another form. */
+const PLACE = sql`CASE WHEN period_end >= '1970-01-01Z' AND period_end < '9999-01-01Z'
+        THEN json_build_array(${sql.raw(asIsoText('period_end'))}, workspace_id, source) END`
 
 /** Lists the workspaces of the marks that a flush would take now, and where these marks are. It locks the marks. */
 export async function dueBatch(connection: Connection, taking: Taking): Promise<Batch> {
@@ -85,7 +129,10 @@ export async function dueBatch(connection: Connection, taking: Taking): Promise<
     connection,
     compile(sql<{ batch: string }>`
       WITH ${dueMarks(taking)}, key AS (
-        SELECT workspace_id, json_build_array(${sql.raw(asIsoText('period_end'))}, workspace_id, source)::text AS place,
+        SELECT workspace_id, json_build_array(
+            CASE WHEN isfinite(period_end) THEN ${sql.raw(asIsoText('period_end'))} ELSE period_end::text END,
+            workspace_id, source
+          ) AS place,
           row_number() OVER (ORDER BY period_end, workspace_id, source) AS first,
           row_number() OVER (ORDER BY period_end DESC, workspace_id DESC, source DESC) AS last
         FROM due
@@ -95,7 +142,7 @@ export async function dueBatch(connection: Connection, taking: Taking): Promise<
         'bounds', ARRAY (SELECT place FROM key WHERE first = 1 OR last = 1 ORDER BY first)
       )::text AS batch`),
   )
-  const { ids, bounds } = JSON.parse(rows[0]!.batch) as { ids: string[]; bounds: string[] }
+  const { ids, bounds } = JSON.parse(rows[0]!.batch) as { ids: string[]; bounds: Place[] }
   if (taking.from === 'set aside' || bounds.length === 0) return { ids }
   return { ids, bounds: [bounds[0]!, bounds.at(-1)!] }
 }

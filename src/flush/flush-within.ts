@@ -10,6 +10,8 @@ import { dueRefusals, forgetOlderMarksOfRefused, retryRefusals } from './retry.t
 import { prepare } from './settings.ts'
 import { addBySource, addToOthers, type MarksBySource } from './source-usage.ts'
 import type { FlushCounts } from './statement.ts'
+import { look, noteUnsettled } from './unsettled.ts'
+import { Walk } from './walk.ts'
 import { noteFlush } from './witness.ts'
 
 /** Tries of refused workspaces take at most this part of the flush's time. At least one is made. */
@@ -33,7 +35,7 @@ export async function flushWithin(
     done += some.counts.length
     add(result, some)
   }
-  const pending = await settle(connection, { from: 'pending', ...settings }, settings)
+  const pending = await settlePending(connection, settings)
   addDone(pending)
   result.full = isFull(pending, settings)
   const { setAsideDue, refusedDue } = lastOf(pending)
@@ -53,6 +55,23 @@ export async function flushWithin(
   if (done !== 1) await noteFlush(connection, result)
   if (transaction.callers) await restore()
   return result
+}
+
+/** Settles a batch of the marks that no flush has looked at. Among many dead rows, it walks where there may be marks. */
+async function settlePending(connection: Connection, settings: FlushSettings): Promise<HalvingResult> {
+  const taking: Taking = { from: 'pending', batchSize: settings.batchSize, oldestFirst: settings.oldestFirst }
+  const seen = await look(connection)
+  if (seen === null) return await settle(connection, taking, settings)
+  const walk = new Walk(seen)
+  const settled = await settle(connection, { ...taking, ranges: walk.ranges }, settings)
+  const edge = settled.counts.length === 1 ? settled.counts[0]!.edge : undefined
+  if (edge?.complete && !seen.keepsSnapshot) {
+    const full = isFull(settled, settings)
+    if (full && edge.place === null) return settled
+    const now = walk.noteAfter({ ...settings, edge: full ? edge.place : null })
+    await noteUnsettled(connection, seen.noted, now)
+  }
+  return settled
 }
 
 /** A result of which nothing is done yet. */

@@ -1,8 +1,9 @@
 import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import type { Statement } from '../database/connection.ts'
-import { dueMarks, type Taking } from './due-marks.ts'
+import { dueMarks, edgeOfBatch, type Taking } from './due-marks.ts'
 import { countedSources, type MarksBySource, noteSources, updateSources } from './source-usage.ts'
+import type { Place } from './walk.ts'
 import { note } from './witness.ts'
 
 /** The one column of the row that the flush returns: {@link FlushCounts} in JSON. No setting of a driver changes it. */
@@ -28,6 +29,8 @@ export interface FlushCounts {
   /** Whether marks that were set aside can be looked at again, and whether a refused workspace is due for an attempt. */
   setAsideDue: boolean
   refusedDue: boolean
+  /** Where the batch ended in flush order, and whether it took all that it saw. Only if ranges were given. */
+  edge?: { place: Place | null; complete: boolean }
 }
 
 /** How the flush runs. */
@@ -53,6 +56,7 @@ export interface FlushStatementOptions {
  */
 export function flushStatement(taking: Taking, options: FlushStatementOptions): Statement<FlushRow> {
   const { sources, unknownAfterSeconds, careful } = options
+  const tellsEdge = taking.from === 'pending' && taking.ranges !== undefined && taking.among === undefined
   return compile(sql<FlushRow>`
     WITH ${dueMarks(taking)},
     ${lock(taking, careful)},
@@ -60,7 +64,8 @@ export function flushStatement(taking: Taking, options: FlushStatementOptions): 
     ${taking.from === 'pending' ? setAside : lookAgainLater},
     ${update}${sources ? sql`, ${updateSources}` : sql``},
     ${noteSources},
-    ${count},
+    ${tellsEdge ? sql`${edgeOfBatch(taking)},` : sql``}
+    ${count(tellsEdge)},
     ${noteAndReturn}`)
 }
 
@@ -205,7 +210,7 @@ const update = sql`
 
 const was = sql`(SELECT was FROM older)[width_bucket(id, (SELECT ids FROM older))]`
 
-const count = sql`
+const count = (tellsEdge: boolean) => sql`
     counted AS MATERIALIZED (SELECT json_build_object(
       'flushed', count(*) FILTER (WHERE fate IN ('flushed', 'unknown')),
       'unknown', count(*) FILTER (WHERE fate = 'unknown'),
@@ -228,6 +233,7 @@ const count = sql`
         SELECT FROM set_aside_usage WHERE reason <> 'refused' AND next_attempt_at <= now()
       ),
       'refusedDue', EXISTS (SELECT FROM refused_usage WHERE next_attempt_at <= statement_timestamp())
+      ${tellsEdge ? sql`, 'edge', (SELECT row_to_json(edge) FROM edge)` : sql``}
     ) AS counts
     FROM mark)`
 

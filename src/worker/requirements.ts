@@ -114,7 +114,7 @@ export async function assertPolicy(boss: PgBoss, name: string): Promise<void> {
 export async function assertMarksTable(connection: Connection): Promise<void> {
   await execute(connection, {
     sql: `SELECT FROM pending_usage, pending_usage_witness, set_aside_usage, refused_usage, source_usage,
-      pending_usage_reset, workspaces LIMIT 0`,
+      pending_usage_reset, pending_usage_place, pending_usage_period, workspaces LIMIT 0`,
     parameters: [],
   })
 }

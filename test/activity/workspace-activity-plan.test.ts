@@ -106,7 +106,8 @@ async function holdsLookup(database: TestDatabase, lookup: string, ids: string[]
     for (const id of ids) {
       const { nodes, pages, text } = await execution(client, `EXECUTE lookup ('${id}')`)
       const message = `${lookup}, ${mode}, believing ${belief}: ${pages} pages\n${text}`
-      assert.ok(!nodes.some(({ type }) => type === 'Seq Scan'), message)
+      // The witness is read only among many dead marks, and is one row.
+      assert.ok(!nodes.some(({ type, loops }) => type === 'Seq Scan' && loops > 0), message)
       assert.ok(pages <= LOOKUP_PAGES, message)
     }
   }
