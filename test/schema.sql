@@ -203,7 +203,9 @@ ALTER TABLE workspace_usage
 
 CREATE INDEX refused_usage_next_attempt ON refused_usage USING btree (next_attempt_at);
 
-CREATE INDEX set_aside_usage_next_attempt ON set_aside_usage USING btree (next_attempt_at) WHERE (reason <> 'refused'::text);
+CREATE INDEX set_aside_usage_awaited ON set_aside_usage USING btree (next_attempt_at) WHERE (reason = 'awaited'::text);
+
+CREATE INDEX set_aside_usage_held ON set_aside_usage USING btree (next_attempt_at) WHERE (reason = 'held'::text);
 
 CREATE INDEX set_aside_usage_refused ON set_aside_usage USING btree (workspace_id) WHERE (reason = 'refused'::text);
 

@@ -14,11 +14,22 @@ export type Taking =
       among?: Batch
       /** Where to look for them, in ascending order. Default: everywhere. */
       ranges?: readonly KeyRange[]
+      /** Of the sources on one side of this one only. */
+      beside?: Beside
     }
-  /** Held and awaited marks. Those that have waited for longest come first. */
-  | { from: 'set aside'; batchSize: number; among?: Batch }
+  /** Held or awaited marks. Those that have waited for longest come first. */
+  | { from: 'set aside'; reason: 'held' | 'awaited'; batchSize: number; among?: Batch }
   /** The marks of refused workspaces. */
   | { from: 'refused'; among: Batch }
+
+/**
+ * The sources on one side of one that floods the table. `<` and `>` are conditions of the index, which are checked
+ * without a look at the rows. `<>` is not.
+ */
+export interface Beside {
+  source: string
+  side: 'below' | 'above'
+}
 
 /** A part of the marks that a flush would take. */
 export interface Batch {
@@ -43,7 +54,7 @@ export function dueMarks(taking: Taking): RawBuilder<unknown> {
     due AS MATERIALIZED (
       SELECT ctid AS place, period_end, workspace_id, source
       FROM set_aside_usage
-      WHERE reason <> 'refused' AND next_attempt_at <= now() ${within(taking.among)}
+      WHERE reason = ${sql.lit(taking.reason)} AND next_attempt_at <= now() ${within(taking.among)}
       ORDER BY next_attempt_at
       LIMIT ${taking.batchSize}
       FOR UPDATE SKIP LOCKED
@@ -75,12 +86,12 @@ export function edgeOfBatch(taking: Taking & { from: 'pending' }): RawBuilder<un
 
 /** The marks in the ranges, in flush order. Each range is a scan of its own, and is not begun if the batch is full. */
 function pending(taking: Taking & { from: 'pending' }, locking: RawBuilder<unknown>): RawBuilder<unknown> {
-  const { among, batchSize, oldestFirst, ranges = [EVERYTHING] } = taking
+  const { among, beside, batchSize, oldestFirst, ranges = [EVERYTHING] } = taking
   const scans = (oldestFirst ? ranges : ranges.toReversed()).map(
     range => sql`
         SELECT ctid AS place, period_end, workspace_id, source
         FROM ONLY pending_usage
-        WHERE period_end <= statement_timestamp() ${inRange(range)} ${within(among)}
+        WHERE period_end <= statement_timestamp() ${inRange(range)} ${besideOf(beside)} ${within(among)}
         ${inFlushOrder(oldestFirst)}
         LIMIT ${batchSize}
         ${locking}`,
@@ -98,6 +109,13 @@ function inRange(range: KeyRange): RawBuilder<unknown> {
   const until =
     range.until === null ? sql`` : sql`AND (period_end, workspace_id, source) <= ${place(range.until)}`
   return sql`AND (period_end, workspace_id, source) >= ${place(range.from)} ${until}`
+}
+
+function besideOf(flood: Beside | undefined): RawBuilder<unknown> {
+  if (!flood) return sql``
+  return flood.side === 'below'
+    ? sql`AND source < ${flood.source}::text`
+    : sql`AND source > ${flood.source}::text`
 }
 
 function inFlushOrder(oldestFirst: boolean): RawBuilder<unknown> {

@@ -1,17 +1,13 @@
-import type { Connection } from '../database/connection.ts'
 import type { OpenTransaction } from '../database/transaction.ts'
-import { attemptFlush } from './attempt.ts'
-import type { Taking } from './due-marks.ts'
 import type { FlushResult, FlushSettings } from './flush.ts'
-import { flushByHalves, type HalvingResult } from './halving.ts'
+import type { HalvingResult } from './halving.ts'
 import type { Refusal } from './refusal.ts'
 import { noticeReset } from './reset.ts'
 import { dueRefusals, forgetOlderMarksOfRefused, retryRefusals } from './retry.ts'
 import { prepare } from './settings.ts'
+import { dueAfter, isFull, settle, settlePending, taken } from './settle.ts'
 import { addBySource, addToOthers, type MarksBySource } from './source-usage.ts'
 import type { FlushCounts } from './statement.ts'
-import { look, noteUnsettled } from './unsettled.ts'
-import { Walk } from './walk.ts'
 import { noteFlush } from './witness.ts'
 
 /** Tries of refused workspaces take at most this part of the flush's time. At least one is made. */
@@ -35,15 +31,17 @@ export async function flushWithin(
     done += some.counts.length
     add(result, some)
   }
-  const pending = await settlePending(connection, settings)
-  addDone(pending)
-  result.full = isFull(pending, settings)
-  const { setAsideDue, refusedDue } = lastOf(pending)
-  // A long chain of full batches looks at the marks aside in every second batch.
-  if (setAsideDue && (!result.full || settings.oldestFirst)) {
-    const again = await settle(connection, { from: 'set aside', ...settings }, settings)
-    addDone(again)
-    result.full ||= isFull(again, settings) && taken(again, ['flushed']) > 0
+  const { parts, full } = await settlePending(connection, settings)
+  parts.forEach(addDone)
+  result.full = full
+  const { heldDue, awaitedDue, refusedDue } = dueAfter(parts.at(-1)!)
+  // A long chain of full batches looks at awaited marks in every second batch.
+  const again = [heldDue && 'held', awaitedDue && (!full || settings.oldestFirst) && 'awaited'] as const
+  for (const reason of again) {
+    if (!reason) continue
+    const settled = await settle(connection, { from: 'set aside', reason, ...settings }, settings)
+    addDone(settled)
+    result.full ||= isFull(settled, settings) && taken(settled, ['flushed']) > 0
   }
   if (refusedDue && !result.full) {
     const budgetMs = (performance.now() - started) * RETRY_SHARE
@@ -55,23 +53,6 @@ export async function flushWithin(
   if (done !== 1) await noteFlush(connection, result)
   if (transaction.callers) await restore()
   return result
-}
-
-/** Settles a batch of the marks that no flush has looked at. Among many dead rows, it walks where there may be marks. */
-async function settlePending(connection: Connection, settings: FlushSettings): Promise<HalvingResult> {
-  const taking: Taking = { from: 'pending', batchSize: settings.batchSize, oldestFirst: settings.oldestFirst }
-  const seen = await look(connection)
-  if (seen === null) return await settle(connection, taking, settings)
-  const walk = new Walk(seen)
-  const settled = await settle(connection, { ...taking, ranges: walk.ranges }, settings)
-  const edge = settled.counts.length === 1 ? settled.counts[0]!.edge : undefined
-  if (edge?.complete && !seen.keepsSnapshot) {
-    const full = isFull(settled, settings)
-    if (full && edge.place === null) return settled
-    const now = walk.noteAfter({ ...settings, edge: full ? edge.place : null })
-    await noteUnsettled(connection, seen.noted, now)
-  }
-  return settled
 }
 
 /** A result of which nothing is done yet. */
@@ -100,30 +81,4 @@ export function add(
   }
   result.bySource = addBySource([result.bySource, ...counts.map(allBySource)])
   result.refusals.push(...refusals)
-}
-
-async function settle(
-  connection: Connection,
-  taking: Taking,
-  settings: FlushSettings,
-): Promise<HalvingResult> {
-  const attempt = await attemptFlush(connection, taking, settings)
-  if ('counts' in attempt) return { counts: [attempt.counts], refusals: [], complete: true }
-  return await flushByHalves(connection, taking, attempt, settings)
-}
-
-function isFull(result: HalvingResult, { batchSize }: FlushSettings): boolean {
-  return !result.complete || taken(result, ['flushed', 'held', 'awaited', 'refused']) >= batchSize
-}
-
-function taken(
-  { counts }: HalvingResult,
-  fates: readonly ('flushed' | 'held' | 'awaited' | 'refused')[],
-): number {
-  return counts.reduce((sum, count) => sum + fates.reduce((marks, fate) => marks + count[fate], 0), 0)
-}
-
-/** After a halving that flushed nothing, there are no counts. */
-function lastOf({ counts }: HalvingResult): Pick<FlushCounts, 'setAsideDue' | 'refusedDue'> {
-  return counts.at(-1) ?? { setAsideDue: false, refusedDue: false }
 }

@@ -27,8 +27,11 @@ export interface FlushCounts {
   /** Workspaces whose row stayed as it was, although it was updated: a trigger of the host cancelled the update. */
   unmoved: string[]
   /** Whether marks that were set aside can be looked at again, and whether a refused workspace is due for an attempt. */
-  setAsideDue: boolean
+  heldDue: boolean
+  awaitedDue: boolean
   refusedDue: boolean
+  /** The source of more than half of the marks, if their workspaces do not exist. Null if there is none. */
+  flood: string | null
   /** Where the batch ended in flush order, and whether it took all that it saw. Only if ranges were given. */
   edge?: { place: Place | null; complete: boolean }
 }
@@ -56,7 +59,8 @@ export interface FlushStatementOptions {
  */
 export function flushStatement(taking: Taking, options: FlushStatementOptions): Statement<FlushRow> {
   const { sources, unknownAfterSeconds, careful } = options
-  const tellsEdge = taking.from === 'pending' && taking.ranges !== undefined && taking.among === undefined
+  const tellsEdge =
+    taking.from === 'pending' && taking.ranges !== undefined && !taking.among && !taking.beside
   return compile(sql<FlushRow>`
     WITH ${dueMarks(taking)},
     ${lock(taking, careful)},
@@ -229,8 +233,11 @@ const count = (tellsEdge: boolean) => sql`
           EXCEPT SELECT id FROM updated WHERE last_used_at IS DISTINCT FROM ${was}
         )
       END,
-      'setAsideDue', EXISTS (
-        SELECT FROM set_aside_usage WHERE reason <> 'refused' AND next_attempt_at <= now()
+      'heldDue', EXISTS (SELECT FROM set_aside_usage WHERE reason = 'held' AND next_attempt_at <= now()),
+      'awaitedDue', EXISTS (SELECT FROM set_aside_usage WHERE reason = 'awaited' AND next_attempt_at <= now()),
+      'flood', (
+        SELECT source FROM mark GROUP BY source
+        HAVING 2 * count(*) FILTER (WHERE fate IN ('awaited', 'unknown')) > (SELECT count(*) FROM mark)
       ),
       'refusedDue', EXISTS (SELECT FROM refused_usage WHERE next_attempt_at <= statement_timestamp())
       ${tellsEdge ? sql`, 'edge', (SELECT row_to_json(edge) FROM edge)` : sql``}

@@ -64,7 +64,16 @@ async function explainFlush(pool: TestDatabase['pool']): Promise<{ plan: string;
       lines.push(...rows.map(row => row['QUERY PLAN'] as string))
       return {
         rows: [
-          { counts: JSON.stringify({ bySource: {}, unmoved: [], setAsideDue: false, refusedDue: false }) },
+          {
+            counts: JSON.stringify({
+              bySource: {},
+              unmoved: [],
+              heldDue: false,
+              awaitedDue: false,
+              refusedDue: false,
+              flood: null,
+            }),
+          },
         ],
       }
     },
