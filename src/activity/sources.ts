@@ -1,5 +1,6 @@
 import { type Connection, execute, type Statement } from '../database/connection.ts'
 import { asIsoText, parseIsoText } from '../database/timestamp.ts'
+import { PENDING_MARKS } from './pending-periods.ts'
 import { assertVisible, hiddenTable } from './visible.ts'
 
 /** A source of marks, and whether it is still there. */
@@ -44,7 +45,9 @@ type Line = Omit<UsageSource, 'lastUsedAt' | 'regularSince'> & {
  */
 export async function usageSources(connection: Connection): Promise<UsageSource[]> {
   const statement: Statement<Row> = {
-    sql: `WITH pending AS (SELECT source, max(period_end) AS period_end FROM pending_usage GROUP BY source),
+    sql: `WITH pending AS (
+        SELECT source, max(period_end) AS period_end FROM (${PENDING_MARKS}) AS marks GROUP BY source
+      ),
       known AS (
         SELECT source, greatest(last_used_at, period_end) AS last_used_at, regular_since,
           coalesce(${IS_REGULAR}, false) AS regular
@@ -85,7 +88,7 @@ export async function silentSources(connection: Connection, seconds: number): Pr
         SELECT source, last_used_at FROM source_usage
         WHERE ${IS_REGULAR} AND last_used_at < statement_timestamp() - make_interval(secs => $1)
       ), pending AS MATERIALIZED (
-        SELECT source, max(period_end) AS period_end FROM pending_usage
+        SELECT source, max(period_end) AS period_end FROM (${PENDING_MARKS}) AS marks
         WHERE source = ANY (ARRAY (SELECT source FROM candidate)) AND EXISTS (SELECT FROM candidate)
         GROUP BY source
       ), silent AS (

@@ -1,4 +1,5 @@
 import { type Connection, execute, type Statement } from '../database/connection.ts'
+import { IN_PENDING_PERIODS } from './pending-periods.ts'
 import { assertVisible, hiddenTable } from './visible.ts'
 
 // These statements are plain text. A health check would otherwise spend most of its time on loading Kysely.
@@ -35,7 +36,7 @@ export async function pendingStatus(connection: Connection): Promise<PendingStat
       SELECT count(*) FILTER (WHERE period_end > statement_timestamp()) AS open,
         count(*) FILTER (WHERE period_end <= statement_timestamp()) AS closed,
         min(period_end) AS oldest
-      FROM ONLY pending_usage
+      FROM ONLY pending_usage WHERE ${IN_PENDING_PERIODS}
     ), aside AS (
       SELECT count(*) AS marks, count(*) FILTER (WHERE reason = 'held') AS held,
         count(*) FILTER (WHERE reason = 'awaited') AS awaited, count(*) FILTER (WHERE reason = 'refused') AS refused

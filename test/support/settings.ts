@@ -4,6 +4,7 @@ export const TEST_SETTINGS = {
   full_page_writes: 'off',
   synchronous_commit: 'off',
   max_connections: '300',
+  max_prepared_transactions: '10',
 }
 
 /** How the test runner hands its server to the test files: a connection string. */

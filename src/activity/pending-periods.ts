@@ -1,0 +1,12 @@
+/*
+ * The view pending_usage_period leads around dead marks, so these reads stay quick while a long transaction keeps them.
+ */
+
+/** SQL: whether a mark of `pending_usage` itself is in one of the periods in which there are any. All of them are. */
+export const IN_PENDING_PERIODS = 'period_end = ANY (ARRAY (SELECT period_end FROM pending_usage_period))'
+
+/** SQL of all pending marks: `source`, `period_end`. */
+export const PENDING_MARKS = `
+  SELECT source, period_end FROM ONLY pending_usage WHERE ${IN_PENDING_PERIODS}
+  UNION ALL
+  SELECT source, period_end FROM set_aside_usage`
