@@ -38,6 +38,6 @@ export async function boundedBy<T>(
   } finally {
     client.release(isLost)
     // The idle clients may be as silent as this one.
-    if (isLost) destroyIdle(connection)
+    if (isLost) destroyIdle(connection, ms)
   }
 }

@@ -49,13 +49,16 @@ export function destroyConnection(client: object): void {
  * @throws {NoAnswerError} If the pool gave none within `ms` milliseconds. One that comes later goes back to the pool.
  */
 export async function connectWithin(pool: ConnectionPool, ms: number): Promise<PooledClient> {
-  const others = new Set(clientsOf(pool))
   const connecting = takeClient(pool)
-  // A new client that never connects would take a place in the pool for ever.
-  const opened = clientsOf(pool).find(client => !others.has(client))
+  // A pool promises an idle client to two callers, and then opens a new one for the second, a tick later.
+  let opened: object[] = []
+  setImmediate(() => {
+    opened = clientsOf(pool)
+  })
   const giveUp = () => {
     connecting.then(late => late.release()).catch(() => {})
-    if (opened && isSocketClient(opened)) opened.connection.stream.destroy()
+    // A new client that never connects would take a place in the pool for ever. These have tried for as long as we did.
+    for (const client of opened) if (isConnecting(client)) client.connection.stream.destroy()
   }
   const client = await answerWithin(ms, () => connecting, giveUp)
   const { release } = client
@@ -130,21 +133,34 @@ async function executeOnPool<Row>(
     const lost = failure !== undefined && sqlState(failure) === undefined
     if (lost) destroyConnection(client)
     client.release(failure !== undefined)
-    if (lost) destroyIdle(pool)
+    if (lost) destroyIdle(pool, ms)
   }
 }
 
-/** Destroys the idle clients of a pool. They may be as silent as one that has just missed its deadline. */
-export function destroyIdle(pool: ConnectionPool): void {
+/** How many idle clients of a pool are about to be destroyed. */
+const doomed = new WeakMap<ConnectionPool, number>()
+
+/**
+ * Destroys the idle clients of a pool. They may be as silent as one that has just missed its deadline.
+ *
+ * @param ms Milliseconds to wait for each of them. Somebody else may take it first.
+ */
+export function destroyIdle(pool: ConnectionPool, ms: number): void {
   const { idleCount = 0 } = pool as { idleCount?: number }
-  for (let idle = idleCount; idle > 0; idle--) {
-    pool.connect().then(
-      client => {
-        destroyConnection(client)
-        client.release(true)
-      },
-      () => {},
-    )
+  // Several statements may miss their deadline at once. A pool without idle clients would open new ones, also silent.
+  for (let idle = idleCount - (doomed.get(pool) ?? 0); idle > 0; idle--) void destroyOne(pool, ms)
+}
+
+async function destroyOne(pool: ConnectionPool, ms: number): Promise<void> {
+  doomed.set(pool, (doomed.get(pool) ?? 0) + 1)
+  try {
+    const client = await connectWithin(pool, ms)
+    destroyConnection(client)
+    client.release(true)
+  } catch {
+    // There is none.
+  } finally {
+    doomed.set(pool, doomed.get(pool)! - 1)
   }
 }
 
@@ -153,7 +169,12 @@ function ignore(): void {}
 /** All clients of a pool. A pool tells nobody of those that are still connecting. Empty if the driver hides them. */
 function clientsOf(pool: ConnectionPool): object[] {
   const { _clients: clients } = pool as { _clients?: unknown }
-  return Array.isArray(clients) ? clients : []
+  return Array.isArray(clients) ? [...clients] : []
+}
+
+/** A client of `pg` whose server has not said yet that it may be used. */
+function isConnecting(client: object): client is SocketClient {
+  return isSocketClient(client) && (client as { _connecting?: unknown })._connecting === true
 }
 
 /** Tells a `pg` Pool from a `pg` Client and from anything else. */

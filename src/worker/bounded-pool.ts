@@ -117,7 +117,7 @@ export class BoundedPool implements ConnectionPool {
       )
     } catch (error) {
       // The idle connections may have gone silent with this one.
-      if (error instanceof NoAnswerError) destroyIdle(this.#pool)
+      if (error instanceof NoAnswerError) destroyIdle(this.#pool, this.#deadlineMs)
       throw error
     }
   }

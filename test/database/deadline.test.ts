@@ -7,13 +7,16 @@ import {
   answerWithin,
   connectWithin,
   destroyConnection,
+  destroyIdle,
   executeWithin,
   isPool,
 } from '../../src/database/deadline.ts'
 import { createPool } from '../../src/database/pool.ts'
 import { NoAnswerError } from '../../src/errors.ts'
 import { createTestDatabase } from '../support/database.ts'
+import { startFaultyProxy } from '../support/faulty-proxy.ts'
 import { startHalfOpenProxy } from '../support/half-open-proxy.ts'
+import { heardPool } from '../support/heard-pool.ts'
 import { until } from '../support/poll.ts'
 
 const database = await createTestDatabase()
@@ -69,6 +72,32 @@ test('a client that comes too late goes back to its pool', async () => {
   taken.release()
   await until('the late client is idle', () => small.idleCount === 1 && small.waitingCount === 0)
   await small.end()
+})
+
+test('a client that its pool opens only after the call, and that never connects, takes no place for ever', async () => {
+  await using proxy = await startFaultyProxy(database.connectionString)
+  const two = heardPool({ connectionString: proxy.connectionString, max: 2, idleTimeoutMillis: 0 })
+  await two.query('SELECT 1')
+  proxy.has({ kind: 'mutes' })
+  // Both are promised the idle client. When the first has taken it, the pool opens another one for the second.
+  const [client, late] = await Promise.allSettled([connectWithin(two, 100), connectWithin(two, 100)])
+  assert.deepEqual([client.status, late.status], ['fulfilled', 'rejected'])
+  await until('the pool has a place again', () => two.totalCount === 1)
+  if (client.status === 'fulfilled') client.value.release()
+  await two.end()
+})
+
+test('two statements that miss their deadline at the same time destroy the idle clients, and open no new ones', async () => {
+  await using proxy = await startFaultyProxy(database.connectionString)
+  const pool = heardPool({ connectionString: proxy.connectionString, max: 4, idleTimeoutMillis: 0 })
+  const clients = [await pool.connect(), await pool.connect()]
+  for (const client of clients) client.release()
+  proxy.has({ kind: 'mutes' })
+  destroyIdle(pool, 1_000)
+  destroyIdle(pool, 1_000)
+  await until('the idle clients are destroyed', () => proxy.open === 0)
+  assert.equal(proxy.accepted, 2)
+  await pool.end()
 })
 
 test('a client has a listener while it is checked out, and no more of ours afterwards', async () => {

@@ -12,9 +12,11 @@ import { CENTURY, setPeriodLength } from '../support/period.ts'
 import { until } from '../support/poll.ts'
 import { onPostgres15 } from '../support/postgres-15.ts'
 import { createWorkspaces } from '../support/seed.ts'
-import { FAULT_MS, NETWORK_FAULTS } from './network-faults.ts'
+import { NETWORK_FAULTS, untilNoConnection } from './network-faults.ts'
 
 const ANSWER_MS = 500
+/** Longer than the deadline of a statement. */
+const FAULT_MS = 1_500
 const RECOVERY_MS = 15_000
 const MARKER = 'marker under test'
 
@@ -114,13 +116,7 @@ async function marksThrough(
   )
   assert.equal(lost, 0)
   assert.ok(longestMs < FAULT_MS + RECOVERY_MS)
-  await until('no connection of the marker is left', async () => {
-    const { rowCount } = await database.pool.query(
-      'SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1',
-      [MARKER],
-    )
-    return rowCount === 0 && proxy.open === 0
-  })
+  await untilNoConnection(database, proxy, MARKER)
 }
 
 async function storedOf({ pool }: TestDatabase, ids: string[]): Promise<number> {

@@ -119,9 +119,9 @@ function carry(from: Socket, to: Socket, goingTo: 'server' | 'client', weather: 
     })
   }
   const loses = ({ fault }: Weather) => fault.kind === 'loses' && fault.goingTo === goingTo
-  const carryBytes = (bytes: Buffer) => {
+  const carryBytes = async (bytes: Buffer) => {
     isLost ||= loses(weather)
-    if (!isLost && !to.destroyed) return pass(bytes, to, weather.fault)
+    if (!isLost && !to.destroyed) await pass(bytes, to, weather.fault)
   }
   // When nothing is lost any more, the other end learns that nobody is there: its system asks from time to time.
   const carryEnd = async (end: () => unknown) => {
