@@ -221,7 +221,7 @@ test('access, activity and doctor do not load pg-boss', () => {
 
 test('only one function takes a client from a pool, because a client without a listener can end the process', () => {
   const takers = FILES.filter(file => file.startsWith('src/')).filter(file =>
-    /pool\.connect\(/i.test(readFileSync(path.join(ROOT, file), 'utf8')),
+    /pool\.connect\b/i.test(readFileSync(path.join(ROOT, file), 'utf8')),
   )
   // What the second one takes from is a BoundedPool, which calls the first.
   assert.deepEqual(takers.sort(), ['src/database/deadline.ts', 'src/worker/job-database.ts'])
