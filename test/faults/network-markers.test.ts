@@ -37,18 +37,22 @@ suite('markers on a bad network', { concurrency: 3 }, () => {
   }
 })
 
-/** Stores marks of some ids, and resolves when that is acknowledged. */
 interface Marker {
+  /** Resolves when marks of all ids are acknowledged. */
   mark(ids: string[]): Promise<unknown>
+  pool: pg.Pool
   close(): Promise<unknown>
 }
 
-function trackerOf(pool: pg.Pool): Marker {
+/** On a plain pool, because all deadlines are the tracker's. */
+function trackerOf(config: pg.PoolConfig): Marker {
+  const pool = heardPool(config)
   const tracker = new UsageTracker(pool, {
     statementTimeoutMs: ANSWER_MS,
     logger: collectLog().logger,
   })
   return {
+    pool,
     mark: ids => {
       for (const id of ids) tracker.mark(id)
       return tracker.drain()
@@ -57,28 +61,30 @@ function trackerOf(pool: pg.Pool): Marker {
   }
 }
 
-/** The deadline is the pool's: it is one statement of the host. */
-function marksOf(pool: pg.Pool): Marker {
-  return { mark: ids => markUsage(pool, ids), close: async () => {} }
+/** The deadlines are the pool's, because it is one statement of the host. */
+function marksOf(config: pg.PoolConfig): Marker {
+  const pool = heardPool({
+    ...config,
+    connectionTimeoutMillis: ANSWER_MS,
+    query_timeout: 2 * ANSWER_MS,
+  })
+  return { pool, mark: ids => markUsage(pool, ids), close: async () => {} }
 }
 
 async function marksThrough(
   t: TestContext,
   database: TestDatabase,
   strike: (proxy: FaultyProxy) => void,
-  markerOf: (pool: pg.Pool) => Marker,
+  markerOf: (config: pg.PoolConfig) => Marker,
 ): Promise<void> {
   await setPeriodLength(database.pool, CENTURY)
   const ids = await createWorkspaces(database.pool, 5_000)
   await using proxy = await startFaultyProxy(database.connectionString)
-  const pool = heardPool({
+  const { pool, ...marker } = markerOf({
     connectionString: proxy.connectionString,
     max: 3,
     application_name: MARKER,
-    connectionTimeoutMillis: ANSWER_MS,
-    query_timeout: 2 * ANSWER_MS,
   })
-  const marker = markerOf(pool)
   const acknowledged: string[] = []
   let failed = 0
   let longestMs = 0
