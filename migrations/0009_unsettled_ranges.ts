@@ -76,6 +76,8 @@ export async function up(db: Kysely<never>): Promise<void> {
     COMMENT ON VIEW ${periods} IS
       'The periods of the marks in pending_usage, without those that are set aside. A period may occur twice.'
   `.execute(db)
+  // It tells nothing but times, and the views that read it may belong to any role.
+  await sql`GRANT SELECT ON ${periods} TO PUBLIC`.execute(db)
   await createViews(db, schema, { ...AFTER, periods: sql`period AS (SELECT period_end FROM ${periods})` })
   await grantToWorkers(db, schema)
 }
@@ -100,6 +102,5 @@ async function grantToWorkers(db: Kysely<never>, schema: string): Promise<void> 
     await sql`
       GRANT UPDATE (unsettled) ON ${sql.id(schema, 'pending_usage_witness')} TO ${sql.id(role)}
     `.execute(db)
-    await sql`GRANT SELECT ON ${sql.id(schema, 'pending_usage_period')} TO ${sql.id(role)}`.execute(db)
   }
 }

@@ -116,7 +116,6 @@ function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privilege[] 
       INSERT: WHOLE,
       UPDATE: ['flushed_at', 'counts', 'unsettled'],
     }),
-    onTable(layout, 'pending_usage_period', { SELECT: WHOLE }),
     onTable(layout, 'set_aside_usage', ROWS),
     onTable(layout, 'refused_usage', ROWS),
     onTable(layout, 'source_usage', ROWS),
