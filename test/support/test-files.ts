@@ -4,8 +4,19 @@ import { ROOT } from './checkout.ts'
 
 const LONG_FAULTS = path.join('test', 'faults', 'long', path.sep)
 
+/** Fault tests that keep the whole machine busy, so that other tests beside them would miss their deadlines. */
+const BUSY_FAULTS = [
+  'mad-marker',
+  'network-worker',
+  'pooler',
+  'server-connections',
+  'server-crash',
+  'server-stopped',
+  'worker-kills',
+].map(name => path.join('test', 'faults', `${name}.test.ts`))
+
 /** These files run only by name, because each takes longer than a few seconds. */
-const BY_NAME = [path.join('test', 'soak', path.sep), LONG_FAULTS]
+const BY_NAME = [path.join('test', 'soak', path.sep), LONG_FAULTS, ...BUSY_FAULTS]
 
 /**
  * Parts of the paths of the files that take longest. They start first, so that none of them runs alone at the end. A
@@ -27,7 +38,7 @@ const LONGEST = [
 
 /**
  * The test files whose paths hold one of `names`, absolute, the longest first. Without a name: all but those of
- * test/soak/ and test/faults/long/.
+ * test/soak/ and test/faults/long/, and the busiest of test/faults/.
  */
 export function selectTestFiles(names: readonly string[]): string[] {
   const parts = names.map(name => path.normalize(path.isAbsolute(name) ? path.relative(ROOT, name) : name))
@@ -39,7 +50,7 @@ export function selectTestFiles(names: readonly string[]): string[] {
 
 /** Whether a file runs only by name. @param file relative to the root */
 function takesLong(file: string): boolean {
-  return BY_NAME.some(folder => file.startsWith(folder))
+  return BY_NAME.some(place => file.startsWith(place))
 }
 
 /** How long a run of these files may take for each of them, in ms. It ends a file that left something open. */
