@@ -121,6 +121,7 @@ test('a prepared transaction that keeps VACUUM back is named, until it is gone',
 
 test('an old transaction in another database is no problem', async () => {
   const [one, other] = [await createTestDatabase(), await createTestDatabase()]
+  await Promise.all([flush(one.pool), flush(other.pool)])
   await using writer = await openTransaction(other)
   await writer.client.query('SELECT pg_current_xact_id()')
   const limit = { oldTransactionSeconds: 1 }
