@@ -7,6 +7,8 @@ const LONG_FAULTS = path.join('test', 'faults', 'long', path.sep)
 /** Fault tests that keep the whole machine busy, so that other tests beside them would miss their deadlines. */
 const BUSY_FAULTS = [
   'mad-marker',
+  'network-flush',
+  'network-markers',
   'network-worker',
   'pooler',
   'server-connections',
