@@ -38,7 +38,7 @@ export async function up(db: Kysely<never>): Promise<void> {
         AND unsettled ->> 'server' = extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text
         AND (unsettled ->> 'at')::timestamptz <= statement_timestamp()
     ), stored_late AS (
-      SELECT min(coalesce(t.after, '-infinity')) AS after
+      SELECT min(coalesce(t.after, '-infinity'::timestamptz)) AS after
       FROM noted CROSS JOIN LATERAL jsonb_to_recordset(unsettled -> 'open') AS t (transaction text, after timestamptz)
       WHERE NOT EXISTS (
         SELECT FROM pg_catalog.pg_locks l
@@ -46,14 +46,14 @@ export async function up(db: Kysely<never>): Promise<void> {
           AND l.relation = 'pending_usage'::pg_catalog.regclass
       )
     ), unsettled_range (from_end, from_id, from_source, until_end) AS (
-      SELECT '-infinity'::timestamptz, '00000000-0000-0000-0000-000000000000'::uuid, '', 'infinity'::timestamptz
+      SELECT '-infinity'::timestamptz, '00000000-0000-0000-0000-000000000000'::uuid, ''::text, 'infinity'::timestamptz
       WHERE NOT EXISTS (SELECT FROM noted)
       UNION ALL
       SELECT (r.from ->> 0)::timestamptz, (r.from ->> 1)::uuid, r.from ->> 2,
-        coalesce((r.until ->> 0)::timestamptz, 'infinity')
+        coalesce((r.until ->> 0)::timestamptz, 'infinity'::timestamptz)
       FROM noted CROSS JOIN LATERAL jsonb_to_recordset(unsettled -> 'ranges') AS r ("from" jsonb, until jsonb)
       UNION ALL
-      SELECT after, '00000000-0000-0000-0000-000000000000', '', 'infinity' FROM stored_late WHERE after IS NOT NULL
+      SELECT after, '00000000-0000-0000-0000-000000000000'::uuid, ''::text, 'infinity'::timestamptz FROM stored_late WHERE after IS NOT NULL
     ), period (period_end, until_end) AS (
       SELECT first.period_end, r.until_end
       FROM unsettled_range r CROSS JOIN LATERAL (

@@ -226,7 +226,7 @@ CREATE VIEW pending_usage_period AS
         ), unsettled_range(from_end, from_id, from_source, until_end) AS (
          SELECT '-infinity'::timestamp with time zone AS timestamptz,
             '00000000-0000-0000-0000-000000000000'::uuid AS uuid,
-            ''::text AS "?column?",
+            ''::text AS text,
             'infinity'::timestamp with time zone AS timestamptz
           WHERE (NOT (EXISTS ( SELECT
                    FROM noted)))
@@ -239,9 +239,9 @@ CREATE VIEW pending_usage_period AS
              CROSS JOIN LATERAL jsonb_to_recordset((noted.unsettled -> 'ranges'::text)) r("from" jsonb, until jsonb))
         UNION ALL
          SELECT stored_late.after,
-            '00000000-0000-0000-0000-000000000000'::uuid,
-            ''::text,
-            'infinity'::timestamp with time zone
+            '00000000-0000-0000-0000-000000000000'::uuid AS uuid,
+            ''::text AS text,
+            'infinity'::timestamp with time zone AS timestamptz
            FROM stored_late
           WHERE (stored_late.after IS NOT NULL)
         ), period(period_end, until_end) AS (
