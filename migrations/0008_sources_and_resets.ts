@@ -1,4 +1,5 @@
 import { type Kysely, sql } from 'kysely'
+import { marksSchema } from './0007_readers_see_all_or_an_error.ts'
 
 /*
  * Two small tables that answer an operator's questions. The flush writes both.
@@ -45,18 +46,18 @@ export async function down(db: Kysely<never>): Promise<void> {
   for (const table of TABLES) await sql`DROP TABLE ${sql.id(schema, table)}`.execute(db)
 }
 
-/** The schema of pending_usage. It may differ from the one in which search_path creates new objects. */
-async function marksSchema(db: Kysely<never>): Promise<string> {
-  const { rows } = await sql<{ schema: string }>`
-    SELECT n.nspname AS schema
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = 'pending_usage'::regclass
-  `.execute(db)
-  return rows[0]!.schema
+/** Workers must go on flushing after this migration. */
+async function grantToWorkers(db: Kysely<never>, schema: string): Promise<void> {
+  for (const role of await workerRoles(db)) {
+    await sql`
+      GRANT SELECT, INSERT, UPDATE, DELETE ON ${sql.id(schema, 'source_usage')} TO ${sql.id(role)}
+    `.execute(db)
+    await sql`GRANT SELECT, INSERT ON ${sql.id(schema, 'pending_usage_reset')} TO ${sql.id(role)}`.execute(db)
+  }
 }
 
-/** Roles that may delete marks are workers. They must go on flushing after this migration. */
-async function grantToWorkers(db: Kysely<never>, schema: string): Promise<void> {
+/** Roles that may delete marks are workers. */
+export async function workerRoles(db: Kysely<never>): Promise<string[]> {
   const { rows } = await sql<{ role: string }>`
     SELECT DISTINCT r.rolname AS role
     FROM pg_catalog.pg_class c
@@ -64,10 +65,5 @@ async function grantToWorkers(db: Kysely<never>, schema: string): Promise<void> 
     JOIN pg_catalog.pg_roles r ON r.oid = granted.grantee
     WHERE c.oid = 'pending_usage'::regclass AND granted.privilege_type = 'DELETE' AND r.oid <> c.relowner
   `.execute(db)
-  for (const { role } of rows) {
-    await sql`
-      GRANT SELECT, INSERT, UPDATE, DELETE ON ${sql.id(schema, 'source_usage')} TO ${sql.id(role)}
-    `.execute(db)
-    await sql`GRANT SELECT, INSERT ON ${sql.id(schema, 'pending_usage_reset')} TO ${sql.id(role)}`.execute(db)
-  }
+  return rows.map(({ role }) => role)
 }

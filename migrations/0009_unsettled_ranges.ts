@@ -1,5 +1,6 @@
 import { type Kysely, sql } from 'kysely'
 import { AFTER, createViews, marksSchema } from './0007_readers_see_all_or_an_error.ts'
+import { workerRoles } from './0008_sources_and_resets.ts'
 
 /*
  * Flushes and views walk around dead marks.
@@ -8,7 +9,7 @@ import { AFTER, createViews, marksSchema } from './0007_readers_see_all_or_an_er
  * after its start, and an index scan visits each of these rows. Six million of them took more than two seconds, in a
  * flush that found nothing to do.
  *
- * So flushes note in which ranges of the key there may still be marks. src/flush/unsettled.ts explains how, and why no
+ * So flushes note in which ranges of the key there may still be marks. src/flush/walk.ts explains how, and why no
  * mark is missed. The note is on the witness, so it is lost together with the marks. With few dead rows nobody needs it,
  * and everything is read.
  */
@@ -89,16 +90,9 @@ export async function down(db: Kysely<never>): Promise<void> {
   await sql`ALTER TABLE ${sql.id(schema, 'pending_usage_witness')} DROP COLUMN unsettled`.execute(db)
 }
 
-/** Roles that may delete marks are workers. They must go on flushing after this migration. */
+/** Workers must go on flushing after this migration. */
 async function grantToWorkers(db: Kysely<never>, schema: string): Promise<void> {
-  const { rows } = await sql<{ role: string }>`
-    SELECT DISTINCT r.rolname AS role
-    FROM pg_catalog.pg_class c
-    CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS granted
-    JOIN pg_catalog.pg_roles r ON r.oid = granted.grantee
-    WHERE c.oid = 'pending_usage'::regclass AND granted.privilege_type = 'DELETE' AND r.oid <> c.relowner
-  `.execute(db)
-  for (const { role } of rows) {
+  for (const role of await workerRoles(db)) {
     await sql`
       GRANT UPDATE (unsettled) ON ${sql.id(schema, 'pending_usage_witness')} TO ${sql.id(role)}
     `.execute(db)

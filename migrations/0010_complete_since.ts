@@ -1,4 +1,5 @@
 import { type Kysely, sql } from 'kysely'
+import { marksSchema } from './0007_readers_see_all_or_an_error.ts'
 
 /*
  * From when on are marks complete, and why were those before lost?
@@ -134,16 +135,6 @@ async function createCompleteSince(db: Kysely<never>, schema: string): Promise<v
     COMMENT ON FUNCTION ${sql.id(schema, 'usage_complete_since')}() IS
       'From when on marks are complete: -infinity if none were ever lost. What was used before may look idle.'
   `.execute(db)
-}
-
-/** The schema of pending_usage. It may differ from the one in which search_path creates new objects. */
-async function marksSchema(db: Kysely<never>): Promise<string> {
-  const { rows } = await sql<{ schema: string }>`
-    SELECT n.nspname AS schema
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = 'pending_usage'::regclass
-  `.execute(db)
-  return rows[0]!.schema
 }
 
 /**

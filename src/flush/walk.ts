@@ -95,7 +95,7 @@ export class Walk {
   constructor(look: Look) {
     this.#look = look
     const noted = usable(look)
-    const holders = new Map(look.markers.map(marker => [marker.transaction, marker]))
+    const holders = new Set(look.markers.map(({ transaction }) => transaction))
     const open = noted?.open ?? []
     const ended = open.filter(({ transaction }) => !holders.has(transaction))
     const everything = noted === null || isWalkDue(look, noted)

@@ -13,14 +13,7 @@ const DEAD = 70_000
 async function takesLateMarks(database: TestDatabase): Promise<void> {
   const { pool } = database
   const connect = () => database.connect()
-  const holder = await connect()
-  await holder.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
-  await holder.query('SELECT count(*) FROM pending_usage_witness')
-  await storeDeadMarks(pool)
-  await until('the flush knows of the dead marks', async () => {
-    await flush(pool)
-    return (await noted(pool)) !== null
-  })
+  await keepDeadMarks(database)
 
   // Stored before flushes, committed after them: a transaction that is open for a moment, one for long, one that is
   // rolled back to a savepoint, and one that is prepared.
@@ -57,14 +50,7 @@ async function takesLateMarks(database: TestDatabase): Promise<void> {
 async function takesWhatAnotherFlushGaveBack(database: TestDatabase): Promise<void> {
   const { pool } = database
   const connect = () => database.connect()
-  const holder = await connect()
-  await holder.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
-  await holder.query('SELECT count(*) FROM pending_usage_witness')
-  await storeDeadMarks(pool)
-  await until('the flush knows of the dead marks', async () => {
-    await flush(pool)
-    return (await noted(pool)) !== null
-  })
+  await keepDeadMarks(database)
   const ids = await createWorkspaces(pool, 100)
   await storeClosedMarks(pool, ids, { agoMs: 0 })
   const other = await connect()
@@ -74,6 +60,19 @@ async function takesWhatAnotherFlushGaveBack(database: TestDatabase): Promise<vo
   await other.query('ROLLBACK')
   assert.equal((await drain(pool)).flushed, 40)
   assert.ok((await lastUsedAt(pool, ids)).every(at => at !== null))
+}
+
+/** Flushes many marks under an open transaction, until a flush has noted where there may still be some. */
+async function keepDeadMarks(database: TestDatabase): Promise<void> {
+  const { pool } = database
+  const holder = await database.connect()
+  await holder.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
+  await holder.query('SELECT count(*) FROM pending_usage_witness')
+  await storeDeadMarks(pool)
+  await until('the flush knows of the dead marks', async () => {
+    await flush(pool)
+    return (await noted(pool)) !== null
+  })
 }
 
 async function storeDeadMarks(pool: TestDatabase['pool']): Promise<void> {
