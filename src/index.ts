@@ -38,6 +38,7 @@ export { retireSource, type UsageSource, usageSources } from './activity/sources
 export { openPeriodRemaining, type PendingStatus, pendingStatus } from './activity/status.ts'
 export type { Connection, KyselyExecutor, Queryable, Statement } from './database/connection.ts'
 export type { ConnectionPool, PooledClient } from './database/pool.ts'
+export { workspaceIdType } from './database/workspace-id-type.ts'
 export { type DiagnoseOptions, diagnose } from './doctor/diagnose.ts'
 export type { Diagnosis, DoctorArea, DoctorCheck, Finding, FindingSeverity } from './doctor/finding.ts'
 export * from './errors.ts'
@@ -67,6 +68,8 @@ export {
   UsageTracker,
   type UsageTrackerOptions,
   type UsageTrackerStats,
+  type WorkspaceId,
+  type WorkspaceIdType,
 } from './mark/index.ts'
 export {
   type AdoptionWarning,

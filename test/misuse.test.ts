@@ -44,7 +44,8 @@ for (const [which, ids, quoted] of notIds) {
       name: 'InvalidWorkspaceIdError',
       message:
         `not a UUID: ${quoted}. A workspace id has the form 00000000-0000-0000-0000-000000000000, ` +
-        'in upper or lower case; pass the value of workspaces.id.',
+        'in upper or lower case; pass the value of workspaces.id. ' +
+        'In code, ids that are bigint, integer or text need the option idType.',
     })
   })
 }

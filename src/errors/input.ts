@@ -1,16 +1,60 @@
+import type { WorkspaceIdType } from '../workspace-id.ts'
 import { quote, shown, WorkspaceUsageError } from './base.ts'
 
-/** A workspace id is not a UUID. The call stored nothing. */
+/** A workspace id is not one of the type that was expected. The call stored nothing. */
 export class InvalidWorkspaceIdError extends WorkspaceUsageError {
   /** What was passed, without the password of a URL. */
   readonly value: unknown
+  /** The type that the id should have had. Default of all functions: `uuid`. */
+  readonly idType: WorkspaceIdType
 
-  constructor(value: unknown) {
-    super(
-      `not a UUID: ${quote(value)}. A workspace id has the form 00000000-0000-0000-0000-000000000000, ` +
-        'in upper or lower case; pass the value of workspaces.id.',
-    )
+  constructor(value: unknown, idType: WorkspaceIdType = 'uuid') {
+    super(`${WRONG_ID[idType][0]}: ${quote(value)}. ${WRONG_ID[idType][1]}`)
     this.value = shown(value)
+    this.idType = idType
+  }
+}
+
+/** For each type: what the value is not, and what is allowed. */
+const WRONG_ID: Record<WorkspaceIdType, readonly [not: string, allowed: string]> = {
+  uuid: [
+    'not a UUID',
+    'A workspace id has the form 00000000-0000-0000-0000-000000000000, in upper or lower case; pass the value of ' +
+      'workspaces.id. In code, ids that are bigint, integer or text need the option idType.',
+  ],
+  bigint: [
+    'not a bigint',
+    'A workspace id is an integer from -9223372036854775808 to 9223372036854775807, without leading zeros; pass the ' +
+      'value of workspaces.id as a string, a bigint or a safe integer.',
+  ],
+  integer: [
+    'not an integer',
+    'A workspace id is an integer from -2147483648 to 2147483647, without leading zeros; pass the value of ' +
+      'workspaces.id.',
+  ],
+  text: [
+    'not a text id',
+    'A workspace id is a string of 1 to 255 characters, without NUL and without half a surrogate pair; pass the value ' +
+      'of workspaces.id.',
+  ],
+}
+
+/** Marks were sent as ids of one type, and the database has ids of another. Nothing was stored. */
+export class WorkspaceIdTypeError extends WorkspaceUsageError {
+  /** The type that the ids were sent as: the option `idType`. */
+  readonly idType: WorkspaceIdType
+  /** The type that the database has. Null if it could not be asked. */
+  readonly databaseType: WorkspaceIdType | null
+
+  constructor(idType: WorkspaceIdType, databaseType: WorkspaceIdType | null, options?: ErrorOptions) {
+    const remedy =
+      databaseType === null
+        ? 'Set the option idType to the type of workspaces.id (uuid, bigint, integer or text).'
+        : `Set the option idType: '${databaseType}'.`
+    const has = databaseType === null ? 'of another type' : databaseType
+    super(`workspace ids were sent as ${idType}, but in the database they are ${has}. ${remedy}`, options)
+    this.idType = idType
+    this.databaseType = databaseType
   }
 }
 

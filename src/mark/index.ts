@@ -19,10 +19,11 @@ export {
   NotMigratedError,
   StandbyError,
   UnknownOptionError,
+  WorkspaceIdTypeError,
   WorkspaceUsageError,
 } from '../errors.ts'
 export type { Logger } from '../logger.ts'
-export { canonicalWorkspaceId } from '../workspace-id.ts'
+export { canonicalWorkspaceId, type WorkspaceId, type WorkspaceIdType } from '../workspace-id.ts'
 export { insertPendingUsage, type MarkOptions, type MarkResult, markUsage } from './mark.ts'
 export {
   type CloseOptions,

@@ -53,7 +53,7 @@ export async function markUsage(
   checkOption('connection', connection, A_CONNECTION)
   checkOptions(options, MARK_OPTIONS)
   const passed: readonly string[] = Array.isArray(ids) ? ids : [ids as string]
-  const distinct = [...new Set(passed.map(canonicalWorkspaceId))]
+  const distinct = [...new Set(passed.map(id => canonicalWorkspaceId(id)))]
   const source = options.source === undefined ? undefined : assertSource(options.source)
   if (distinct.length === 0) return { marked: 0, stored: 0 }
   const store = () => execute(connection, insertPendingUsage(distinct, source))

@@ -8,6 +8,7 @@ interface WorkspacesColumns {
   kind: string | null
   persistence: string
   id_type: string | null
+  encoding: string
   id_unique: boolean
   last_used_at_type: string | null
   generated: boolean
@@ -45,6 +46,7 @@ const FACTS = sql`
     relation.relkind::text AS kind,
     relation.relpersistence::text AS persistence,
     format_type(id.atttypid, id.atttypmod) AS id_type,
+    current_setting('server_encoding') AS encoding,
     EXISTS (
       SELECT FROM pg_index i
       WHERE i.indrelid = relation.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
@@ -98,8 +100,15 @@ function assertKind({ kind, persistence, partition_key: partitionKey }: Workspac
 }
 
 function assertColumns(found: WorkspacesColumns): void {
-  if (found.id_type !== 'uuid') {
-    throw new WorkspacesTableError('id', describe(found.id_type), 'type uuid with a unique index of its own')
+  // A varchar has its length behind it. The others are of other types: citext and domains, say, compare in ways of
+  // their own.
+  if (!/^(uuid|bigint|integer|text|character varying(\(\d+\))?)$/.test(found.id_type ?? '')) {
+    const expected = 'type uuid, bigint, integer, text or varchar, with a unique index of its own'
+    throw new WorkspacesTableError('id', describe(found.id_type), expected)
+  }
+  if (/^(text|character)/.test(found.id_type!) && found.encoding !== 'UTF8') {
+    const where = `has type ${found.id_type} in a database with the encoding ${found.encoding}, which can't hold every id`
+    throw new WorkspacesTableError('id', where, 'a database with the encoding UTF8')
   }
   if (!found.id_unique) {
     throw new WorkspacesTableError('id', 'has no unique index', 'a primary key or unique index on "id" alone')

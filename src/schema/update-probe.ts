@@ -15,7 +15,7 @@ export interface RefusedUpdate {
  */
 const PROBE: Statement<unknown> = {
   sql: `EXPLAIN WITH locked AS MATERIALIZED (
-      SELECT id FROM workspaces WHERE id = ANY (ARRAY (SELECT gen_random_uuid() WHERE random() < 0))
+      SELECT id FROM workspaces WHERE id = ANY (ARRAY (SELECT id FROM workspaces WHERE random() < 0))
       FOR NO KEY UPDATE SKIP LOCKED
     ), updated AS (
       UPDATE workspaces SET last_used_at = statement_timestamp()

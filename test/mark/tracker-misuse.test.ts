@@ -28,7 +28,8 @@ for (const [name, value, quoted] of malformed) {
       value,
       message:
         `not a UUID: ${quoted}. A workspace id has the form 00000000-0000-0000-0000-000000000000, ` +
-        'in upper or lower case; pass the value of workspaces.id.',
+        'in upper or lower case; pass the value of workspaces.id. ' +
+        'In code, ids that are bigint, integer or text need the option idType.',
     }
     const log = collectLog()
     const tracker = new UsageTracker(nowhere, { logger: log.logger })

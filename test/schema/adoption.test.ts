@@ -61,15 +61,23 @@ test('the table workspaces that migrate created stays if it has rows when all mi
   assert.equal(await schemaDump(pool), dump)
 })
 
-const idExpected = 'type uuid with a unique index of its own'
+const idExpected = 'type uuid, bigint, integer, text or varchar, with a unique index of its own'
 const uniqueExpected = 'a primary key or unique index on "id" alone'
 const cases = [
-  {
-    name: 'with an id of another type',
-    ddl: 'CREATE TABLE workspaces (id bigint PRIMARY KEY, last_used_at timestamptz)',
-    found: 'column "id" has type bigint',
+  ...[
+    ['smallint', 'smallint'],
+    ['numeric', 'numeric'],
+    ['char(8)', 'character(8)'],
+    ['bytea', 'bytea'],
+    ['name', 'name'],
+    ['lower_case', 'lower_case'],
+  ].map(([type, found]) => ({
+    name: `with an id of type ${type}`,
+    ddl: `CREATE DOMAIN lower_case AS text CHECK (VALUE = lower(VALUE));
+          CREATE TABLE workspaces (id ${type} PRIMARY KEY, last_used_at timestamptz)`,
+    found: `column "id" has type ${found}`,
     expected: idExpected,
-  },
+  })),
   {
     name: 'without an id',
     ddl: 'CREATE TABLE workspaces (workspace_id uuid PRIMARY KEY, last_used_at timestamptz)',
