@@ -1,4 +1,4 @@
-import { type Kysely, sql } from 'kysely'
+import { type Kysely, type RawBuilder, sql } from 'kysely'
 
 /*
  * How usage becomes last_used_at.
@@ -20,11 +20,68 @@ import { type Kysely, sql } from 'kysely'
  * removes them, and these marks are lost. What was flushed stays, because workspaces and workspace_usage are ordinary
  * tables. The witness is a row that is lost at the same moment. If it is missing, marks may be lost.
  *
+ * The type of a workspace's id is the host's choice. If there is a table or view "workspaces" before the first migration,
+ * all our tables take the type of its id: uuid, bigint, integer, or varchar with the collation of the host. The collation
+ * is the same, so that an equality means the same on both sides, and reaches the indexes of both.
+ *
  * Usage flows one way: mark, pending_usage, flush, workspaces and workspace_usage. Markers never read or delete. Only
  * the flush deletes. Nothing else writes last_used_at.
  */
 
+/** The type of the ids of workspaces, as the migrations need it. */
+export interface IdType {
+  /** The type of a column, such as `uuid`. */
+  column: RawBuilder<unknown>
+  /** The type of a value in the views, and of an element of an array. */
+  value: RawBuilder<unknown>
+  /** No id comes before this one. */
+  least: string
+  /** An id as the views show it. They cast it if columns of ids can have different types. */
+  shown(id: RawBuilder<unknown>): RawBuilder<unknown>
+}
+
+/** Reads which type a column of ids has. If there is no such relation, it is uuid. */
+export async function idType(
+  db: Kysely<never>,
+  relation: 'workspaces' | 'pending_usage',
+  column: 'id' | 'workspace_id',
+): Promise<IdType> {
+  const { rows } = await sql<{ type: string; schema: string | null; collation: string | null }>`
+    SELECT pg_catalog.format_type(a.atttypid, NULL) AS type, n.nspname AS schema, c.collname AS collation
+    FROM pg_catalog.pg_attribute a
+    LEFT JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation AND c.oid <> 'pg_catalog."default"'::regcollation
+    LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace
+    WHERE a.attrelid = to_regclass(${relation}) AND a.attname = ${column} AND NOT a.attisdropped
+  `.execute(db)
+  const { type = 'uuid', schema, collation } = rows[0] ?? {}
+  const asItIs = (id: RawBuilder<unknown>) => id
+  switch (type) {
+    case 'bigint':
+      return { column: sql`bigint`, value: sql`bigint`, least: '-9223372036854775808', shown: asItIs }
+    case 'integer':
+      return { column: sql`integer`, value: sql`integer`, least: '-2147483648', shown: asItIs }
+    case 'text':
+    case 'character varying': {
+      const collated = schema && collation ? sql` COLLATE ${sql.id(schema, collation)}` : sql``
+      return {
+        column: sql`varchar(255)${collated}`,
+        value: sql`text`,
+        least: '',
+        shown: id => sql`${id}::text`,
+      }
+    }
+    default:
+      return {
+        column: sql`uuid`,
+        value: sql`uuid`,
+        least: '00000000-0000-0000-0000-000000000000',
+        shown: asItIs,
+      }
+  }
+}
+
 export async function up(db: Kysely<never>): Promise<void> {
+  const { column: id } = await idType(db, 'workspaces', 'id')
   // Not now(), because in a long transaction now() names a period that closed long ago. Such a mark would get an
   // end that is earlier than the mark itself. Migration 0004 replaces this function.
   await sql`
@@ -47,7 +104,7 @@ export async function up(db: Kysely<never>): Promise<void> {
   await sql`
     CREATE UNLOGGED TABLE pending_usage (
       period_end timestamptz NOT NULL DEFAULT usage_period_end(),
-      workspace_id uuid NOT NULL,
+      workspace_id ${id} NOT NULL,
       source text NOT NULL DEFAULT coalesce(nullif(current_setting('application_name'), ''), 'unknown'),
       CONSTRAINT pending_usage_pkey PRIMARY KEY (period_end, workspace_id, source),
       CONSTRAINT pending_usage_source_length CHECK (char_length(source) BETWEEN 1 AND 63)

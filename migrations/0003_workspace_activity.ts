@@ -1,4 +1,5 @@
 import { type Kysely, sql } from 'kysely'
+import { idType } from './0001_pending_usage.ts'
 
 /*
  * These views show flushed and pending usage in one snapshot. A role that may read them needs no right on the tables.
@@ -28,6 +29,7 @@ const PENDING_PERIODS = sql`
   )`
 
 export async function up(db: Kysely<never>): Promise<void> {
+  const { shown } = await idType(db, 'pending_usage', 'workspace_id')
   // The flushed time is that of "workspaces", even if somebody else wrote it there. workspace_usage only tells the
   // source. The grouped join is unique, so PostgreSQL drops it from a query that does not ask for the source. An open
   // period ends in the future, so its usage is shown as of now. CASE is needed, because least(NULL, now) is now.
@@ -35,7 +37,7 @@ export async function up(db: Kysely<never>): Promise<void> {
     CREATE VIEW workspace_activity AS
     WITH ${PENDING_PERIODS}
     SELECT
-      w.id AS workspace_id,
+      ${shown(sql`w.id`)} AS workspace_id,
       CASE WHEN live.pending THEN least(p.period_end, statement_timestamp()) ELSE w.last_used_at END
         AS last_used_at,
       CASE WHEN live.pending THEN p.source ELSE f.source END AS source,
@@ -65,7 +67,7 @@ export async function up(db: Kysely<never>): Promise<void> {
     CREATE VIEW workspace_activity_by_source AS
     WITH ${PENDING_PERIODS}
     SELECT
-      latest.workspace_id,
+      ${shown(sql`latest.workspace_id`)} AS workspace_id,
       latest.source,
       CASE WHEN live.pending THEN least(latest.period_end, statement_timestamp()) ELSE latest.last_used_at END
         AS last_used_at,

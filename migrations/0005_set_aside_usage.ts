@@ -1,4 +1,5 @@
 import { type Kysely, sql } from 'kysely'
+import { idType } from './0001_pending_usage.ts'
 
 /*
  * Marks that a flush has looked at and could not settle leave the table of marks, so that the next flush does not have
@@ -17,6 +18,7 @@ export async function up(db: Kysely<never>): Promise<void> {
   const schema = await marksSchema(db)
   const setAside = sql.id(schema, 'set_aside_usage')
   const refused = sql.id(schema, 'refused_usage')
+  const { column: id } = await idType(db, 'pending_usage', 'workspace_id')
   await sql`
     CREATE UNLOGGED TABLE ${setAside} (
       reason text NOT NULL,
@@ -44,7 +46,7 @@ export async function up(db: Kysely<never>): Promise<void> {
 
   await sql`
     CREATE UNLOGGED TABLE ${refused} (
-      workspace_id uuid CONSTRAINT refused_usage_pkey PRIMARY KEY,
+      workspace_id ${id} CONSTRAINT refused_usage_pkey PRIMARY KEY,
       since timestamptz NOT NULL,
       attempts integer NOT NULL,
       sqlstate text,

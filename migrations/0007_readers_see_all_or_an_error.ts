@@ -1,4 +1,5 @@
 import { type Kysely, sql } from 'kysely'
+import { idType } from './0001_pending_usage.ts'
 
 /*
  * The views become right, or a refusal, whatever the host's table holds and whoever owns it.
@@ -99,12 +100,13 @@ export async function down(db: Kysely<never>): Promise<void> {
  * own owner.
  */
 async function createVisibilityCheck(db: Kysely<never>, schema: string): Promise<void> {
+  const { value: id } = await idType(db, 'pending_usage', 'workspace_id')
   const readsAsCaller = sql`coalesce(c.reloptions::text, '') ~ 'security_invoker=(true|on|yes|1)'`
   // It is given the name of the view, which stands beside the first table. The view can't give its own oid, because a
   // dump of it could not be restored. In most databases the first query answers.
   await sql`
     CREATE FUNCTION ${sql.id(schema, 'no_hidden_usage')}(view_name name, tables regclass[])
-    RETURNS TABLE (workspace_id uuid, last_used_at timestamptz, source text, pending boolean)
+    RETURNS TABLE (workspace_id ${id}, last_used_at timestamptz, source text, pending boolean)
     LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 1
     AS $$
     DECLARE
@@ -193,10 +195,11 @@ export async function createViews(
   schema: string,
   { periods, marks, lastUsedAt, checked }: Shape,
 ): Promise<void> {
+  const { shown } = await idType(db, 'pending_usage', 'workspace_id')
   const activity = sql`
     WITH ${periods}
     SELECT
-      w.id AS workspace_id,
+      ${shown(sql`w.id`)} AS workspace_id,
       CASE WHEN live.pending THEN least(p.period_end, statement_timestamp()) ELSE flushed.last_used_at END
         AS last_used_at,
       CASE WHEN live.pending THEN p.source ELSE f.source END AS source,
@@ -225,7 +228,7 @@ export async function createViews(
   const bySource = sql`
     WITH ${periods}
     SELECT
-      latest.workspace_id,
+      ${shown(sql`latest.workspace_id`)} AS workspace_id,
       latest.source,
       CASE WHEN live.pending THEN least(latest.period_end, statement_timestamp()) ELSE latest.last_used_at END
         AS last_used_at,

@@ -1,4 +1,5 @@
 import { type Kysely, sql } from 'kysely'
+import { idType } from './0001_pending_usage.ts'
 import { AFTER, createViews, marksSchema } from './0007_readers_see_all_or_an_error.ts'
 import { workerRoles } from './0008_sources_and_resets.ts'
 
@@ -22,6 +23,8 @@ export async function up(db: Kysely<never>): Promise<void> {
   const witness = sql.id(schema, 'pending_usage_witness')
   const marks = sql.id(schema, 'pending_usage')
   const periods = sql.id(schema, 'pending_usage_period')
+  const { value: id, least } = await idType(db, 'pending_usage', 'workspace_id')
+  const first = sql`${sql.lit(least)}::${id}`
   await sql`ALTER TABLE ${witness} ADD COLUMN unsettled jsonb`.execute(db)
   await sql`
     COMMENT ON COLUMN ${witness}.unsettled IS
@@ -47,14 +50,14 @@ export async function up(db: Kysely<never>): Promise<void> {
           AND l.relation = 'pending_usage'::pg_catalog.regclass
       )
     ), unsettled_range (from_end, from_id, from_source, until_end) AS (
-      SELECT '-infinity'::timestamptz, '00000000-0000-0000-0000-000000000000'::uuid, ''::text, 'infinity'::timestamptz
+      SELECT '-infinity'::timestamptz, ${first}, ''::text, 'infinity'::timestamptz
       WHERE NOT EXISTS (SELECT FROM noted)
       UNION ALL
-      SELECT (r.from ->> 0)::timestamptz, (r.from ->> 1)::uuid, r.from ->> 2,
+      SELECT (r.from ->> 0)::timestamptz, (r.from ->> 1)::${id}, r.from ->> 2,
         coalesce((r.until ->> 0)::timestamptz, 'infinity'::timestamptz)
       FROM noted CROSS JOIN LATERAL jsonb_to_recordset(unsettled -> 'ranges') AS r ("from" jsonb, until jsonb)
       UNION ALL
-      SELECT after, '00000000-0000-0000-0000-000000000000'::uuid, ''::text, 'infinity'::timestamptz FROM stored_late WHERE after IS NOT NULL
+      SELECT after, ${first}, ''::text, 'infinity'::timestamptz FROM stored_late WHERE after IS NOT NULL
     ), period (period_end, until_end) AS (
       SELECT first.period_end, r.until_end
       FROM unsettled_range r CROSS JOIN LATERAL (
