@@ -2,6 +2,8 @@ import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { asIsoText } from '../database/timestamp.ts'
+import type { WorkspaceIdType } from '../workspace-id.ts'
+import { type IdSql, idSql } from './id-sql.ts'
 import { EVERYTHING, type KeyRange, type Place } from './walk.ts'
 
 /** Which marks a flush takes. */
@@ -39,22 +41,23 @@ export interface Batch {
 }
 
 /** The marks that are due: `due (place, period_end, workspace_id, source)`. */
-export function dueMarks(taking: Taking): RawBuilder<unknown> {
+export function dueMarks(taking: Taking, ids: IdSql): RawBuilder<unknown> {
+  const id = ids.column(sql`workspace_id`)
   switch (taking.from) {
     case 'pending':
       return sql`
     -- This order is that of the primary key, mostly read backwards, so LIMIT stops the scan. With the newest period
     -- first, the first batch that has a workspace sets its final value, and later ones only delete marks of it. Another
     -- flush settles the rows that it has locked, so they are skipped here.
-    due AS MATERIALIZED (${pending(taking, sql`FOR UPDATE SKIP LOCKED`)}
+    due AS MATERIALIZED (${pending(taking, ids, sql`FOR UPDATE SKIP LOCKED`)}
     )`
     case 'set aside':
       return sql`
     -- Those that this very transaction has set aside are not taken again.
     due AS MATERIALIZED (
-      SELECT ctid AS place, period_end, workspace_id, source
+      SELECT ctid AS place, period_end, ${id} AS workspace_id, source
       FROM set_aside_usage
-      WHERE reason = ${sql.lit(taking.reason)} AND next_attempt_at <= now() ${within(taking.among)}
+      WHERE reason = ${sql.lit(taking.reason)} AND next_attempt_at <= now() ${within(taking.among, ids)}
       ORDER BY next_attempt_at
       LIMIT ${taking.batchSize}
       FOR UPDATE SKIP LOCKED
@@ -62,36 +65,47 @@ export function dueMarks(taking: Taking): RawBuilder<unknown> {
     case 'refused':
       return sql`
     due AS MATERIALIZED (
-      SELECT ctid AS place, period_end, workspace_id, source
+      SELECT ctid AS place, period_end, ${id} AS workspace_id, source
       FROM set_aside_usage
-      WHERE reason = 'refused' ${within(taking.among)}
+      WHERE reason = 'refused' ${within(taking.among, ids)}
       FOR UPDATE SKIP LOCKED
     )`
   }
 }
 
 /** Part of the flush statement: where its batch ended, and whether it has taken all that it saw until there. */
-export function edgeOfBatch(taking: Taking & { from: 'pending' }): RawBuilder<unknown> {
-  const last = (marks: RawBuilder<unknown>) =>
-    sql`(SELECT ${PLACE} FROM ${marks} ${inFlushOrder(!taking.oldestFirst)} LIMIT 1)`
+export function edgeOfBatch(taking: Taking & { from: 'pending' }, ids: IdSql): RawBuilder<unknown> {
+  const last = (marks: RawBuilder<unknown>, value = PLACE) =>
+    sql`(SELECT ${value} FROM ${marks} ${inFlushOrder(!taking.oldestFirst)} LIMIT 1)`
+  // Only the database can compare places, because texts and sources are in an order that this machine may not know.
+  const range = sql.join(
+    taking.ranges!.map(
+      ({ from }) => sql`((period_end, workspace_id, source) >= ${place(from, ids)})::integer`,
+    ),
+    sql` + `,
+  )
   return sql`
-    visible AS MATERIALIZED (${pending(taking, sql``)}
+    visible AS MATERIALIZED (${pending(taking, ids, sql``)}
     ),
     edge AS MATERIALIZED (
-      SELECT ${last(sql`due`)} AS place,
+      SELECT ${last(sql`due`)} AS place, ${last(sql`due`, range)} - 1 AS range,
         (SELECT count(*) FROM due) = (SELECT count(*) FROM visible)
           AND ${last(sql`due`)}::text IS NOT DISTINCT FROM ${last(sql`visible`)}::text AS complete
     )`
 }
 
 /** The marks in the ranges, in flush order. Each range is a scan of its own, and is not begun if the batch is full. */
-function pending(taking: Taking & { from: 'pending' }, locking: RawBuilder<unknown>): RawBuilder<unknown> {
+function pending(
+  taking: Taking & { from: 'pending' },
+  ids: IdSql,
+  locking: RawBuilder<unknown>,
+): RawBuilder<unknown> {
   const { among, beside, batchSize, oldestFirst, ranges = [EVERYTHING] } = taking
   const scans = (oldestFirst ? ranges : ranges.toReversed()).map(
     range => sql`
-        SELECT ctid AS place, period_end, workspace_id, source
+        SELECT ctid AS place, period_end, ${ids.column(sql`workspace_id`)} AS workspace_id, source
         FROM ONLY pending_usage
-        WHERE period_end <= statement_timestamp() ${inRange(range)} ${besideOf(beside)} ${within(among)}
+        WHERE period_end <= statement_timestamp() ${inRange(range, ids)} ${besideOf(beside)} ${within(among, ids)}
         ${inFlushOrder(oldestFirst)}
         LIMIT ${batchSize}
         ${locking}`,
@@ -104,11 +118,11 @@ function pending(taking: Taking & { from: 'pending' }, locking: RawBuilder<unkno
   return sql`SELECT * FROM (${all}) AS marks LIMIT ${batchSize}`
 }
 
-function inRange(range: KeyRange): RawBuilder<unknown> {
+function inRange(range: KeyRange, ids: IdSql): RawBuilder<unknown> {
   if (range === EVERYTHING) return sql``
   const until =
-    range.until === null ? sql`` : sql`AND (period_end, workspace_id, source) <= ${place(range.until)}`
-  return sql`AND (period_end, workspace_id, source) >= ${place(range.from)} ${until}`
+    range.until === null ? sql`` : sql`AND (period_end, workspace_id, source) <= ${place(range.until, ids)}`
+  return sql`AND (period_end, workspace_id, source) >= ${place(range.from, ids)} ${until}`
 }
 
 function besideOf(flood: Beside | undefined): RawBuilder<unknown> {
@@ -124,39 +138,43 @@ function inFlushOrder(oldestFirst: boolean): RawBuilder<unknown> {
     : sql`ORDER BY period_end DESC, workspace_id DESC, source DESC`
 }
 
-function within(batch: Batch | undefined): RawBuilder<unknown> {
+function within(batch: Batch | undefined, ids: IdSql): RawBuilder<unknown> {
   if (!batch) return sql``
-  const ids = sql`AND workspace_id = ANY (${[...batch.ids]}::uuid[])`
-  if (!batch.bounds) return ids
-  const [from, to] = batch.bounds.map(place)
-  return sql`${ids} AND (period_end, workspace_id, source) BETWEEN ${from} AND ${to}`
+  const among = sql`AND workspace_id = ANY (${ids.many([...batch.ids])})`
+  if (!batch.bounds) return among
+  const [from, to] = batch.bounds.map(bound => place(bound, ids))
+  return sql`${among} AND (period_end, workspace_id, source) BETWEEN ${from} AND ${to}`
 }
 
-function place([periodEnd, workspaceId, source]: Place): RawBuilder<unknown> {
-  return sql`(${periodEnd}::timestamptz, ${workspaceId}::uuid, ${source}::text)`
+function place([periodEnd, workspaceId, source]: Place, ids: IdSql): RawBuilder<unknown> {
+  return sql`(${periodEnd}::timestamptz, ${ids.one(workspaceId)}, ${source}::text)`
 }
 
 /** A place in JSON. The time has all its digits, and no setting changes its form. Null if it has another form. */
 const PLACE = sql`CASE WHEN period_end >= '1970-01-01Z' AND period_end < '9999-01-01Z'
-        THEN json_build_array(${sql.raw(asIsoText('period_end'))}, workspace_id, source) END`
+        THEN json_build_array(${sql.raw(asIsoText('period_end'))}, workspace_id::text, source) END`
 
 /** Lists the workspaces of the marks that a flush would take now, and where these marks are. It locks the marks. */
-export async function dueBatch(connection: Connection, taking: Taking): Promise<Batch> {
+export async function dueBatch(
+  connection: Connection,
+  taking: Taking,
+  idType: WorkspaceIdType,
+): Promise<Batch> {
   if (taking.from === 'refused') return taking.among
   const { rows } = await execute(
     connection,
     compile(sql<{ batch: string }>`
-      WITH ${dueMarks(taking)}, key AS (
+      WITH ${dueMarks(taking, idSql(idType))}, key AS (
         SELECT workspace_id, json_build_array(
             CASE WHEN isfinite(period_end) THEN ${sql.raw(asIsoText('period_end'))} ELSE period_end::text END,
-            workspace_id, source
+            workspace_id::text, source
           ) AS place,
           row_number() OVER (ORDER BY period_end, workspace_id, source) AS first,
           row_number() OVER (ORDER BY period_end DESC, workspace_id DESC, source DESC) AS last
         FROM due
       )
       SELECT json_build_object(
-        'ids', ARRAY (SELECT DISTINCT workspace_id FROM key ORDER BY workspace_id),
+        'ids', ARRAY (SELECT workspace_id::text FROM key GROUP BY workspace_id ORDER BY workspace_id),
         'bounds', ARRAY (SELECT place FROM key WHERE first = 1 OR last = 1 ORDER BY first)
       )::text AS batch`),
   )

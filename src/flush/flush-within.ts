@@ -2,7 +2,7 @@ import type { OpenTransaction } from '../database/transaction.ts'
 import type { FlushResult, FlushSettings } from './flush.ts'
 import type { HalvingResult } from './halving.ts'
 import type { Refusal } from './refusal.ts'
-import { noticeReset } from './reset.ts'
+import { lookFirst } from './reset.ts'
 import { dueRefusals, forgetOlderMarksOfRefused, retryRefusals } from './retry.ts'
 import { prepare } from './settings.ts'
 import { dueAfter, isFull, settle, settlePending, taken } from './settle.ts'
@@ -19,11 +19,12 @@ const RETRY_SHARE = 1 / 20
  */
 export async function flushWithin(
   transaction: OpenTransaction,
-  settings: FlushSettings,
+  options: FlushSettings,
 ): Promise<FlushResult> {
   const { connection } = transaction
   const started = performance.now()
-  const reset = await noticeReset(connection)
+  const { reset, idType } = await lookFirst(connection)
+  const settings = { ...options, idType }
   const result: FlushResult = { ...emptyResult(), emptied: reset?.emptied ?? false, reset }
   const restore = await prepare(transaction, settings.timeoutSeconds * 1_000)
   let done = 0

@@ -32,7 +32,7 @@ export async function flushByHalves(
   failure: Failure,
   options: AttemptOptions,
 ): Promise<HalvingResult> {
-  const batch = await dueBatch(connection, taking)
+  const batch = await dueBatch(connection, taking, options.idType)
   // In a random order each flush finds others, also if it gives up for too many refusals.
   const ids = batch.ids.toSorted(() => Math.random() - 0.5)
   const halving = new Halving(connection, taking, { ...batch, ids }, options)
@@ -99,7 +99,9 @@ class Halving {
     failure: Failure,
     ids: readonly string[],
   ): Promise<readonly string[]> {
-    this.#refusals.push(...(await recordRefusals(this.#connection, workspaceIds, failure.reason)))
+    this.#refusals.push(
+      ...(await recordRefusals(this.#connection, workspaceIds, failure.reason, this.#options.idType)),
+    )
     const nobodyIsFlushed = failure.error !== undefined && !this.#hasFlushed()
     if (nobodyIsFlushed && this.#refusals.length >= TOO_MANY_REFUSALS) throw failure.error
     return ids.filter(id => !workspaceIds.includes(id))

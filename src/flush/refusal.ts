@@ -3,6 +3,8 @@ import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { sqlState } from '../database/sql-state.ts'
 import { asIsoText, parseIsoText } from '../database/timestamp.ts'
+import type { WorkspaceIdType } from '../workspace-id.ts'
+import { idSql } from './id-sql.ts'
 
 /** A workspace whose update PostgreSQL refuses. Its marks are set aside, and it is tried again. */
 export interface Refusal {
@@ -83,6 +85,7 @@ export async function recordRefusals(
   connection: Connection,
   workspaceIds: readonly string[],
   { sqlState, message }: Reason,
+  idType: WorkspaceIdType,
 ): Promise<Refusal[]> {
   const pause = sql`make_interval(secs => least(
     ${FIRST_PAUSE_SECONDS}::float8 * 2 ^ least(refused.attempts, 20), ${LONGEST_PAUSE_SECONDS}))`
@@ -92,12 +95,12 @@ export async function recordRefusals(
       INSERT INTO refused_usage AS refused (workspace_id, since, attempts, sqlstate, message, next_attempt_at)
       SELECT id, clock_timestamp(), 1, ${sqlState}::text, ${message}::text,
         clock_timestamp() + make_interval(secs => ${FIRST_PAUSE_SECONDS})
-      FROM unnest(${[...workspaceIds]}::uuid[]) AS id
+      FROM unnest(${idSql(idType).many([...workspaceIds])}) AS id
       ON CONFLICT (workspace_id) DO UPDATE SET
         attempts = refused.attempts + 1, sqlstate = excluded.sqlstate, message = excluded.message,
         next_attempt_at = clock_timestamp() + ${pause}
       RETURNING json_build_object(
-        'workspaceId', workspace_id, 'sqlState', sqlstate, 'message', message, 'attempts', attempts,
+        'workspaceId', workspace_id::text, 'sqlState', sqlstate, 'message', message, 'attempts', attempts,
         'since', ${sql.raw(asIsoText('since'))}, 'nextAttemptAt', ${sql.raw(asIsoText('next_attempt_at'))}
       )::text AS refusal`),
   )
@@ -108,9 +111,15 @@ export async function recordRefusals(
 }
 
 /** Forgets that workspaces are refused. */
-export async function forgetRefusals(connection: Connection, workspaceIds: readonly string[]): Promise<void> {
+export async function forgetRefusals(
+  connection: Connection,
+  workspaceIds: readonly string[],
+  idType: WorkspaceIdType,
+): Promise<void> {
   await execute(
     connection,
-    compile(sql`DELETE FROM refused_usage WHERE workspace_id = ANY (${[...workspaceIds]}::uuid[])`),
+    compile(
+      sql`DELETE FROM refused_usage WHERE workspace_id = ANY (${idSql(idType).many([...workspaceIds])})`,
+    ),
   )
 }

@@ -2,6 +2,8 @@ import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { asIsoText, parseIsoText } from '../database/timestamp.ts'
+import { WORKSPACE_ID_TYPE } from '../database/workspace-id-type.ts'
+import type { WorkspaceIdType } from '../workspace-id.ts'
 
 /** Why pending marks were lost. */
 export type ResetReason =
@@ -82,6 +84,19 @@ const REASON = sql`CASE
   ELSE 'unknown'
 END`
 
+/** Looks for what every flush must know first: whether marks were lost, and the type of the ids of workspaces. */
+export async function lookFirst(
+  connection: Connection,
+): Promise<{ reset: UsageReset | null; idType: WorkspaceIdType }> {
+  const { rows } = await execute(
+    connection,
+    compile(sql<{ well: boolean | string; id_type: WorkspaceIdType }>`
+      SELECT (${ALL_IS_WELL})::text AS well, ${sql.raw(WORKSPACE_ID_TYPE)}::text AS id_type`),
+  )
+  const { well, id_type: idType } = rows[0]!
+  return { reset: String(well) === 'true' ? null : await noteReset(connection), idType }
+}
+
 /**
  * Puts the witness back if it is missing, and notes for good that marks were lost, and why.
  *
@@ -92,11 +107,11 @@ END`
  * @throws {StandbyError} On a standby, or in a read-only session.
  */
 export async function noticeReset(connection: Connection): Promise<UsageReset | null> {
-  const { rows } = await execute(
-    connection,
-    compile(sql<{ well: boolean | string }>`SELECT (${ALL_IS_WELL})::text AS well`),
-  )
-  if (String(rows[0]!.well) === 'true') return null
+  const { reset } = await lookFirst(connection)
+  return reset
+}
+
+async function noteReset(connection: Connection): Promise<UsageReset | null> {
   const noticed = await execute(connection, compile(NOTICE))
   const line = noticed.rows[0]?.reset
   if (line === undefined) return null

@@ -1,5 +1,6 @@
 import type { Connection } from '../database/connection.ts'
 import { transactionOn } from '../database/transaction.ts'
+import { workspaceIdType } from '../database/workspace-id-type.ts'
 import { ANSWER_GRACE_MS, type FlushOptions, flushSettings } from './flush.ts'
 import { type RetryResult, refusalsAfter, retryRefusals } from './retry.ts'
 import { prepare } from './settings.ts'
@@ -18,10 +19,11 @@ export async function* retryAllRefused(
     const from: string | null = last
     yield await transactionOn(connection, timeoutMs + ANSWER_GRACE_MS, async transaction => {
       const restore = await prepare(transaction, timeoutMs)
-      const ids = await refusalsAfter(transaction.connection, from)
+      const idType = await workspaceIdType(transaction.connection)
+      const ids = await refusalsAfter(transaction.connection, from, idType)
       done = ids.length === 0
       if (done) return { counts: [], refusals: [], tried: 0 }
-      const result = await retryRefusals(transaction.connection, ids, settings, BUDGET_MS)
+      const result = await retryRefusals(transaction.connection, ids, { ...settings, idType }, BUDGET_MS)
       last = ids[result.tried - 1] ?? null
       await restore()
       return result

@@ -1,7 +1,9 @@
 import { sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
+import type { WorkspaceIdType } from '../workspace-id.ts'
 import { type AttemptOptions, attemptFlush } from './attempt.ts'
+import { idSql } from './id-sql.ts'
 import { forgetRefusals, type Refusal, recordRefusals } from './refusal.ts'
 import type { FlushCounts } from './statement.ts'
 
@@ -30,12 +32,17 @@ export async function dueRefusals(connection: Connection): Promise<string[]> {
 }
 
 /** Locks refused workspaces that follow this one by their ids, whether or not an attempt is due. */
-export async function refusalsAfter(connection: Connection, last: string | null): Promise<string[]> {
+export async function refusalsAfter(
+  connection: Connection,
+  last: string | null,
+  idType: WorkspaceIdType,
+): Promise<string[]> {
+  const after = last === null ? sql`true` : sql`workspace_id > ${idSql(idType).one(last)}`
   const { rows } = await execute(
     connection,
     compile(sql<{ id: string }>`
       SELECT workspace_id::text AS id FROM refused_usage
-      WHERE ${last}::uuid IS NULL OR workspace_id > ${last}::uuid
+      WHERE ${after}
       ORDER BY workspace_id LIMIT ${MOST_CANDIDATES} FOR UPDATE SKIP LOCKED`),
   )
   return rows.map(({ id }) => id)
@@ -62,9 +69,10 @@ export async function retryRefusals(
     const some = ids.slice(tried, tried + size)
     const attempt = await attemptFlush(connection, { from: 'refused', among: { ids: some } }, options, 2)
     if ('counts' in attempt) {
-      await forgetRefusals(connection, some)
+      await forgetRefusals(connection, some, options.idType)
       counts.push(attempt.counts)
-    } else if (some.length === 1) refusals.push(...(await recordRefusals(connection, some, attempt.reason)))
+    } else if (some.length === 1)
+      refusals.push(...(await recordRefusals(connection, some, attempt.reason, options.idType)))
     else {
       size = 1
       continue

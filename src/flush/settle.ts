@@ -1,20 +1,24 @@
 import type { Connection } from '../database/connection.ts'
+import type { WorkspaceIdType } from '../workspace-id.ts'
 import { attemptFlush } from './attempt.ts'
 import type { Taking } from './due-marks.ts'
 import type { FlushSettings } from './flush.ts'
 import { flushByHalves, type HalvingResult } from './halving.ts'
 import type { FlushCounts } from './statement.ts'
 import { look, noteUnsettled } from './unsettled.ts'
-import { Walk } from './walk.ts'
+import { type Edge, Walk } from './walk.ts'
 
 /** The part of the full batches that also take marks beside a flood. Each costs two passes over the index. */
 const BESIDE_SHARE = 1 / 4
+
+/** The settings of a flush, with what it has found in the database. */
+type SettleSettings = FlushSettings & { idType: WorkspaceIdType }
 
 /** Flushes some marks, around the workspaces that the database refuses. */
 export async function settle(
   connection: Connection,
   taking: Taking,
-  settings: FlushSettings,
+  settings: SettleSettings,
 ): Promise<HalvingResult> {
   const attempt = await attemptFlush(connection, taking, settings)
   if ('counts' in attempt) return { counts: [attempt.counts], refusals: [], complete: true }
@@ -31,7 +35,7 @@ export async function settle(
  */
 export async function settlePending(
   connection: Connection,
-  settings: FlushSettings,
+  settings: SettleSettings,
 ): Promise<{ parts: HalvingResult[]; full: boolean }> {
   const { batchSize, oldestFirst } = settings
   const seen = await look(connection)
@@ -41,8 +45,8 @@ export async function settlePending(
   const full = isFull(settled, settings)
   const edge = settled.counts.length === 1 ? settled.counts[0]!.edge : undefined
   if (walk && edge?.complete && !seen.keepsSnapshot && !(full && edge.place === null)) {
-    const now = walk.noteAfter({ oldestFirst, edge: full ? edge.place : null })
-    await noteUnsettled(connection, seen.noted, now)
+    const now = walk.noteAfter({ oldestFirst, edge: full ? edgeOf(edge) : null })
+    await noteUnsettled(connection, seen.noted, now, settings.idType)
   }
   const parts = [settled]
   const flood = settled.counts.at(-1)?.flood ?? null
@@ -52,6 +56,10 @@ export async function settlePending(
     }
   }
   return { parts, full }
+}
+
+function edgeOf({ place, range }: NonNullable<FlushCounts['edge']>): Edge | null {
+  return place === null || range === null ? null : { place, range }
 }
 
 /** Whether a batch was full, so that there may be more. */

@@ -1,7 +1,9 @@
 import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import type { Statement } from '../database/connection.ts'
+import type { WorkspaceIdType } from '../workspace-id.ts'
 import { dueMarks, edgeOfBatch, type Taking } from './due-marks.ts'
+import { type IdSql, idSql } from './id-sql.ts'
 import { countedSources, type MarksBySource, noteSources, updateSources } from './source-usage.ts'
 import type { Place } from './walk.ts'
 import { note } from './witness.ts'
@@ -32,8 +34,11 @@ export interface FlushCounts {
   refusedDue: boolean
   /** The source of more than half of the marks, if their workspaces do not exist. Null if there is none. */
   flood: string | null
-  /** Where the batch ended in flush order, and whether it took all that it saw. Only if ranges were given. */
-  edge?: { place: Place | null; complete: boolean }
+  /**
+   * Where the batch ended in flush order, in which of the ranges that is, and whether it took all that it saw. Only if
+   * ranges were given.
+   */
+  edge?: { place: Place | null; range: number | null; complete: boolean }
 }
 
 /** How the flush runs. */
@@ -47,6 +52,8 @@ export interface FlushStatementOptions {
    * more. It is for another attempt, after a lock was not free.
    */
   careful: boolean
+  /** The type of the ids of workspaces in this database. */
+  idType: WorkspaceIdType
 }
 
 /**
@@ -58,74 +65,89 @@ export interface FlushStatementOptions {
  * those took seconds for 5,000 rows. So one set becomes a sorted array, and `width_bucket` searches it.
  */
 export function flushStatement(taking: Taking, options: FlushStatementOptions): Statement<FlushRow> {
-  const { sources, unknownAfterSeconds, careful } = options
+  const { sources, unknownAfterSeconds, careful, idType } = options
+  const ids = idSql(idType)
   const tellsEdge =
     taking.from === 'pending' && taking.ranges !== undefined && !taking.among && !taking.beside
   return compile(sql<FlushRow>`
-    WITH ${dueMarks(taking)},
-    ${lock(taking, careful)},
-    ${classify(unknownAfterSeconds)},
-    ${taking.from === 'pending' ? setAside : lookAgainLater},
-    ${update}${sources ? sql`, ${updateSources}` : sql``},
+    WITH ${dueMarks(taking, ids)},
+    ${lock(taking, careful, ids)},
+    ${classify(unknownAfterSeconds, ids)},
+    ${taking.from === 'pending' ? setAside : lookAgainLater(ids)},
+    ${update(ids)}${sources ? sql`, ${updateSources}` : sql``},
     ${noteSources},
-    ${tellsEdge ? sql`${edgeOfBatch(taking)},` : sql``}
-    ${count(tellsEdge)},
+    ${tellsEdge ? sql`${edgeOfBatch(taking, ids)},` : sql``}
+    ${count(tellsEdge, ids)},
     ${noteAndReturn}`)
 }
 
-/** Whether `workspace_id` is in a sorted array. In an empty array the bucket is 0, and the element there is null. */
-function isAmong(ids: RawBuilder<unknown>): RawBuilder<boolean> {
-  return sql`(workspace_id IS NOT DISTINCT FROM ${ids}[width_bucket(workspace_id, ${ids})])`
+/**
+ * Whether the key of `workspace_id` is in a sorted array. In an empty array the bucket is 0, and the element there is
+ * null.
+ */
+function isAmong(keys: RawBuilder<unknown>, { key }: IdSql): RawBuilder<boolean> {
+  const wanted = key(sql`workspace_id`)
+  return sql`(${wanted} IS NOT DISTINCT FROM ${keys}[width_bucket(${wanted}, ${keys})])`
 }
 
 const WANTED = sql`(SELECT ids FROM wanted)`
-const HELD = sql`(SELECT ids FROM held)`
-const UNKNOWN = sql`(SELECT ids FROM unknown)`
-const REFUSED = sql`(SELECT ids FROM refused)`
+const HELD = sql`(SELECT keys FROM held)`
+const UNKNOWN = sql`(SELECT keys FROM unknown)`
+const REFUSED = sql`(SELECT keys FROM refused)`
 
-function lock({ from }: Taking, careful: boolean): RawBuilder<unknown> {
+/** Nothing is settled if two ids of the batch have the same key. */
+const unlessExact = ({ fixed }: IdSql) =>
+  fixed ? sql`` : sql`WHEN NOT (SELECT exact FROM wanted) THEN 'held'`
+
+function lock({ from }: Taking, careful: boolean, ids: IdSql): RawBuilder<unknown> {
+  const { fixed, key, column, many, noIds, noKeys } = ids
+  const id = sql`workspace_id`
   // The retry of refused workspaces is the only one that tries them.
   const refused =
     from === 'refused'
-      ? sql`SELECT '{}'::uuid[] AS ids`
+      ? sql`SELECT ${noKeys} AS keys`
       : sql`
         SELECT ARRAY (
-          SELECT workspace_id FROM refused_usage
-          WHERE workspace_id = ANY (ARRAY (SELECT DISTINCT workspace_id FROM due)) ORDER BY workspace_id
-        ) AS ids`
+          SELECT ${key(id)} FROM refused_usage
+          WHERE workspace_id = ANY (ARRAY (SELECT DISTINCT workspace_id FROM due)) ORDER BY ${key(id)}
+        ) AS keys`
+  const exact = fixed
+    ? sql``
+    : sql`, (SELECT count(DISTINCT workspace_id) = count(DISTINCT ${key(id)}) FROM due) AS exact`
   return sql`
     refused AS MATERIALIZED (${refused}),
     wanted AS MATERIALIZED (
-      SELECT ARRAY (SELECT DISTINCT workspace_id FROM due WHERE NOT ${isAmong(REFUSED)}) AS ids
+      SELECT ARRAY (SELECT DISTINCT workspace_id FROM due WHERE NOT ${isAmong(REFUSED, ids)}) AS ids${exact}
     ),
     -- Two writers that update the same workspaces in different orders can deadlock. With SKIP LOCKED the flush waits
     -- for nobody. "= ANY (array)" makes the planner search the index for a sorted array, instead of scanning all
     -- workspaces.
     locked AS MATERIALIZED (
-      SELECT id, last_used_at FROM workspaces
-      WHERE id = ANY (${WANTED}::uuid[])
+      SELECT ${column(sql`id`)} AS id, last_used_at FROM workspaces
+      WHERE id = ANY (${many(WANTED)})
       ${careful ? sql`FOR UPDATE SKIP LOCKED` : sql`FOR NO KEY UPDATE SKIP LOCKED`}
     ),
-    ${careful ? busySources : sql`busy AS MATERIALIZED (SELECT '{}'::uuid[] AS ids)`}`
+    ${careful ? busySources(ids) : sql`busy AS MATERIALIZED (SELECT ${noIds} AS ids)`}`
 }
 
 /** Without this, ON CONFLICT DO UPDATE would wait for somebody who deletes or locks the row of a source. */
-const busySources = sql`
+const busySources = ({ column, many }: IdSql) => sql`
     locked_sources AS MATERIALIZED (
       SELECT workspace_id, source FROM workspace_usage
-      WHERE workspace_id = ANY (${WANTED}::uuid[])
+      WHERE workspace_id = ANY (${many(WANTED)})
       FOR NO KEY UPDATE SKIP LOCKED
     ),
     busy AS MATERIALIZED (
       SELECT ARRAY (
-        SELECT DISTINCT workspace_id FROM (
-          SELECT workspace_id, source FROM workspace_usage WHERE workspace_id = ANY (${WANTED}::uuid[])
+        SELECT DISTINCT ${column(sql`workspace_id`)} FROM (
+          SELECT workspace_id, source FROM workspace_usage WHERE workspace_id = ANY (${many(WANTED)})
           EXCEPT SELECT workspace_id, source FROM locked_sources
         ) AS not_locked
       ) AS ids
     )`
 
-function classify(unknownAfterSeconds: number): RawBuilder<unknown> {
+function classify(unknownAfterSeconds: number, ids: IdSql): RawBuilder<unknown> {
+  const { key, many } = ids
   return sql`
     missing AS MATERIALIZED (
       SELECT ARRAY (SELECT unnest(${WANTED}) EXCEPT SELECT id FROM locked) AS ids
@@ -133,21 +155,23 @@ function classify(unknownAfterSeconds: number): RawBuilder<unknown> {
     -- These workspaces exist, but we could not lock them: another transaction holds them.
     held AS MATERIALIZED (
       SELECT ARRAY (
-        SELECT id FROM workspaces WHERE id = ANY ((SELECT ids FROM missing)::uuid[])
-        UNION SELECT unnest(ids) FROM busy
+        SELECT ${key(sql`id`)} FROM workspaces WHERE id = ANY (${many(sql`(SELECT ids FROM missing)`)})
+        UNION SELECT ${key(sql`unnest(ids)`)} FROM busy
         ORDER BY 1
-      ) AS ids
+      ) AS keys
     ),
     -- These workspaces do not exist: they were deleted, or never created, or their INSERT has not committed yet.
     unknown AS MATERIALIZED (
-      SELECT ARRAY (SELECT unnest(ids) FROM missing EXCEPT SELECT unnest(ids) FROM held ORDER BY 1) AS ids
+      SELECT ARRAY (
+        SELECT ${key(sql`unnest(ids)`)} FROM missing EXCEPT SELECT unnest(keys) FROM held ORDER BY 1
+      ) AS keys
     ),
     -- A mark is young by the time of this transaction, because a snapshot may be as old as that.
     mark AS MATERIALIZED (
-      SELECT place, period_end, workspace_id, source, CASE
-        WHEN ${isAmong(REFUSED)} THEN 'refused'
-        WHEN ${isAmong(HELD)} THEN 'held'
-        WHEN NOT ${isAmong(UNKNOWN)} THEN 'flushed'
+      SELECT place, period_end, workspace_id, source, CASE ${unlessExact(ids)}
+        WHEN ${isAmong(REFUSED, ids)} THEN 'refused'
+        WHEN ${isAmong(HELD, ids)} THEN 'held'
+        WHEN NOT ${isAmong(UNKNOWN, ids)} THEN 'flushed'
         WHEN period_end > now() - make_interval(secs => ${unknownAfterSeconds}) THEN 'awaited'
         ELSE 'unknown'
       END AS fate
@@ -168,7 +192,7 @@ const setAside = sql`
       ON CONFLICT DO NOTHING
     )`
 
-const lookAgainLater = sql`
+const lookAgainLater = (ids: IdSql) => sql`
     taken AS (
       DELETE FROM set_aside_usage
       WHERE ctid = ANY (ARRAY (SELECT place FROM mark WHERE fate IN ('flushed', 'unknown')))
@@ -176,27 +200,36 @@ const lookAgainLater = sql`
     -- Those that were looked at go behind all others.
     set_aside AS (
       UPDATE set_aside_usage SET
-        reason = CASE WHEN ${isAmong(REFUSED)} THEN 'refused' WHEN ${isAmong(HELD)} THEN 'held' ELSE 'awaited' END,
-        next_attempt_at = CASE WHEN ${isAmong(REFUSED)} THEN 'infinity' ELSE statement_timestamp() END
+        reason = CASE ${unlessExact(ids)}
+          WHEN ${isAmong(REFUSED, ids)} THEN 'refused' WHEN ${isAmong(HELD, ids)} THEN 'held' ELSE 'awaited' END,
+        next_attempt_at = CASE WHEN ${isAmong(REFUSED, ids)} THEN 'infinity' ELSE statement_timestamp() END
       WHERE ctid = ANY (ARRAY (SELECT place FROM mark WHERE fate IN ('held', 'awaited', 'refused')))
     )`
 
-const usedAt = sql`(SELECT used_at FROM latest)[width_bucket(id, (SELECT ids FROM latest))]`
+/** What an array has for the workspace `id`, whose place is that of its key in another one. */
+function ofId(column: string, table: string, { key }: IdSql): RawBuilder<unknown> {
+  const from = sql.id(table)
+  return sql`(SELECT ${sql.id(column)} FROM ${from})[width_bucket(${key(sql`id`)}, (SELECT keys FROM ${from}))]`
+}
 
-const update = sql`
-    -- Two arrays with matching places: the workspaces, sorted, and the last use of each.
+const update = (ids: IdSql) => {
+  const { key, column, many } = ids
+  const byKey = sql`ORDER BY ${key(sql`id`)}`
+  return sql`
+    -- Two arrays with matching places: the keys of the workspaces, sorted, and the last use of each.
     latest AS MATERIALIZED (
-      SELECT array_agg(workspace_id ORDER BY workspace_id) AS ids, array_agg(used_at ORDER BY workspace_id) AS used_at
+      SELECT array_agg(${key(sql`id`)} ${byKey}) AS keys, array_agg(used_at ${byKey}) AS used_at
       FROM (
-        SELECT workspace_id, max(period_end) AS used_at FROM mark WHERE fate = 'flushed' GROUP BY workspace_id
+        SELECT workspace_id AS id, max(period_end) AS used_at FROM mark WHERE fate = 'flushed' GROUP BY workspace_id
       ) AS known
     ),
     -- The workspaces that move forward. Some hosts store 'infinity' for one that was never used.
     older AS MATERIALIZED (
-      SELECT array_agg(id ORDER BY id) AS ids, array_agg(used_at ORDER BY id) AS used_at,
-        array_agg(last_used_at ORDER BY id) AS was
+      SELECT array_agg(id ${byKey}) AS ids, array_agg(${key(sql`id`)} ${byKey}) AS keys,
+        array_agg(used_at ${byKey}) AS used_at, array_agg(last_used_at ${byKey}) AS was
       FROM (
-        SELECT id, last_used_at, ${usedAt} AS used_at FROM locked WHERE id <> ALL ((SELECT ids FROM busy)::uuid[])
+        SELECT id, last_used_at, ${ofId('used_at', 'latest', ids)} AS used_at FROM locked
+        WHERE id <> ALL (${many(sql`(SELECT ids FROM busy)`)})
       ) AS known
       WHERE used_at IS NOT NULL AND (last_used_at IS NULL OR last_used_at < used_at OR last_used_at = 'infinity')
     ),
@@ -204,33 +237,32 @@ const update = sql`
     -- lock has a new ctid. PostgreSQL finds its newest version by id. By ctid the mark would be lost.
     updated AS (
       UPDATE workspaces
-      SET last_used_at = (SELECT used_at FROM older)[width_bucket(id, (SELECT ids FROM older))]
-      WHERE id = ANY ((SELECT ids FROM older)::uuid[])
-      RETURNING id, last_used_at
+      SET last_used_at = ${ofId('used_at', 'older', ids)}
+      WHERE id = ANY (${many(sql`(SELECT ids FROM older)`)})
+      RETURNING ${column(sql`id`)} AS id, last_used_at
     ),
     written AS MATERIALIZED (
-      SELECT array_agg(id ORDER BY id) AS ids, array_agg(last_used_at ORDER BY id) AS used_at FROM updated
+      SELECT array_agg(${key(sql`id`)} ${byKey}) AS keys, array_agg(last_used_at ${byKey}) AS used_at FROM updated
     )`
+}
 
-const was = sql`(SELECT was FROM older)[width_bucket(id, (SELECT ids FROM older))]`
-
-const count = (tellsEdge: boolean) => sql`
+const count = (tellsEdge: boolean, ids: IdSql) => sql`
     counted AS MATERIALIZED (SELECT json_build_object(
       'flushed', count(*) FILTER (WHERE fate IN ('flushed', 'unknown')),
       'unknown', count(*) FILTER (WHERE fate = 'unknown'),
       'held', count(*) FILTER (WHERE fate = 'held'),
       'awaited', count(*) FILTER (WHERE fate = 'awaited'),
       'refused', count(*) FILTER (WHERE fate = 'refused'),
-      'workspaces', coalesce((SELECT cardinality(ids) FROM latest), 0),
-      'updated', coalesce((SELECT cardinality(ids) FROM written), 0),
+      'workspaces', coalesce((SELECT cardinality(keys) FROM latest), 0),
+      'updated', coalesce((SELECT cardinality(keys) FROM written), 0),
       'bySource', ${countedSources},
       'unmoved', CASE
-        WHEN (SELECT ids FROM written) IS NOT DISTINCT FROM (SELECT ids FROM older)
+        WHEN (SELECT keys FROM written) IS NOT DISTINCT FROM (SELECT keys FROM older)
           AND (SELECT used_at FROM written) IS NOT DISTINCT FROM (SELECT used_at FROM older)
-        THEN ARRAY[]::uuid[]
+        THEN ARRAY[]::text[]
         ELSE ARRAY (
-          SELECT unnest(ids) FROM older
-          EXCEPT SELECT id FROM updated WHERE last_used_at IS DISTINCT FROM ${was}
+          SELECT unnest(ids)::text FROM older
+          EXCEPT SELECT id::text FROM updated WHERE last_used_at IS DISTINCT FROM ${ofId('was', 'older', ids)}
         )
       END,
       'heldDue', EXISTS (SELECT FROM set_aside_usage WHERE reason = 'held' AND next_attempt_at <= now()),

@@ -2,6 +2,8 @@ import { sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { asIsoText } from '../database/timestamp.ts'
+import type { WorkspaceIdType } from '../workspace-id.ts'
+import { orLeast } from './id-sql.ts'
 import type { Look, Unsettled } from './walk.ts'
 
 /** From so many dead rows on, ranges are noted and used. The view `pending_usage_period` has the same number. */
@@ -52,11 +54,17 @@ export async function noteUnsettled(
   connection: Connection,
   before: Unsettled | null,
   now: Unsettled,
+  idType: WorkspaceIdType,
 ): Promise<void> {
+  // The view reads the note too, and needs an id in each place.
+  const ranges = now.ranges.map(({ from: [end, id, source], until }) => ({
+    from: [end, orLeast(id, idType), source],
+    until,
+  }))
   await execute(
     connection,
     compile(sql`
-      UPDATE pending_usage_witness SET unsettled = ${JSON.stringify(now)}::jsonb
+      UPDATE pending_usage_witness SET unsettled = ${JSON.stringify({ ...now, ranges })}::jsonb
       WHERE present = (SELECT present FROM pending_usage_witness FOR UPDATE SKIP LOCKED)
         AND unsettled IS NOT DISTINCT FROM ${before === null ? null : JSON.stringify(before)}::jsonb`),
   )

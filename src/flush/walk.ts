@@ -16,8 +16,11 @@
  * is always so, and nothing is noted.
  */
 
-/** A place in the order of the primary key: the end of a period as text, a workspace, a source. */
-export type Place = readonly [periodEnd: string, workspaceId: string, source: string]
+/**
+ * A place in the order of the primary key: the end of a period as text, a workspace, a source. Without a workspace it is
+ * before all of that period.
+ */
+export type Place = readonly [periodEnd: string, workspaceId: string | null, source: string]
 
 /** Marks from one place to another, both included. Without `until`, to the end. */
 export interface KeyRange {
@@ -60,17 +63,25 @@ export interface Look {
   noted: Unsettled | null
 }
 
+/** Where a batch ended. */
+export interface Edge {
+  place: Place
+  /**
+   * In which of the ranges that is. The database tells, because ids and sources are in an order that only it knows: that
+   * of a collation, say.
+   */
+  range: number
+}
+
 /** What a flush did with the ranges of a plan. */
 export interface Walked {
   oldestFirst: boolean
   /** The last mark in the order of the flush, if the batch was full. Null: it reached the end. */
-  edge: Place | null
+  edge: Edge | null
 }
 
-const FIRST_ID = '00000000-0000-0000-0000-000000000000'
-
 /** All marks. */
-export const EVERYTHING: KeyRange = { from: ['-infinity', FIRST_ID, ''], until: null }
+export const EVERYTHING: KeyRange = { from: ['-infinity', null, ''], until: null }
 
 /** The most ranges that are noted. Each one is a part of the flush statement. */
 const MOST_RANGES = 8
@@ -122,25 +133,17 @@ export class Walk {
     return { at, server, walkedAt: this.#walkedAt, ranges: fewer(ranges), open: this.#open }
   }
 
-  #above(edge: Place): KeyRange[] {
-    return this.ranges.flatMap(range => {
-      if (range.until !== null && comparePlaces(range.until, edge) < 0) return []
-      return comparePlaces(range.from, edge) < 0 ? [{ ...range, from: edge }] : [range]
-    })
+  #above({ place, range }: Edge): KeyRange[] {
+    return [{ ...this.ranges[range]!, from: place }, ...this.ranges.slice(range + 1)]
   }
 
-  #below(edge: Place): KeyRange[] {
-    const below = this.ranges.flatMap(range => {
-      if (comparePlaces(range.from, edge) > 0) return []
-      return range.until === null || comparePlaces(range.until, edge) > 0
-        ? [{ ...range, until: edge }]
-        : [range]
-    })
+  #below({ place, range }: Edge): KeyRange[] {
+    const below = this.ranges.slice(0, range)
+    const { from } = this.ranges[range]!
     const newest = after(this.#look.at)
+    if (isEarlier(place[0], newest.from[0])) return [...below, { from, until: place }, newest]
     // The batch ended so near the present that there is nothing in between.
-    if (comparePlaces(newest.from, edge) > 0) return [...below, newest]
-    const last = below.pop()
-    return [...below, { from: last?.from ?? edge, until: null }]
+    return [...below, { from, until: null }]
   }
 }
 
@@ -157,13 +160,13 @@ function isWalkDue({ at, dead }: Look, { walkedAt }: Unsettled): boolean {
 function withStoredLate(ranges: readonly KeyRange[], ended: readonly OpenMarker[]): readonly KeyRange[] {
   if (ended.length === 0) return ranges
   if (ended.some(marker => marker.after === null)) return [EVERYTHING]
-  const from = after(ended.map(marker => marker.after!).toSorted()[0]!).from
-  const earlier = ranges.filter(range => comparePlaces(range.from, from) < 0)
+  const time = ended.map(marker => marker.after!).toSorted()[0]!
+  const earlier = ranges.filter(({ from }) => isEarlier(from[0], time))
   const last = earlier.at(-1)
-  if (last && (last.until === null || comparePlaces(last.until, from) >= 0)) {
+  if (last && (last.until === null || !isEarlier(last.until[0], time))) {
     return [...earlier.slice(0, -1), { from: last.from, until: null }]
   }
-  return [...earlier, { from, until: null }]
+  return [...earlier, after(time)]
 }
 
 function aged(marker: OpenMarker, at: string): OpenMarker {
@@ -172,7 +175,7 @@ function aged(marker: OpenMarker, at: string): OpenMarker {
 
 /** All marks whose periods end at this time or later. */
 function after(time: string): KeyRange {
-  return { from: [time, FIRST_ID, ''], until: null }
+  return { from: [time, null, ''], until: null }
 }
 
 /** Joins the ranges that are next to each other, from the oldest on. */
@@ -183,10 +186,9 @@ function fewer(ranges: readonly KeyRange[]): KeyRange[] {
   return [{ from: first.from, until: merged.at(-1)!.until }, ...others.slice(merged.length)]
 }
 
-/** Sources are compared here in another order than in the database. So the edge of a range is told by the other two. */
-function comparePlaces([endA, idA]: Place, [endB, idB]: Place): number {
-  if (endA !== endB) return endA === '-infinity' || (endB !== '-infinity' && endA < endB) ? -1 : 1
-  return idA === idB ? 0 : idA < idB ? -1 : 1
+/** Whether a period ends before another. */
+function isEarlier(end: string, other: string): boolean {
+  return end !== other && (end === '-infinity' || (other !== '-infinity' && end < other))
 }
 
 function msBetween(from: string, to: string): number {

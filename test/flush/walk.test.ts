@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { EVERYTHING, type Look, type Place, Walk } from '../../src/flush/walk.ts'
+import { type Edge, EVERYTHING, type Look, type Place, Walk } from '../../src/flush/walk.ts'
 
 const at = (second: number) => `2026-01-01T00:00:${String(second).padStart(2, '0')}.000000Z`
-const FIRST_ID = '00000000-0000-0000-0000-000000000000'
-const place = (second: number, digit = '5'): Place => [at(second), digit.repeat(8) + FIRST_ID.slice(8), 'ssh']
-const from = (second: number) => ({ from: [at(second), FIRST_ID, ''] as const, until: null })
+const place = (second: number): Place => [at(second), 'an id of any type', 'ssh']
+const edge = (second: number, range = 0): Edge => ({ place: place(second), range })
+const from = (second: number) => ({ from: [at(second), null, ''] as const, until: null })
 
 function seen(second: number, others: Partial<Look> = {}): Look {
   return { at: at(second), server: '1', dead: 1_000_000, markers: [], noted: null, ...others }
@@ -22,13 +22,13 @@ test('the first walk is over everything, and after it only what comes later is l
 })
 
 test('batches from both ends leave the middle', () => {
-  const first = new Walk(seen(30)).noteAfter({ oldestFirst: false, edge: place(20) })
+  const first = new Walk(seen(30)).noteAfter({ oldestFirst: false, edge: edge(20) })
   assert.deepEqual(first.ranges, [{ ...EVERYTHING, until: place(20) }, from(30)])
 
-  const second = new Walk(seen(31, { noted: first })).noteAfter({ oldestFirst: true, edge: place(10) })
+  const second = new Walk(seen(31, { noted: first })).noteAfter({ oldestFirst: true, edge: edge(10) })
   assert.deepEqual(second.ranges, [{ from: place(10), until: place(20) }, from(30)])
 
-  const third = new Walk(seen(32, { noted: second })).noteAfter({ oldestFirst: false, edge: place(15) })
+  const third = new Walk(seen(32, { noted: second })).noteAfter({ oldestFirst: false, edge: edge(15) })
   assert.deepEqual(third.ranges, [{ from: place(10), until: place(15) }, from(32)])
 
   const last = new Walk(seen(33, { noted: third })).noteAfter({ oldestFirst: false, edge: null })
@@ -36,14 +36,14 @@ test('batches from both ends leave the middle', () => {
 })
 
 test('a batch that ends in the newest marks leaves those below it and the older range', () => {
-  const older = new Walk(seen(30)).noteAfter({ oldestFirst: false, edge: place(20) })
-  const newer = new Walk(seen(50, { noted: older })).noteAfter({ oldestFirst: false, edge: place(40) })
+  const older = new Walk(seen(30)).noteAfter({ oldestFirst: false, edge: edge(20) })
+  const newer = new Walk(seen(50, { noted: older })).noteAfter({ oldestFirst: false, edge: edge(40, 1) })
   assert.deepEqual(newer.ranges, [
     { ...EVERYTHING, until: place(20) },
     { from: from(30).from, until: place(40) },
     from(50),
   ])
-  const nearly = new Walk(seen(50, { noted: older })).noteAfter({ oldestFirst: false, edge: place(50, '7') })
+  const nearly = new Walk(seen(50, { noted: older })).noteAfter({ oldestFirst: false, edge: edge(50, 1) })
   assert.deepEqual(nearly.ranges, [{ ...EVERYTHING, until: place(20) }, from(30)])
 })
 
@@ -94,12 +94,26 @@ test('the fewer dead rows, the sooner everything is walked over again; never amo
 test('there are never more than eight ranges, and together they leave out nothing', () => {
   let noted = new Walk(seen(0)).noteAfter({ oldestFirst: false, edge: null })
   for (let second = 2; second < 58; second += 3) {
-    noted = new Walk(seen(second, { noted, dead: 60_000_000 })).noteAfter({
-      oldestFirst: false,
-      edge: place(second - 1),
-    })
+    const walk = new Walk(seen(second, { noted, dead: 60_000_000 }))
+    noted = walk.noteAfter({ oldestFirst: false, edge: edge(second - 1, walk.ranges.length - 1) })
   }
   assert.ok(noted.ranges.length <= 8)
   assert.deepEqual(noted.ranges[0]!.from, from(0).from)
   assert.equal(noted.ranges.at(-1)!.until, null)
+})
+
+test('batches within one period leave what is beyond them, whatever the order of their ids is', () => {
+  const at20 = (id: string): Place => [at(20), id, 'ssh']
+  const first = new Walk(seen(30)).noteAfter({ oldestFirst: true, edge: { place: at20('z'), range: 0 } })
+  assert.deepEqual(first.ranges, [{ from: at20('z'), until: null }])
+  const second = new Walk(seen(31, { noted: first })).noteAfter({
+    oldestFirst: true,
+    edge: { place: at20('Ä'), range: 0 },
+  })
+  assert.deepEqual(second.ranges, [{ from: at20('Ä'), until: null }])
+  const third = new Walk(seen(32, { noted: second })).noteAfter({
+    oldestFirst: false,
+    edge: { place: at20('b'), range: 0 },
+  })
+  assert.deepEqual(third.ranges, [{ from: at20('Ä'), until: at20('b') }, from(32)])
 })
