@@ -3,7 +3,7 @@
  *
  * Marking: {@link UsageTracker} for services, {@link markUsage} for one-off calls and transactions. Flushing:
  * {@link startFlushWorker} on a schedule, {@link flush} and {@link drain} by hand. Reading: {@link explainUsage},
- * {@link idleWorkspaces}. Operation: {@link diagnose}. Deployment: {@link migrate}, {@link grantPrivileges}.
+ * {@link idleWorkspaces}. Stopping what is idle: {@link reapIdle}. Operation: {@link diagnose}. Deployment: {@link migrate}, {@link grantPrivileges}.
  *
  * A service that only marks imports `UsageTracker` and `markUsage` from `workspace-usage/mark`, with their types and
  * errors. That entry loads neither pg-boss nor Kysely.
@@ -71,6 +71,18 @@ export {
   type WorkspaceId,
   type WorkspaceIdType,
 } from './mark/index.ts'
+export type { OutcomeKind, ReapOutcome, ReapRefusal, ReapResult } from './reaper/outcome.ts'
+export { reapIdle } from './reaper/reap-idle.ts'
+export {
+  DEFAULT_REAP_LIMIT,
+  DEFAULT_REAPS_PER_MINUTE,
+  DEFAULT_STOP_TIMEOUT_SECONDS,
+  type IdleFacts,
+  type ReapLimits,
+  type ReapOptions,
+  type ReapPolicy,
+  type StopWorkspace,
+} from './reaper/reap-options.ts'
 export {
   type AdoptionWarning,
   type MigrateOptions,

@@ -19,6 +19,7 @@ interface Rule {
 const ROOT_FILES = [
   'src/errors.ts',
   'src/options.ts',
+  'src/duration.ts',
   'src/logger.ts',
   'src/shell-word.ts',
   'src/without-passwords.ts',
@@ -66,9 +67,18 @@ const RULES: Rule[] = [
       'src/worker/flush-interval.ts',
     ],
   },
+  { place: 'src/reaper/', imports: [...ROOT_FILES, 'src/database/', 'src/activity/'] },
   {
     place: 'src/worker/',
-    imports: [...ROOT_FILES, 'src/database/', 'src/flush/', 'src/access/', 'src/activity/', 'src/schema/'],
+    imports: [
+      ...ROOT_FILES,
+      'src/database/',
+      'src/flush/',
+      'src/access/',
+      'src/activity/',
+      'src/reaper/',
+      'src/schema/',
+    ],
   },
   // access and activity import this file, so it must not load pg-boss.
   { place: 'src/worker/queue.ts', imports: [...ROOT_FILES, 'src/database/', 'src/flush/'] },
@@ -208,10 +218,13 @@ test('the entry for markers loads no package that a marking service does not nee
   )
 })
 
-test('access, activity and doctor do not load pg-boss', () => {
-  const known = ['src/access/grant.ts', 'src/activity/status.ts', 'src/doctor/diagnose.ts'].flatMap(file =>
-    reachable(file, () => true),
-  )
+test('access, activity, doctor and reaper do not load pg-boss', () => {
+  const known = [
+    'src/access/grant.ts',
+    'src/activity/status.ts',
+    'src/doctor/diagnose.ts',
+    'src/reaper/reap-idle.ts',
+  ].flatMap(file => reachable(file, () => true))
   assert.ok(known.length > 0)
   assert.deepEqual(
     known.filter(({ to }) => to === 'pg-boss').map(({ at }) => at),

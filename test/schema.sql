@@ -181,6 +181,13 @@ CREATE TABLE source_usage (
   fillfactor=50
 );
 
+CREATE TABLE stopped_workspaces (
+  workspace_id uuid NOT NULL,
+  idle_since timestamp with time zone NOT NULL,
+  stopped_at timestamp with time zone DEFAULT statement_timestamp() NOT NULL,
+  CONSTRAINT stopped_workspaces_pkey PRIMARY KEY (workspace_id)
+);
+
 CREATE TABLE workspace_usage (
   workspace_id uuid NOT NULL,
   source text NOT NULL,
@@ -382,6 +389,8 @@ COMMENT ON TABLE refused_usage IS 'Workspaces whose update PostgreSQL refuses, a
 COMMENT ON TABLE set_aside_usage IS 'Marks that a flush could not settle: held, awaited or refused. A child of pending_usage, so they are pending. Written by the flush only.';
 
 COMMENT ON TABLE source_usage IS 'When each source was last flushed, and since when without a gap of more than an hour. Delete a row to forget a source.';
+
+COMMENT ON TABLE stopped_workspaces IS 'Workspaces that a reaper has stopped, and the last use that it stopped them for. It stops one again once it was used after idle_since. Delete a row to have it stopped again.';
 
 COMMENT ON FUNCTION usage_complete_since() IS 'From when on marks are complete: -infinity if none were ever lost. What was used before may look idle.';
 

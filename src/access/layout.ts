@@ -16,6 +16,7 @@ const OBJECTS = [
   'pending_usage_place',
   'pending_usage_period',
   'workspace_usage',
+  'stopped_workspaces',
   'workspace_activity',
   'workspace_activity_by_source',
   'workspaces',

@@ -56,7 +56,7 @@ export interface IdleWorkspace {
  * so a caller that takes hours does not hold up VACUUM. Each page sees the usage up to its own moment.
  *
  * A listed workspace may be in use again when the caller gets to it. Before you stop or delete it, look again while you
- * hold its row lock (`examples/stop-idle-workspaces.ts`). If marks were lost within that time, it may look idle and be
+ * hold its row lock: {@link reapIdle} does. If marks were lost within that time, it may look idle and be
  * in use: {@link usageCompleteSince} tells.
  *
  * @param connection Where each page is read. The role needs what `workspace-usage grant --reader` gives.

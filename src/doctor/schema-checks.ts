@@ -14,6 +14,7 @@ const OURS = [
   'pending_usage_place',
   'pending_usage_period',
   'workspace_usage',
+  'stopped_workspaces',
   'workspace_activity',
   'workspace_activity_by_source',
 ]

@@ -19,6 +19,7 @@ export const STORAGE_PARAMETERS: Readonly<Record<string, Readonly<Record<string,
   pending_usage_place: {},
   source_usage: { fillfactor: '50' },
   workspace_usage: { fillfactor: '75' },
+  stopped_workspaces: {},
 }
 
 /** The tables that are emptied together. `pending_usage` itself is a matter of the verdict. */

@@ -1,21 +1,16 @@
 import assert from 'node:assert/strict'
-import { join } from 'node:path'
 import { suite, test } from 'node:test'
-import { pathToFileURL } from 'node:url'
 import { flush } from '../../src/flush/flush.ts'
 import { markUsage } from '../../src/mark/mark.ts'
+import { reapIdle } from '../../src/reaper/reap-idle.ts'
+import { stopIfStillIdle } from '../../src/reaper/stop-if-still-idle.ts'
 import { atEnd } from '../support/at-end.ts'
-import { createConsumerOfExamples } from '../support/consumer.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { POSTGRES_15_MISSING, startInstalledPostgres15 } from '../support/installed-postgres-15.ts'
 import { CENTURY, setPeriodLength } from '../support/period.ts'
 import { until } from '../support/poll.ts'
 import { createWorkspaces } from '../support/seed.ts'
 import { startServer } from '../support/server.ts'
-
-const example = join(createConsumerOfExamples(), 'stop-idle-workspaces.ts')
-const { stopIdleWorkspaces, stopIfStillIdle }: typeof import('../../examples/stop-idle-workspaces.ts') =
-  await import(pathToFileURL(example).href)
 
 /** What is committed must survive the crash. */
 const SETTINGS = { synchronous_commit: 'on' }
@@ -39,9 +34,16 @@ function stopsOn(server: NonNullable<typeof server15>, major: number): void {
     await setPeriodLength(pool, CENTURY)
     const [used, idle] = await createWorkspaces(pool, 2)
     await pool.query(`UPDATE workspaces SET last_used_at = now() - interval '1 day'`)
-    const stop = async () => {}
+    const rules = { idleForSeconds: IDLE_SECONDS, stop: () => {}, stopTimeoutSeconds: 10, again: false }
+    const outcomeOf = async (id: string) => (await stopIfStillIdle(pool, id, rules)).outcome
+    const reap = async () => {
+      const ids: string[] = []
+      const result = await reapIdle({ pool, idleFor: IDLE_SECONDS, stop: (_client, id) => ids.push(id) })
+      return { ids, refused: result.refused.map(({ reason }) => reason) }
+    }
+    const refused = { ids: [], refused: ['incomplete'] }
     await markUsage(pool, used!)
-    assert.equal(await stopIfStillIdle(pool, used!, IDLE_SECONDS, stop), false)
+    assert.equal(await outcomeOf(used!), 'in-use')
 
     await server.crash()
     await until('the server answers', () => pool.query('SELECT').catch(() => false))
@@ -51,11 +53,11 @@ function stopsOn(server: NonNullable<typeof server15>, major: number): void {
     )
     assert.equal(rows.length, 2, 'the one in use looks idle')
     // Before a flush has noticed the loss, and after that.
-    assert.deepEqual(await stopIdleWorkspaces(pool, IDLE_SECONDS, stop), [])
+    assert.deepEqual(await reap(), refused)
     const { reset } = await flush(pool)
     assert.equal(reset?.reason, 'crash')
-    assert.deepEqual(await stopIdleWorkspaces(pool, IDLE_SECONDS, stop), [])
-    for (const id of [used!, idle!]) assert.equal(await stopIfStillIdle(pool, id, IDLE_SECONDS, stop), false)
+    assert.deepEqual(await reap(), refused)
+    for (const id of [used!, idle!]) assert.equal(await outcomeOf(id), 'incomplete')
 
     await markUsage(pool, used!)
     let stoppedAt = 0
@@ -63,7 +65,7 @@ function stopsOn(server: NonNullable<typeof server15>, major: number): void {
       'the grace is over',
       async () => {
         stoppedAt = Date.now()
-        return await stopIdleWorkspaces(pool, IDLE_SECONDS, stop)
+        return (await reap()).ids
       },
       { accept: ids => ids.length > 0 },
     )
