@@ -153,7 +153,10 @@ export async function up(db: Kysely<never>): Promise<void> {
   `.execute(db)
 }
 
-/** Drops what `up` created. A `workspaces` that the host made, or that holds rows, stays. */
+/**
+ * Drops what `up` created, and the view of an adopted table. A `workspaces` that the host made, or that holds rows,
+ * stays.
+ */
 export async function down(db: Kysely<never>): Promise<void> {
   await sql`
     DO $$
@@ -162,6 +165,9 @@ export async function down(db: Kysely<never>): Promise<void> {
         AND NOT EXISTS (SELECT FROM workspaces)
       THEN
         DROP TABLE workspaces;
+      ELSIF obj_description(to_regclass('workspaces'), 'pg_class') = 'Created by workspace-usage: the workspaces of the host.'
+      THEN
+        DROP VIEW workspaces;
       END IF;
     END
     $$

@@ -6,6 +6,7 @@ import { JOB_SCHEMA } from '../worker/queue.ts'
 export interface RowSecurity {
   /** The name of the table, without its schema. */
   table: string
+  /** The one that was asked for, or the owner of a view through which the table is read. */
   role: string
 }
 
@@ -30,6 +31,9 @@ const FLUSHED_TABLES = [
  * A role that inherits the rights of the owner counts as the owner. FORCE ROW LEVEL SECURITY applies it to owners too.
  * BYPASSRLS is not inherited. The policies do not matter: `row_security = off` refuses a query even if they hide nothing.
  *
+ * If `workspaces` is a view of an adopted table, it reads and updates that table with the rights of its owner. So row
+ * security of that table has to be no matter to the owner, and is none to a worker.
+ *
  * @param role As in `pg_roles`. Default: the current user. A role that does not exist finds nothing.
  * @param tables Names that `search_path` finds. Default: all that a flush needs, those of pg-boss included.
  */
@@ -40,14 +44,28 @@ export async function rowSecurity(
 ): Promise<RowSecurity[]> {
   // This is plain text, because a worker and a flush by hand ask before they load anything else.
   const statement: Statement<RowSecurity> = {
-    sql: `SELECT c.relname::text AS "table", r.rolname::text AS role
-      FROM pg_catalog.pg_class c, pg_catalog.pg_roles r
-      WHERE (
-          c.oid IN (SELECT pg_catalog.to_regclass(pg_catalog.quote_ident(name)) FROM unnest($2::text[]) AS t (name))
-          OR c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $3) AND c.relkind IN ('r', 'p')
-        )
-        AND r.rolname = coalesce($1::text, current_user::text)
-        AND c.relrowsecurity
+    sql: `WITH RECURSIVE read (relation, role) AS (
+        SELECT c.oid, r.oid
+        FROM pg_catalog.pg_class c, pg_catalog.pg_roles r
+        WHERE (
+            c.oid IN (SELECT pg_catalog.to_regclass(pg_catalog.quote_ident(name)) FROM unnest($2::text[]) AS t (name))
+            OR c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $3) AND c.relkind IN ('r', 'p')
+          )
+          AND r.rolname = coalesce($1::text, current_user::text)
+        UNION
+        SELECT d.refobjid,
+          CASE WHEN coalesce(c.reloptions::text, '') ~ 'security_invoker=(true|on|yes|1)' THEN read.role ELSE c.relowner END
+        FROM read
+        JOIN pg_catalog.pg_class c ON c.oid = read.relation AND c.relkind = 'v'
+        JOIN pg_catalog.pg_rewrite rule ON rule.ev_class = c.oid
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = rule.oid
+          AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> c.oid
+      )
+      SELECT c.relname::text AS "table", r.rolname::text AS role
+      FROM read
+      JOIN pg_catalog.pg_class c ON c.oid = read.relation
+      JOIN pg_catalog.pg_roles r ON r.oid = read.role
+      WHERE c.relrowsecurity
         AND NOT r.rolsuper
         AND NOT r.rolbypassrls
         AND (c.relforcerowsecurity OR NOT pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE'))

@@ -46,6 +46,17 @@ export function oldTransaction(queue: string, seconds: string): string {
     ORDER BY age DESC, reads, what LIMIT 1`
 }
 
+/** `workspaces`, and what is below it if it is a view: the table of the host. The last column of a view tells which. */
+const WORKSPACES = `(
+  WITH RECURSIVE below (oid) AS (
+    SELECT 'workspaces'::regclass::oid
+    UNION
+    SELECT (pg_catalog.regexp_match(r.ev_action::text, '^.*:resorigtbl ([1-9][0-9]*) :resorigcol '))[1]::oid
+    FROM below JOIN pg_catalog.pg_rewrite r ON r.ev_class = below.oid AND r.rulename = '_RETURN'
+  )
+  SELECT pg_catalog.array_agg(oid) FROM below
+)`
+
 /**
  * SQL of an array of the sessions and prepared transactions that have locked rows of `workspaces`, the oldest first, at
  * most three. One that only reads is not among them.
@@ -60,7 +71,7 @@ export const LOCKERS = `ARRAY (
   LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.virtualtransaction = '-1/' || p.transaction
   WHERE l.locktype = 'relation' AND l.granted
     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-    AND l.relation = 'workspaces'::regclass AND l.mode NOT IN ('AccessShareLock', 'ShareUpdateExclusiveLock')
+    AND l.relation = ANY (${WORKSPACES}) AND l.mode NOT IN ('AccessShareLock', 'ShareUpdateExclusiveLock')
     AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
   GROUP BY l.pid, p.gid, a.application_name, a.backend_xid, p.transaction
   ORDER BY age(coalesce(a.backend_xid, p.transaction)) DESC NULLS LAST, l.pid LIMIT 3

@@ -1,3 +1,4 @@
+import { workspacesTable } from '../schema/workspaces-table.ts'
 import { ask, type Check, type Looked, type Subject } from './check.ts'
 import type { Finding } from './finding.ts'
 
@@ -47,7 +48,7 @@ async function lookAtAutovacuum({ db }: Subject): Promise<Looked> {
     `SELECT c.oid::regclass::text AS name FROM ${NAMED}
     CROSS JOIN LATERAL pg_catalog.pg_options_to_table(c.reloptions) o
     WHERE o.option_name = 'autovacuum_enabled' AND NOT o.option_value::boolean ORDER BY 1`,
-    [[...tables(), 'workspaces']],
+    [[...tables(), (await workspacesTable(db))?.text ?? 'workspaces']],
   )
   const remedies: [object: string, remedy: string][] = [
     ...settings.map(({ name }): [string, string] => [`setting ${name}`, `Set ${name} = on.`]),

@@ -1,4 +1,5 @@
 import { adoptionWarnings } from '../schema/adoption-warnings.ts'
+import { workspacesTable } from '../schema/workspaces-table.ts'
 import { ask, type Check, type Looked, type Subject } from './check.ts'
 
 /** With fewer updates, their share says nothing. */
@@ -18,7 +19,9 @@ export const WORKSPACES_CHECKS: readonly Check[] = [
 
 async function lookAtTable({ db }: Subject): Promise<Looked> {
   const warnings = await adoptionWarnings(db)
+  const table = await workspacesTable(db)
   return {
+    ...(table !== null && table.views.length > 0 && { seen: `a view of ${table.text}` }),
     findings: warnings.map(({ code, object, consequence, remedy }) => ({
       code,
       severity: code === 'update-refused' ? 'critical' : 'warning',
@@ -29,16 +32,20 @@ async function lookAtTable({ db }: Subject): Promise<Looked> {
   }
 }
 
-/** The table, or its partitions that hold rows. */
+/** The host's table, or its partitions that hold rows. `$1` is the table. */
 const STORED = `
   WITH RECURSIVE tree (oid) AS (
-    SELECT pg_catalog.to_regclass('workspaces')::oid
+    SELECT $1::oid
     UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
   ), stored AS (
     SELECT c.oid, c.reloptions FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid WHERE c.relkind = 'r'
   )`
 
+const NO_TABLE: Looked = { notChecked: 'there is no table' }
+
 async function lookAtFillfactor({ db }: Subject): Promise<Looked> {
+  const table = await workspacesTable(db)
+  if (table === null) return NO_TABLE
   const rows = await ask<{ object: string; fillfactor: number | string }>(
     db,
     `${STORED}
@@ -47,6 +54,7 @@ async function lookAtFillfactor({ db }: Subject): Promise<Looked> {
       '${FULL_PAGES}'
     ) AS fillfactor
     FROM stored s ORDER BY 1`,
+    [table.oid],
   )
   const values = [...new Set(rows.map(({ fillfactor }) => String(fillfactor)))]
   return {
@@ -64,6 +72,8 @@ async function lookAtFillfactor({ db }: Subject): Promise<Looked> {
 }
 
 async function lookAtUpdates({ db }: Subject): Promise<Looked> {
+  const table = await workspacesTable(db)
+  if (table === null) return NO_TABLE
   const [row] = await ask<{ updates: string; hot: string; since: string | null }>(
     db,
     `${STORED}
@@ -73,6 +83,7 @@ async function lookAtUpdates({ db }: Subject): Promise<Looked> {
         FROM pg_catalog.pg_stat_database WHERE datname = current_database()
       ) AS since
     FROM stored s JOIN pg_catalog.pg_stat_all_tables t ON t.relid = s.oid`,
+    [table.oid],
   )
   const [updates, hot] = [Number(row!.updates), Number(row!.hot)]
   if (updates === 0) return { seen: 'no updates yet' }
@@ -84,12 +95,13 @@ async function lookAtUpdates({ db }: Subject): Promise<Looked> {
       {
         code: 'few-hot-updates',
         severity: 'warning',
-        object: 'table workspaces',
+        object: `table ${table.views.length === 0 ? 'workspaces' : table.text}`,
         message:
           `Only ${share} were HOT${row!.since === null ? '' : ` since ${row!.since}`}. Each other one adds an entry to ` +
           'every index of the table.',
         remedy:
-          'Keep last_used_at out of all indexes, and set a fillfactor of 75. VACUUM FULL or pg_repack makes room at once.',
+          `Keep ${table.lastUsed?.name} out of all indexes, and set a fillfactor of 75. VACUUM FULL or pg_repack makes ` +
+          'room at once.',
       },
     ],
   }

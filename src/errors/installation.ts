@@ -1,21 +1,26 @@
 import { quote, WorkspaceUsageError } from './base.ts'
 
-/** The host's own table `workspaces` can't be adopted. Nothing was created. */
+/** The host's own table can't be adopted. Nothing was changed. */
 export class WorkspacesTableError extends WorkspaceUsageError {
   /** The column that is wrong. Null if the table itself is wrong. */
   readonly column: string | null
   readonly found: string
   readonly expected: string
+  /** The table that was to be adopted, as SQL writes it, such as `app.sandboxes`. Null if it is the one that is named `workspaces`. */
+  readonly table: string | null
 
-  constructor(column: string | null, found: string, expected: string) {
+  constructor(column: string | null, found: string, expected: string, table: string | null = null) {
+    const what = `${column === null ? '' : `column ${quote(column)} `}${found}; expected ${expected}.`
     super(
-      `the existing table "workspaces" can't be adopted: ${column === null ? '' : `column "${column}" `}${found}; ` +
-        `expected ${expected}. Nothing was created. Change the table, or migrate in a schema of its own ` +
-        '(set search_path in the connection string).',
+      table === null
+        ? `the existing table "workspaces" can't be adopted: ${what} Nothing was created. Change the table, or migrate ` +
+            'in a schema of its own (set search_path in the connection string).'
+        : `the table ${table} can't be adopted: ${what} Nothing was changed. Change that, and repeat the command.`,
     )
     this.column = column
     this.found = found
     this.expected = expected
+    this.table = table
   }
 }
 

@@ -1,8 +1,9 @@
 /** A kind of warning, and the query that finds its members. */
 interface Check {
   code: string
-  /** Returns one row for each member, with the column `object`. */
+  /** Returns one row for each member, with the column `object`. `$1` is the table, and `$2` the column of the last use. */
   find: string
+  /** In them, `last_used_at` stands for the column of the host. */
   consequence: string
   remedy: string
 }
@@ -13,11 +14,11 @@ interface Check {
  */
 const TREE = `
   WITH RECURSIVE tree (oid) AS (
-    SELECT pg_catalog.to_regclass('workspaces')::oid
+    SELECT $1::oid
     UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
   ), used AS (
     SELECT a.attrelid AS relation, a.attnum FROM tree JOIN pg_catalog.pg_attribute a ON a.attrelid = tree.oid
-    WHERE a.attname = 'last_used_at' AND NOT a.attisdropped
+    WHERE a.attname = $2::name AND NOT a.attisdropped
   ), changed AS (
     SELECT relation, attnum FROM used
     UNION
@@ -61,7 +62,7 @@ const triggers = (forEachRow: 0 | 1) => `${TREE}
   WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgenabled IN ('O', 'A')
     AND t.tgtype & 16 = 16 AND t.tgtype & 1 = ${forEachRow}
     -- The statement of a flush names the parent, so a statement trigger of a child does not fire.
-    AND (${forEachRow} = 1 OR t.tgrelid = pg_catalog.to_regclass('workspaces'))
+    AND (${forEachRow} = 1 OR t.tgrelid = $1::oid)
     AND (
       pg_catalog.cardinality(t.tgattr::int2[]) = 0
       OR EXISTS (SELECT FROM changed c WHERE c.relation = t.tgrelid AND c.attnum = ANY (t.tgattr::int2[]))
@@ -151,7 +152,7 @@ export const CHECKS: readonly Check[] = [
     code: 'children',
     find: `SELECT 'table ' || i.inhrelid::regclass AS object
       FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhparent
-      WHERE i.inhparent = pg_catalog.to_regclass('workspaces') AND c.relkind = 'r' ORDER BY 1`,
+      WHERE i.inhparent = $1::oid AND c.relkind = 'r' ORDER BY 1`,
     consequence:
       'A workspace that is stored in this child can not be flushed, because no foreign key can refer to it.',
     remedy: 'Keep workspaces in the table itself, or in a partitioned table.',

@@ -1,8 +1,9 @@
 import { type Connection, execute } from '../database/connection.ts'
 import { CHECKS } from './adoption-checks.ts'
 import { refusedUpdate } from './update-probe.ts'
+import { type WorkspacesTable, workspacesTable } from './workspaces-table.ts'
 
-/** Something about the host's table `workspaces` that works, but not as well as it could, or not for each workspace. */
+/** Something about the host's table that works, but not as well as it could, or not for each workspace. */
 export interface AdoptionWarning {
   /** A stable name of the kind, such as `row-trigger`. */
   code: string
@@ -15,27 +16,31 @@ export interface AdoptionWarning {
 }
 
 /**
- * Lists what an operator should know about the table `workspaces` that `search_path` finds. Empty if there is nothing,
- * or no such table. It reads the catalogs and changes nothing, so it can be called at any time.
+ * Lists what an operator should know about the table `workspaces` that `search_path` finds, or the table that a view of
+ * this name shows. Empty if there is nothing, or no such table. It reads the catalogs and changes nothing, so it can be called at any time.
  *
  * @param connection In no transaction of the caller, because a question that PostgreSQL refuses would abort it.
  */
 export async function adoptionWarnings(connection: Connection): Promise<AdoptionWarning[]> {
-  const { rows } = await execute<{ named: string | null }>(connection, {
-    sql: `SELECT pg_catalog.to_regclass('workspaces')::text AS named`,
-    parameters: [],
-  })
-  if (rows[0]!.named === null) return []
+  const table = await workspacesTable(connection)
+  if (table === null || table.lastUsed === null) return []
+  const { name } = table.lastUsed
   const warnings: AdoptionWarning[] = []
   for (const { code, find, consequence, remedy } of CHECKS) {
-    const { rows } = await execute<{ object: string }>(connection, { sql: find, parameters: [] })
-    warnings.push(...rows.map(({ object }) => ({ code, object, consequence, remedy })))
+    const parameters = [table.oid, ...(find.includes('$2') ? [name] : [])]
+    const { rows } = await execute<{ object: string }>(connection, { sql: find, parameters })
+    const own = (text: string) => text.replaceAll('last_used_at', name)
+    warnings.push(
+      ...rows.map(({ object }) => ({ code, object, consequence: own(consequence), remedy: own(remedy) })),
+    )
   }
+  const unreferred = await withoutForeignKey(connection, table)
+  if (unreferred !== null) warnings.push(unreferred)
   const refused = await refusedUpdate(connection)
   if (refused !== null) {
     warnings.push({
       code: 'update-refused',
-      object: `table ${rows[0]!.named}`,
+      object: `table ${await shown(connection, table)}`,
       consequence: `Every flush fails, and all marks stay pending: ${refused.message}.`,
       remedy:
         'Give the table a primary key, or set REPLICA IDENTITY USING INDEX with a unique index; or leave the table, ' +
@@ -43,4 +48,41 @@ export async function adoptionWarnings(connection: Connection): Promise<Adoption
     })
   }
   return warnings
+}
+
+/** As the other objects are named: without the schema, if `search_path` finds it. */
+async function shown(connection: Connection, { oid }: WorkspacesTable): Promise<string> {
+  const { rows } = await execute<{ name: string }>(connection, {
+    sql: 'SELECT $1::oid::regclass::text AS name',
+    parameters: [oid],
+  })
+  return rows[0]!.name
+}
+
+/** Through a view, a host may be adopted to which no foreign key can refer. */
+async function withoutForeignKey(
+  connection: Connection,
+  table: WorkspacesTable,
+): Promise<AdoptionWarning | null> {
+  if (table.views.length === 0 || table.id === null) return null
+  const { rows } = await execute<{ missing: boolean; referred: boolean }>(connection, {
+    sql: `SELECT usage.oid IS NOT NULL AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conrelid = usage.oid AND k.confrelid = $1::oid
+      ) AS missing,
+      coalesce(has_column_privilege(c.relowner, $1::oid, $2::int2, 'REFERENCES'), false) AS referred
+      FROM (SELECT pg_catalog.to_regclass('workspace_usage') AS oid) usage
+      LEFT JOIN pg_catalog.pg_class c ON c.oid = usage.oid`,
+    parameters: [table.oid, table.id.number],
+  })
+  if (rows[0]?.missing !== true) return null
+  return {
+    code: 'no-foreign-key',
+    object: `table ${await shown(connection, table)}`,
+    consequence:
+      'When a workspace is deleted, what is known of its use by source stays for a while. workspace_usage does not ' +
+      'refer to this table.',
+    remedy: rows[0].referred
+      ? 'Remove the rows of workspace_usage whose workspace is not in the table, then migrate again.'
+      : `Let the role that migrates refer to it, then migrate again: GRANT REFERENCES (${table.id.name}).`,
+  }
 }

@@ -3,6 +3,14 @@ import { type Connection, execute } from '../database/connection.ts'
 import { checkOptions, type OptionRules, YES_OR_NO } from '../options.ts'
 import { installQueue, type QueueInstallation } from '../worker/install-queue.ts'
 import { assertQueueUpgradable } from '../worker/queue-upgrade.ts'
+import {
+  ADOPTION_OPTIONS,
+  type Adoption,
+  type AdoptionOptions,
+  adoptTable,
+  assertTableNamed,
+} from './adopt.ts'
+import { type AdoptedTable, adoptedTable } from './adopted-table.ts'
 import { assertWorkspacesAdoptable } from './adoption.ts'
 import { type AdoptionWarning, adoptionWarnings } from './adoption-warnings.ts'
 import { changeSchema, SCHEMA_OPTIONS, type SchemaChange, type SchemaOptions } from './exclusive.ts'
@@ -10,12 +18,13 @@ import { runMigrations, takeBackNewest } from './migrator.ts'
 import { isLogged, switchPersistence } from './persistence.ts'
 import { commentRecord, isRecorded, restoreRecord } from './record.ts'
 import { explainingRefusals } from './refusal.ts'
+import { renewForeignKeys } from './workspace-keys.ts'
 
 export type { AdoptionWarning } from './adoption-warnings.ts'
 export type { SchemaOptions } from './exclusive.ts'
 
 /** Options of {@link migrate}. */
-export interface MigrateOptions extends SchemaOptions {
+export interface MigrateOptions extends SchemaOptions, AdoptionOptions {
   /**
    * Whether marks survive a crash of the server and the promotion of a standby. True makes their tables LOGGED, false
    * UNLOGGED. PostgreSQL writes the pending marks anew, and new marks wait meanwhile. Default: they stay as they are. A
@@ -24,7 +33,11 @@ export interface MigrateOptions extends SchemaOptions {
   logged?: boolean
 }
 
-const MIGRATE_OPTIONS: OptionRules<MigrateOptions> = { ...SCHEMA_OPTIONS, logged: YES_OR_NO }
+const MIGRATE_OPTIONS: OptionRules<MigrateOptions> = {
+  ...SCHEMA_OPTIONS,
+  ...ADOPTION_OPTIONS,
+  logged: YES_OR_NO,
+}
 
 /** What {@link migrate} did. */
 export interface MigrateResult {
@@ -39,6 +52,10 @@ export interface MigrateResult {
   restored: string[]
   /** Whether this call created the table `workspaces`, because there was none. */
   workspacesCreated: boolean
+  /** The table behind `workspaces`. */
+  workspaces: AdoptedTable
+  /** What became of the view `workspaces`. Null if the option `table` was not given. */
+  adoption: Adoption | null
   queue: QueueInstallation
   /** Whether marks survive a crash of the server, because all their tables are LOGGED. */
   logged: boolean
@@ -56,7 +73,8 @@ export interface MigrateResult {
  *
  * @throws {UnknownOptionError} If there is no such option.
  * @throws {InvalidOptionError} If the connection string is no URL, or `search_path` names no schema that exists.
- * @throws {WorkspacesTableError} If a `workspaces` exists that can't be adopted. Nothing was created then.
+ * @throws {WorkspacesTableError} If the table can't be adopted, or if there is none of the name that was given. Nothing
+ *   was created or changed then.
  * @throws {RowSecurityError} If row security hides rows from the owner of the views. Nothing was created then.
  * @throws {QueueSchemaError} If pg-boss's schema is newer than this package's pg-boss, or too old for it. Nothing was
  *   created then.
@@ -72,34 +90,43 @@ export interface MigrateResult {
  */
 export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
   checkOptions(options, MIGRATE_OPTIONS)
-  const { logged, ...where } = options
-  return await changeSchema(where, async change => {
+  assertTableNamed(options)
+  const { logged, table, idColumn, lastUsedColumn, createdColumn, where, ...place } = options
+  const adoption = { table, idColumn, lastUsedColumn, createdColumn, where }
+  return await changeSchema(place, async change => {
     const { database, logger, schema } = change
-    const tables = await migrateTables(change)
+    const tables = await migrateTables(change, adoption)
     if (logged !== undefined) await switchPersistence(change, logged)
     const queue = await change.locked('refuse', ({ assertHeld }) =>
       installQueue({ database, logger, assertHeld }),
     )
     const warnings = await adoptionWarnings(database)
     for (const warning of warnings) logger.warn({ ...warning }, `${warning.object}: ${warning.consequence}`)
-    return { schema, ...tables, queue, logged: await isLogged(database, schema), warnings }
+    const workspaces = await adoptedTable(database)
+    return { schema, ...tables, workspaces, queue, logged: await isLogged(database, schema), warnings }
   })
 }
 
-type MigratedTables = Pick<MigrateResult, 'applied' | 'restored' | 'workspacesCreated'>
+type MigratedTables = Pick<MigrateResult, 'applied' | 'restored' | 'workspacesCreated' | 'adoption'>
 
 /** All in the transaction that holds the lock. */
-async function migrateTables({ database, logger, schema, locked }: SchemaChange): Promise<MigratedTables> {
+async function migrateTables(
+  { database, logger, schema, locked }: SchemaChange,
+  options: Undefinable<AdoptionOptions>,
+): Promise<MigratedTables> {
   const tables = await explainingRefusals(schema, () =>
     locked('create', async ({ transaction }) => {
-      await assertWorkspacesAdoptable(database)
-      await assertViewsSeeAllRows(database)
+      const adoption = await adopt(transaction, schema, options)
+      // A view that is not committed is seen in its own transaction only.
+      if (adoption === null || adoption === 'kept') await assertAdoptable(database)
+      else await withoutLocks(transaction, () => assertAdoptable(transaction))
       await assertQueueUpgradable(database)
       const restored = await restoreRecord(transaction, schema)
       const workspacesCreated = !(await workspacesExist(transaction))
       const applied = await runMigrations(transaction, schema)
+      await renewForeignKeys(transaction, schema)
       await commentRecord(transaction, schema)
-      return { applied, restored, workspacesCreated }
+      return { applied, restored, workspacesCreated, adoption }
     }),
   )
   for (const name of tables.restored) logger.info({ migration: name }, 'recorded what a dump had brought')
@@ -108,13 +135,36 @@ async function migrateTables({ database, logger, schema, locked }: SchemaChange)
   return tables
 }
 
+type Undefinable<Options> = { [Name in keyof Options]: Options[Name] | undefined }
+
+async function adopt(
+  transaction: Connection,
+  schema: string,
+  options: Undefinable<AdoptionOptions>,
+): Promise<Adoption | null> {
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+  const { table } = options
+  return table === undefined ? null : await adoptTable(transaction, schema, { ...given, table })
+}
+
+async function assertAdoptable(connection: Connection): Promise<void> {
+  await assertWorkspacesAdoptable(connection)
+  await assertViewsSeeAllRows(connection)
+}
+
+/** Lets go of the locks of what it asks, so that later statements meet no deadlock when they need stronger ones. */
+async function withoutLocks(transaction: Connection, ask: () => Promise<void>): Promise<void> {
+  await execute(transaction, { sql: 'SAVEPOINT asking', parameters: [] })
+  await ask()
+  await execute(transaction, { sql: 'ROLLBACK TO SAVEPOINT asking', parameters: [] })
+}
+
 /** What {@link migrate} says when it has created the table. */
 export const WORKSPACES_CREATED = 'created the empty table "workspaces", because there was none'
 
 /** What to do if that was not intended. */
 export const WORKSPACES_ELSEWHERE =
-  'If your workspaces are in another table, flushes find none of them. Then take this back (workspace-usage migrate ' +
-  '--down --all), give your table the name "workspaces", add its schema to search_path, and migrate again.'
+  'If your workspaces are in another table, flushes find none of them. Then name it: workspace-usage migrate --table.'
 
 /** As `search_path` finds it. */
 async function workspacesExist(connection: Connection): Promise<boolean> {
@@ -127,7 +177,7 @@ async function workspacesExist(connection: Connection): Promise<boolean> {
 
 /**
  * Takes back the newest migration and drops what it created. A `workspaces` that the host created stays, and so does
- * one that holds rows. pg-boss's schema stays as well. Stop the workers first. `uninstall` takes back everything.
+ * one that holds rows. The first migration takes the view of an adopted table with it. pg-boss's schema stays as well. Stop the workers first. `uninstall` takes back everything.
  *
  * @returns The migration that was taken back, or null if there was none left.
  * @throws {UnknownOptionError} If there is no such option.

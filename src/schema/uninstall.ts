@@ -25,7 +25,7 @@ export interface UninstallResult {
 /**
  * Removes everything of this package from the database: its tables, views and functions, the record of migrations, and
  * the pg-boss queues with their jobs and the schedule. pg-boss's schema is removed too if it holds nothing else. The
- * host's own `workspaces` is never dropped. A `workspaces` that this package created is dropped only if it is empty.
+ * host's own `workspaces` is never dropped, nor is a table that was adopted: only the view on it goes. A `workspaces` that this package created is dropped only if it is empty.
  *
  * All of this is one transaction. It can be repeated. Pending marks are lost, so stop the workers and the services that
  * mark first. Privileges on what is left stay. Take them back with `revokePrivileges` before.
@@ -101,13 +101,13 @@ async function objectsIn(connection: Connection, schema: string): Promise<string
 async function workspacesLeft(connection: Connection): Promise<LeftBehind[]> {
   const { rows } = await execute(
     connection,
-    compile(sql<{ schema: string; ours: boolean }>`
-      SELECT relnamespace::regnamespace::text AS schema,
+    compile(sql<{ schema: string; ours: boolean; kind: string }>`
+      SELECT CASE relkind WHEN 'v' THEN 'view' ELSE 'table' END AS kind, relnamespace::regnamespace::text AS schema,
         obj_description(oid, 'pg_class') IS NOT DISTINCT FROM 'Created by workspace-usage.' AS ours
       FROM pg_class WHERE oid = to_regclass('workspaces')`),
   )
-  return rows.map(({ schema, ours }) => ({
-    object: `table ${schema}.workspaces`,
+  return rows.map(({ schema, ours, kind }) => ({
+    object: `${kind} ${schema}.workspaces`,
     reason: ours ? 'it holds rows' : 'workspace-usage did not create it',
   }))
 }

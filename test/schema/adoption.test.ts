@@ -125,7 +125,7 @@ const cases = [
   {
     name: 'that is a view',
     ddl: 'CREATE VIEW workspaces AS SELECT gen_random_uuid() AS id, now() AS last_used_at',
-    found: 'is not a table',
+    found: 'is a view that shows more than the rows of one table',
     expected: 'a table',
   },
   {

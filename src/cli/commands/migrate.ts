@@ -1,6 +1,9 @@
 import { Option } from 'commander'
+import type { AdoptionOptions } from '../../schema/adopt.ts'
+import { describeTable } from '../../schema/adopted-table.ts'
 import {
   type MigrateOptions,
+  type MigrateResult,
   migrate,
   migrateDown,
   type SchemaOptions,
@@ -10,13 +13,14 @@ import {
 import { type UninstallResult, uninstall } from '../../schema/uninstall.ts'
 import type { Command } from '../command.ts'
 import { confirms } from '../confirmation.ts'
+import { adoptionOf, adoptionOptions, NAMES_NOTE } from '../options/adoption-options.ts'
 import { type DatabaseOptions, databaseOption } from '../options/database-option.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { createLogger, logLevelOption } from '../options/log-options.ts'
 import { UsageError } from '../output/failure.ts'
 import type { ExitCode, Terminal } from '../terminal.ts'
 
-interface Options extends DatabaseOptions, JsonOptions {
+interface Options extends DatabaseOptions, JsonOptions, AdoptionOptions {
   down: boolean
   all: boolean
   yes: boolean
@@ -27,12 +31,13 @@ interface Options extends DatabaseOptions, JsonOptions {
 
 const WARNING =
   'This removes everything of workspace-usage from the database: marks that are not flushed, the last use by ' +
-  'source, and the flush queues with their jobs. A table "workspaces" stays if it holds rows or is your own; ' +
+  'source, and the flush queues with their jobs. A table "workspaces" stays if it holds rows or is your own, and so does a table that a view shows; ' +
   "pg-boss's schema stays if anything else uses it. Stop the workers and the services that mark first."
 
 export const migrateCommand: Command<Options> = {
   options: () => [
     databaseOption(),
+    ...adoptionOptions(),
     // These options have no variables, because an environment must not make a command destructive.
     new Option('--down', 'take back the newest migration instead').default(false),
     new Option('--all', 'with --down: remove everything of workspace-usage').default(false),
@@ -44,7 +49,8 @@ export const migrateCommand: Command<Options> = {
     jsonOption(),
     logLevelOption('warn'),
   ],
-  run: async (terminal, { databaseUrl, down, all, yes, logged, unlogged, json, logLevel }) => {
+  notes: NAMES_NOTE,
+  run: async (terminal, { databaseUrl, down, all, yes, logged, unlogged, json, logLevel, ...rest }) => {
     if (all && !down) throw new UsageError('--all needs --down')
     if (yes && !all) throw new UsageError('--yes needs --down --all')
     const options = { connectionString: databaseUrl, logger: createLogger(logLevel, terminal.stderr) }
@@ -52,7 +58,7 @@ export const migrateCommand: Command<Options> = {
     if (down) return await takeBack(terminal, options, json)
     return await upgrade(
       terminal,
-      { ...options, ...((logged || unlogged) && { logged: logged === true }) },
+      { ...options, ...adoptionOf(rest), ...((logged || unlogged) && { logged: logged === true }) },
       json,
     )
   },
@@ -64,11 +70,14 @@ async function upgrade(terminal: Terminal, options: MigrateOptions, json: boolea
     terminal.printJson(result)
     return 0
   }
-  const { schema, applied, restored, workspacesCreated, queue, logged, warnings } = result
+  const { schema, applied, restored, workspacesCreated, workspaces, adoption } = result
+  const { queue, logged, warnings } = result
   terminal.print(`schema ${schema}`)
   for (const name of restored) terminal.print(`found ${name}, which was not recorded here`)
   for (const name of applied) terminal.print(`migrated ${name}`)
   if (applied.length === 0) terminal.print('the schema is up to date')
+  if (adoption !== null) terminal.print(ADOPTIONS[adoption])
+  if (workspaces.view) terminal.print(describeTable(workspaces))
   if (workspacesCreated) terminal.print(`${WORKSPACES_CREATED}\n${WORKSPACES_ELSEWHERE}`)
   terminal.print(`queue ${queue.queue}, schedule "${queue.cron}", pg-boss schema ${queue.schemaVersion}`)
   if (options.logged !== undefined) {
@@ -82,6 +91,15 @@ async function upgrade(terminal: Terminal, options: MigrateOptions, json: boolea
     terminal.print(`warning: ${object}: ${consequence} ${remedy}`)
   }
   return 0
+}
+
+/** What became of the view. */
+const ADOPTIONS: Record<NonNullable<MigrateResult['adoption']>, string> = {
+  created: 'created the view "workspaces"',
+  changed: 'changed the view "workspaces"',
+  replaced:
+    'dropped the empty table "workspaces" that workspace-usage had created, and put a view in its place',
+  kept: 'the view "workspaces" is up to date',
 }
 
 async function takeBack(terminal: Terminal, options: SchemaOptions, json: boolean): Promise<ExitCode> {

@@ -8,6 +8,7 @@ import { type PendingStatus, pendingStatus } from '../../activity/status.ts'
 import { cause } from '../../activity/words.ts'
 import type { Queryable } from '../../database/connection.ts'
 import { whatever } from '../../options.ts'
+import { type AdoptedTable, adoptedTable, describeTable } from '../../schema/adopted-table.ts'
 import type { Command } from '../command.ts'
 import { type DatabaseOptions, databaseOption, withPool } from '../options/database-option.ts'
 import { healthOptions, type VerdictOptions, verdictOptions } from '../options/health-options.ts'
@@ -30,6 +31,8 @@ interface Status {
   last: LastFlush | null
   failing: FailingFlushes | null
   refused: RefusedWorkspaces | null
+  /** Null if there is none. */
+  workspaces: AdoptedTable | null
 }
 
 const LAG_SECONDS = whatever(
@@ -87,6 +90,7 @@ async function statusOf(
 ): Promise<Status> {
   const health = await usageHealth(pool, healthOptions(options))
   const { lastFlush: last, failing } = health
+  const workspaces = health.pending === null && lenient ? null : await adoptedTable(pool)
   if (health.pending !== null) {
     return {
       health,
@@ -94,19 +98,21 @@ async function statusOf(
       last,
       failing,
       refused: await refusedWorkspaces(pool, { limit }),
+      workspaces,
     }
   }
-  if (lenient) return { health, pending: null, last, failing, refused: null }
+  if (lenient) return { health, pending: null, last, failing, refused: null, workspaces }
   return {
     health,
     pending: await pendingStatus(pool),
     last: await lastFlush(pool),
     failing: await failingFlushes(pool),
     refused: await refusedWorkspaces(pool, { limit }),
+    workspaces,
   }
 }
 
-function asJson({ health, pending, last, failing, refused }: Status): unknown {
+function asJson({ health, pending, last, failing, refused, workspaces }: Status): unknown {
   const { lagSeconds = null, ...marks } = pending ?? {}
   const { ok, critical, problems, completeSince, lastResetReason } = health
   return {
@@ -115,16 +121,18 @@ function asJson({ health, pending, last, failing, refused }: Status): unknown {
     lastFlush: last,
     failing,
     refused,
+    workspaces,
     completeSince,
     lastResetReason,
     health: { ok, critical, problems },
   }
 }
 
-function describe({ health, pending, last, refused }: Status): string {
+function describe({ health, pending, last, refused, workspaces }: Status): string {
   const flushed = last && `${formatTime(last.completedAt)}: ${describeFlush(last)}`
   return [
     ...(pending === null ? [] : [...describePending(pending), `last flush  ${flushed ?? 'none'}`]),
+    ...(workspaces?.view ? [`table       ${describeTable(workspaces)}`] : []),
     ...describeLoss(health),
     ...describeHealth(health),
     ...(refused === null ? [] : describeRefused(refused)),
