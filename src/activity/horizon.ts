@@ -54,7 +54,7 @@ const WORKSPACES = `(
     SELECT (pg_catalog.regexp_match(r.ev_action::text, '^.*:resorigtbl ([1-9][0-9]*) :resorigcol '))[1]::oid
     FROM below JOIN pg_catalog.pg_rewrite r ON r.ev_class = below.oid AND r.rulename = '_RETURN'
   )
-  SELECT pg_catalog.array_agg(oid) FROM below
+  SELECT oid FROM below
 )`
 
 /**
@@ -71,7 +71,7 @@ export const LOCKERS = `ARRAY (
   LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.virtualtransaction = '-1/' || p.transaction
   WHERE l.locktype = 'relation' AND l.granted
     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-    AND l.relation = ANY (${WORKSPACES}) AND l.mode NOT IN ('AccessShareLock', 'ShareUpdateExclusiveLock')
+    AND l.relation IN ${WORKSPACES} AND l.mode NOT IN ('AccessShareLock', 'ShareUpdateExclusiveLock')
     AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
   GROUP BY l.pid, p.gid, a.application_name, a.backend_xid, p.transaction
   ORDER BY age(coalesce(a.backend_xid, p.transaction)) DESC NULLS LAST, l.pid LIMIT 3

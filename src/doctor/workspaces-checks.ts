@@ -95,7 +95,7 @@ async function lookAtUpdates({ db }: Subject): Promise<Looked> {
       {
         code: 'few-hot-updates',
         severity: 'warning',
-        object: `table ${table.views.length === 0 ? 'workspaces' : table.text}`,
+        object: `table ${table.shown}`,
         message:
           `Only ${share} were HOT${row!.since === null ? '' : ` since ${row!.since}`}. Each other one adds an entry to ` +
           'every index of the table.',

@@ -40,7 +40,7 @@ export async function adoptionWarnings(connection: Connection): Promise<Adoption
   if (refused !== null) {
     warnings.push({
       code: 'update-refused',
-      object: `table ${await shown(connection, table)}`,
+      object: `table ${table.shown}`,
       consequence: `Every flush fails, and all marks stay pending: ${refused.message}.`,
       remedy:
         'Give the table a primary key, or set REPLICA IDENTITY USING INDEX with a unique index; or leave the table, ' +
@@ -48,15 +48,6 @@ export async function adoptionWarnings(connection: Connection): Promise<Adoption
     })
   }
   return warnings
-}
-
-/** As the other objects are named: without the schema, if `search_path` finds it. */
-async function shown(connection: Connection, { oid }: WorkspacesTable): Promise<string> {
-  const { rows } = await execute<{ name: string }>(connection, {
-    sql: 'SELECT $1::oid::regclass::text AS name',
-    parameters: [oid],
-  })
-  return rows[0]!.name
 }
 
 /** Through a view, a host may be adopted to which no foreign key can refer. */
@@ -77,7 +68,7 @@ async function withoutForeignKey(
   if (rows[0]?.missing !== true) return null
   return {
     code: 'no-foreign-key',
-    object: `table ${await shown(connection, table)}`,
+    object: `table ${table.shown}`,
     consequence:
       'When a workspace is deleted, what is known of its use by source stays for a while. workspace_usage does not ' +
       'refer to this table.',

@@ -30,6 +30,8 @@ export interface WorkspacesTable {
   name: string
   /** Schema and name as SQL writes them. */
   text: string
+  /** As PostgreSQL shows it: without the schema, if `search_path` finds it. */
+  shown: string
   /** Its `relkind`. `v` if a view shows no single table. */
   kind: string
   /** Null if there is no such column, or if a view computes it. */
@@ -50,6 +52,7 @@ interface RelationRow {
   schema: string
   name: string
   text: string
+  shown: string
   kind: string
   owner: string
   invoker: boolean
@@ -98,13 +101,14 @@ function describe(
     const entry = byNumber.find(([, other]) => other === number)
     return entry ? { name: entry[0], number: entry[1] } : null
   }
-  const { oid, schema, name, text, kind } = found
+  const { oid, schema, name, text, shown, kind } = found
   const [id, lastUsed, created] = [columns.id, columns.last_used_at, columns.created_at].map(column)
   return {
     oid,
     schema,
     name,
     text,
+    shown,
     kind,
     id: id ?? null,
     lastUsed: lastUsed ?? null,
@@ -130,6 +134,7 @@ async function relation(
   const { rows } = await execute<RelationRow>(connection, {
     sql: `SELECT c.oid::text AS oid, n.nspname::text AS schema, c.relname::text AS name,
         pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS text,
+        c.oid::regclass::text AS shown,
         c.relkind::text AS kind, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
         coalesce(c.reloptions::text, '') ~ 'security_invoker=(true|on|yes|1)' AS invoker,
         pg_catalog.obj_description(c.oid, 'pg_class') AS comment,

@@ -41,6 +41,7 @@ test('status --json shows a lag that grows while marks of a closed period are pe
     'lastFlush',
     'failing',
     'refused',
+    'workspaces',
     'completeSince',
     'lastResetReason',
     'health',
