@@ -1,3 +1,69 @@
+CREATE OR REPLACE FUNCTION end_usage_until(workspace_id uuid, source text DEFAULT NULL::text, every_source boolean DEFAULT false)
+ RETURNS bigint
+ LANGUAGE sql
+ SECURITY DEFINER
+BEGIN ATOMIC
+ WITH ended AS (
+          DELETE FROM set_aside_usage u
+           WHERE (u.ctid = ANY (ARRAY( SELECT h.ctid
+                    FROM set_aside_usage h
+                   WHERE ((h.workspace_id = end_usage_until.workspace_id) AND (h.reason = 'until'::text) AND (h.period_end > clock_timestamp()) AND (COALESCE(end_usage_until.every_source, false) OR (h.source = COALESCE(end_usage_until.source, "left"(COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text), 63)))))
+                  FOR UPDATE OF h SKIP LOCKED)))
+           RETURNING u.workspace_id,
+             u.source,
+             u.used_from
+         ), kept AS (
+          INSERT INTO set_aside_usage (period_end, workspace_id, source, reason, next_attempt_at, used_from)  SELECT clock_timestamp() AS clock_timestamp,
+                     e.workspace_id,
+                     e.source,
+                     'until',
+                     clock_timestamp() AS clock_timestamp,
+                     e.used_from
+                    FROM ended e ON CONFLICT DO NOTHING
+         )
+  SELECT count(*) AS count
+    FROM ended;
+END
+;
+
+CREATE OR REPLACE FUNCTION mark_usage_until(workspace_id uuid, until timestamp with time zone, source text DEFAULT NULL::text)
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ SECURITY DEFINER
+BEGIN ATOMIC
+ SELECT refuse_usage_until(until, usage_until_limit(), COALESCE(source, "left"(COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text), 63))) AS refuse_usage_until;
+ INSERT INTO pending_usage (workspace_id, source)
+   VALUES (mark_usage_until.workspace_id, COALESCE(mark_usage_until.source, "left"(COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text), 63))) ON CONFLICT DO NOTHING;
+ WITH earlier AS MATERIALIZED (
+          SELECT u.ctid AS place,
+             u.period_end,
+             u.used_from
+            FROM set_aside_usage u
+           WHERE ((u.workspace_id = mark_usage_until.workspace_id) AND (u.source = COALESCE(mark_usage_until.source, "left"(COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text), 63))) AND (u.reason = 'until'::text) AND (u.period_end > clock_timestamp()))
+          FOR UPDATE OF u SKIP LOCKED
+         ), replaced AS (
+          DELETE FROM set_aside_usage u
+           WHERE (u.ctid = ANY (ARRAY( SELECT e.place
+                    FROM earlier e
+                   WHERE (e.period_end < mark_usage_until.until))))
+         )
+  INSERT INTO set_aside_usage (period_end, workspace_id, source, reason, next_attempt_at, used_from)  SELECT mark_usage_until.until AS period_end,
+             mark_usage_until.workspace_id AS workspace_id,
+             COALESCE(mark_usage_until.source, "left"(COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text), 63)) AS source,
+             'until' AS reason,
+             mark_usage_until.until AS next_attempt_at,
+             LEAST(clock_timestamp(), ( SELECT min(e.used_from) AS min
+                    FROM earlier e
+                   WHERE (e.period_end < mark_usage_until.until))) AS used_from
+           WHERE (NOT (EXISTS ( SELECT
+                    FROM earlier e
+                   WHERE (e.period_end >= mark_usage_until.until)))) ON CONFLICT DO NOTHING;
+ SELECT max(u.period_end) AS max
+    FROM set_aside_usage u
+   WHERE ((u.workspace_id = mark_usage_until.workspace_id) AND (u.source = COALESCE(mark_usage_until.source, "left"(COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text), 63))) AND (u.reason = 'until'::text));
+END
+;
+
 CREATE OR REPLACE FUNCTION no_hidden_usage(view_name name, tables regclass[])
  RETURNS TABLE(workspace_id uuid, last_used_at timestamp with time zone, source text, pending boolean)
  LANGUAGE plpgsql
@@ -65,6 +131,34 @@ AS $function$
     $function$
 ;
 
+CREATE OR REPLACE FUNCTION refuse_usage_until(until timestamp with time zone, longest interval, source text)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+AS $function$
+    DECLARE
+      present constant timestamptz := pg_catalog.clock_timestamp();
+      -- A day of an interval may have 23 hours.
+      latest constant timestamptz := present
+        + pg_catalog.date_part('epoch', longest) * interval '1 second';
+    BEGIN
+      IF until IS NULL OR until <= present OR until > latest THEN
+        RAISE invalid_parameter_value USING
+          MESSAGE = pg_catalog.format('a workspace can''t be in use until %s', coalesce(until::text, 'NULL')),
+          DETAIL = pg_catalog.format('It must be after now (%s) and not after %s.', present, latest),
+          HINT = 'Call again later to prolong the use, or let the owner raise usage_until_limit().',
+          CONSTRAINT = 'usage_until';
+      END IF;
+      IF pg_catalog.char_length(source) NOT BETWEEN 1 AND 63 THEN
+        RAISE invalid_parameter_value USING
+          MESSAGE = pg_catalog.format('"%s" is no source', source),
+          DETAIL = 'A source has 1 to 63 characters.',
+          CONSTRAINT = 'usage_source';
+      END IF;
+      RETURN present;
+    END
+    $function$
+;
+
 CREATE OR REPLACE FUNCTION usage_complete_since()
  RETURNS timestamp with time zone
  LANGUAGE sql
@@ -100,6 +194,13 @@ CREATE OR REPLACE FUNCTION usage_period_end()
  LANGUAGE sql
  PARALLEL SAFE
 RETURN (date_bin(((EXTRACT(epoch FROM usage_period()))::double precision * '00:00:01'::interval), clock_timestamp(), to_timestamp((0)::double precision)) + ((EXTRACT(epoch FROM usage_period()))::double precision * '00:00:01'::interval))
+;
+
+CREATE OR REPLACE FUNCTION usage_until_limit()
+ RETURNS interval
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN '24:00:00'::interval
 ;
 
 CREATE UNLOGGED TABLE pending_usage (
@@ -161,9 +262,10 @@ CREATE UNLOGGED TABLE set_aside_usage (
   source text DEFAULT "left"(COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text), 63) NOT NULL,
   reason text NOT NULL,
   next_attempt_at timestamp with time zone NOT NULL,
+  used_from timestamp with time zone,
   CONSTRAINT pending_usage_source_length CHECK (((char_length(source) >= 1) AND (char_length(source) <= 63))),
   CONSTRAINT set_aside_usage_pkey PRIMARY KEY (period_end, workspace_id, source),
-  CONSTRAINT set_aside_usage_reason CHECK ((reason = ANY (ARRAY['held'::text, 'awaited'::text, 'refused'::text])))
+  CONSTRAINT set_aside_usage_reason CHECK ((reason = ANY (ARRAY['held'::text, 'awaited'::text, 'refused'::text, 'until'::text])))
 ) WITH (
   autovacuum_vacuum_threshold=1000,
   autovacuum_vacuum_scale_factor=0.0,
@@ -176,6 +278,7 @@ CREATE TABLE source_usage (
   source text NOT NULL,
   regular_since timestamp with time zone NOT NULL,
   last_used_at timestamp with time zone NOT NULL,
+  counts boolean DEFAULT true NOT NULL,
   CONSTRAINT source_usage_pkey PRIMARY KEY (source)
 ) WITH (
   fillfactor=50
@@ -197,6 +300,18 @@ CREATE TABLE workspace_usage (
   fillfactor=75
 );
 
+CREATE TABLE workspace_usage_day (
+  workspace_id uuid NOT NULL,
+  source text NOT NULL,
+  last_used_at timestamp with time zone NOT NULL,
+  day date NOT NULL,
+  first_used_at timestamp with time zone NOT NULL,
+  slots bit(288) NOT NULL,
+  CONSTRAINT workspace_usage_day_pkey PRIMARY KEY (workspace_id, source, day)
+) WITH (
+  fillfactor=75
+);
+
 CREATE TABLE workspaces (
   id uuid DEFAULT gen_random_uuid() NOT NULL,
   last_used_at timestamp with time zone,
@@ -208,6 +323,9 @@ CREATE TABLE workspaces (
 ALTER TABLE workspace_usage
   ADD CONSTRAINT workspace_usage_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id) ON DELETE CASCADE;
 
+ALTER TABLE workspace_usage_day
+  ADD CONSTRAINT workspace_usage_day_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id) ON DELETE CASCADE;
+
 CREATE INDEX refused_usage_next_attempt ON refused_usage USING btree (next_attempt_at);
 
 CREATE INDEX set_aside_usage_awaited ON set_aside_usage USING btree (next_attempt_at) WHERE (reason = 'awaited'::text);
@@ -216,7 +334,13 @@ CREATE INDEX set_aside_usage_held ON set_aside_usage USING btree (next_attempt_a
 
 CREATE INDEX set_aside_usage_refused ON set_aside_usage USING btree (workspace_id) WHERE (reason = 'refused'::text);
 
+CREATE INDEX set_aside_usage_until ON set_aside_usage USING btree (next_attempt_at) WHERE (reason = 'until'::text);
+
 CREATE INDEX set_aside_usage_workspace ON set_aside_usage USING btree (workspace_id, period_end, source);
+
+CREATE INDEX source_usage_ignored ON source_usage USING btree (source) WHERE (NOT counts);
+
+CREATE INDEX workspace_usage_day_day ON workspace_usage_day USING brin (day) WITH (pages_per_range='32', autosummarize='on');
 
 CREATE VIEW pending_usage_period AS
  WITH RECURSIVE noted AS MATERIALIZED (
@@ -277,12 +401,15 @@ CREATE VIEW workspace_activity AS
  SELECT no_hidden_usage.workspace_id,
     no_hidden_usage.last_used_at,
     no_hidden_usage.source,
-    no_hidden_usage.pending
-   FROM no_hidden_usage('workspace_activity'::name, ARRAY['pending_usage'::regclass, 'set_aside_usage'::regclass, 'workspaces'::regclass, 'workspace_usage'::regclass]) no_hidden_usage(workspace_id, last_used_at, source, pending)
+    no_hidden_usage.pending,
+    NULL::timestamp with time zone AS used_until,
+    NULL::timestamp with time zone AS created_at
+   FROM no_hidden_usage('workspace_activity'::name, ARRAY['pending_usage'::regclass, 'set_aside_usage'::regclass, 'workspaces'::regclass, 'workspace_usage'::regclass, 'workspace_usage_day'::regclass, 'source_usage'::regclass]) no_hidden_usage(workspace_id, last_used_at, source, pending)
 UNION ALL
-( WITH period AS (
-         SELECT pending_usage_period.period_end
-           FROM pending_usage_period
+( WITH ignored AS MATERIALIZED (
+         SELECT source_usage.source
+           FROM source_usage
+          WHERE (NOT source_usage.counts)
         )
  SELECT w.id AS workspace_id,
         CASE
@@ -293,45 +420,84 @@ UNION ALL
             WHEN live.pending THEN p.source
             ELSE f.source
         END AS source,
-    live.pending
+    live.pending,
+        CASE
+            WHEN (p.until AND (p.period_end > statement_timestamp())) THEN p.period_end
+            ELSE NULL::timestamp with time zone
+        END AS used_until,
+    NULL::timestamp with time zone AS created_at
    FROM ((((workspaces w
      LEFT JOIN ( SELECT DISTINCT ON (marks.workspace_id) marks.workspace_id,
             marks.period_end,
-            marks.source
+            marks.source,
+            marks.until
            FROM ( SELECT pending_usage.workspace_id,
                     pending_usage.period_end,
-                    pending_usage.source
+                    pending_usage.source,
+                    NULL::timestamp with time zone AS used_from,
+                    false AS until
                    FROM ONLY pending_usage
-                  WHERE (pending_usage.period_end = ANY (ARRAY( SELECT period.period_end
-                           FROM period)))
+                  WHERE (pending_usage.period_end = ANY (ARRAY( SELECT pending_usage_period.period_end
+                           FROM pending_usage_period)))
                 UNION ALL
                  SELECT set_aside_usage.workspace_id,
                     set_aside_usage.period_end,
-                    set_aside_usage.source
+                    set_aside_usage.source,
+                    set_aside_usage.used_from,
+                    (set_aside_usage.reason = 'until'::text)
                    FROM set_aside_usage) marks
+          WHERE (marks.source <> ALL (ARRAY( SELECT ignored.source
+                   FROM ignored)))
           ORDER BY marks.workspace_id, marks.period_end DESC, marks.source) p ON ((p.workspace_id = w.id)))
+     CROSS JOIN LATERAL ( SELECT
+                CASE
+                    WHEN ((w.last_used_at >= '1970-01-02 00:00:00+00'::timestamp with time zone) AND (w.last_used_at < 'infinity'::timestamp with time zone)) THEN
+                    CASE
+                        WHEN (NOT (EXISTS ( SELECT
+                           FROM ignored))) THEN w.last_used_at
+                        ELSE ( SELECT
+                                CASE
+                                    WHEN (bool_or(((NOT used.counts) AND used.there)) AND (NOT bool_or((used.counts AND used.there)))) THEN LEAST(max(used.last_used_at) FILTER (WHERE used.counts), w.last_used_at)
+                                    ELSE w.last_used_at
+                                END AS last_used_at
+                           FROM ( SELECT (u.source <> ALL (ARRAY( SELECT ignored.source
+   FROM ignored))) AS counts,
+                                    u.last_used_at,
+                                    ((u.last_used_at = w.last_used_at) OR ((u.day = ('1970-01-01'::date + (((ceil((date_part('epoch'::text, w.last_used_at) / (300)::double precision)))::integer - 1) / 288))) AND (get_bit(u.slots, (((ceil((date_part('epoch'::text, w.last_used_at) / (300)::double precision)))::integer - 1) % 288)) = 1))) AS there
+                                   FROM workspace_usage_day u
+                                  WHERE (u.workspace_id = w.id)
+                                UNION ALL
+                                 SELECT (u.source <> ALL (ARRAY( SELECT ignored.source
+   FROM ignored))),
+                                    u.last_used_at,
+                                    (u.last_used_at = w.last_used_at)
+                                   FROM ONLY workspace_usage u
+                                  WHERE (u.workspace_id = w.id)) used)
+                    END
+                    ELSE NULL::timestamp with time zone
+                END AS last_used_at) flushed)
      LEFT JOIN ( SELECT workspace_usage.workspace_id,
             workspace_usage.last_used_at,
             min(workspace_usage.source) AS source
            FROM workspace_usage
-          GROUP BY workspace_usage.workspace_id, workspace_usage.last_used_at) f ON (((f.workspace_id = w.id) AND (f.last_used_at = w.last_used_at))))
-     CROSS JOIN LATERAL ( SELECT
-                CASE
-                    WHEN ((w.last_used_at >= '1970-01-02 00:00:00+00'::timestamp with time zone) AND (w.last_used_at < 'infinity'::timestamp with time zone)) THEN w.last_used_at
-                    ELSE NULL::timestamp with time zone
-                END AS last_used_at) flushed)
+          WHERE (workspace_usage.source <> ALL (ARRAY( SELECT ignored.source
+                   FROM ignored)))
+          GROUP BY workspace_usage.workspace_id, workspace_usage.last_used_at) f ON (((f.workspace_id = w.id) AND (f.last_used_at = flushed.last_used_at))))
      CROSS JOIN LATERAL ( SELECT ((p.period_end IS NOT NULL) AND COALESCE((p.period_end > flushed.last_used_at), true)) AS pending) live));
 
 CREATE VIEW workspace_activity_by_source AS
  SELECT no_hidden_usage.workspace_id,
     no_hidden_usage.source,
     no_hidden_usage.last_used_at,
-    no_hidden_usage.pending
-   FROM no_hidden_usage('workspace_activity_by_source'::name, ARRAY['pending_usage'::regclass, 'set_aside_usage'::regclass, 'workspaces'::regclass, 'workspace_usage'::regclass]) no_hidden_usage(workspace_id, last_used_at, source, pending)
+    no_hidden_usage.pending,
+    NULL::boolean AS counts,
+    NULL::timestamp with time zone AS used_until
+   FROM no_hidden_usage('workspace_activity_by_source'::name, ARRAY['pending_usage'::regclass, 'set_aside_usage'::regclass, 'workspaces'::regclass, 'workspace_usage'::regclass, 'workspace_usage_day'::regclass, 'source_usage'::regclass]) no_hidden_usage(workspace_id, last_used_at, source, pending)
 UNION ALL
-( WITH period AS (
-         SELECT pending_usage_period.period_end
-           FROM pending_usage_period
+( WITH ignored AS MATERIALIZED (
+         SELECT source_usage.source
+           FROM source_usage
+          WHERE (NOT source_usage.counts)
         )
  SELECT latest.workspace_id,
     latest.source,
@@ -339,34 +505,108 @@ UNION ALL
             WHEN live.pending THEN LEAST(latest.period_end, statement_timestamp())
             ELSE latest.last_used_at
         END AS last_used_at,
-    live.pending
+    live.pending,
+    (latest.source <> ALL (ARRAY( SELECT ignored.source
+           FROM ignored))) AS counts,
+        CASE
+            WHEN (latest.used_until > statement_timestamp()) THEN latest.used_until
+            ELSE NULL::timestamp with time zone
+        END AS used_until
    FROM (( SELECT used.workspace_id,
             used.source,
             max(used.period_end) AS period_end,
-            max(used.last_used_at) AS last_used_at
+            max(used.last_used_at) AS last_used_at,
+            max(used.used_until) AS used_until
            FROM ( SELECT workspace_usage.workspace_id,
                     workspace_usage.source,
                     NULL::timestamp with time zone AS period_end,
-                    workspace_usage.last_used_at
+                    workspace_usage.last_used_at,
+                    NULL::timestamp with time zone AS used_until
                    FROM workspace_usage
                 UNION ALL
                  SELECT marks.workspace_id,
                     marks.source,
                     marks.period_end,
-                    NULL::timestamp with time zone AS timestamptz
+                    NULL::timestamp with time zone AS timestamptz,
+                        CASE
+                            WHEN marks.until THEN marks.period_end
+                            ELSE NULL::timestamp with time zone
+                        END AS "case"
                    FROM ( SELECT pending_usage.workspace_id,
                             pending_usage.period_end,
-                            pending_usage.source
+                            pending_usage.source,
+                            NULL::timestamp with time zone AS used_from,
+                            false AS until
                            FROM ONLY pending_usage
-                          WHERE (pending_usage.period_end = ANY (ARRAY( SELECT period.period_end
-                                   FROM period)))
+                          WHERE (pending_usage.period_end = ANY (ARRAY( SELECT pending_usage_period.period_end
+                                   FROM pending_usage_period)))
                         UNION ALL
                          SELECT set_aside_usage.workspace_id,
                             set_aside_usage.period_end,
-                            set_aside_usage.source
+                            set_aside_usage.source,
+                            set_aside_usage.used_from,
+                            (set_aside_usage.reason = 'until'::text)
                            FROM set_aside_usage) marks) used
           GROUP BY used.workspace_id, used.source) latest
      CROSS JOIN LATERAL ( SELECT ((latest.period_end IS NOT NULL) AND COALESCE((latest.period_end > latest.last_used_at), true)) AS pending) live));
+
+CREATE VIEW workspace_usage_daily AS
+ SELECT no_hidden_usage.workspace_id,
+    NULL::date AS day,
+    no_hidden_usage.source,
+    NULL::integer AS minutes_used,
+    NULL::timestamp with time zone AS first_used_at,
+    no_hidden_usage.last_used_at
+   FROM no_hidden_usage('workspace_usage_daily'::name, ARRAY['pending_usage'::regclass, 'set_aside_usage'::regclass, 'workspaces'::regclass, 'workspace_usage'::regclass, 'workspace_usage_day'::regclass, 'source_usage'::regclass]) no_hidden_usage(workspace_id, last_used_at, source, pending)
+UNION ALL
+ SELECT used.workspace_id,
+    used.day,
+    used.source,
+    ((5 * bit_count(bit_or(used.slots))))::integer AS minutes_used,
+    min(used.first_used_at) AS first_used_at,
+    max(used.last_used_at) AS last_used_at
+   FROM ( SELECT workspace_usage_day.workspace_id,
+            workspace_usage_day.day,
+            workspace_usage_day.source,
+            workspace_usage_day.slots,
+            workspace_usage_day.first_used_at,
+            workspace_usage_day.last_used_at
+           FROM workspace_usage_day
+        UNION ALL
+         SELECT marks.workspace_id,
+            days.day,
+            marks.source,
+            days.slots,
+            days.first_used_at,
+            days.last_used_at
+           FROM ((( SELECT pending_usage.workspace_id,
+                    pending_usage.period_end,
+                    pending_usage.source,
+                    NULL::timestamp with time zone AS used_from,
+                    false AS until
+                   FROM ONLY pending_usage
+                  WHERE (pending_usage.period_end = ANY (ARRAY( SELECT pending_usage_period.period_end
+                           FROM pending_usage_period)))
+                UNION ALL
+                 SELECT set_aside_usage.workspace_id,
+                    set_aside_usage.period_end,
+                    set_aside_usage.source,
+                    set_aside_usage.used_from,
+                    (set_aside_usage.reason = 'until'::text)
+                   FROM set_aside_usage) marks
+             CROSS JOIN LATERAL ( SELECT LEAST(COALESCE(marks.used_from, (marks.period_end - usage_period())), statement_timestamp()) AS used_from,
+                    LEAST(marks.period_end, statement_timestamp()) AS used_until) mark)
+             CROSS JOIN LATERAL ( SELECT ('1970-01-01'::date + number.number) AS day,
+                    (((~ (0)::bit(288)) >> GREATEST((LEAST(((ceil((date_part('epoch'::text, mark.used_until) / (300)::double precision)))::integer - 1), (ceil((date_part('epoch'::text, mark.used_from) / (300)::double precision)))::integer) - (number.number * 288)), 0)) & ((~ (0)::bit(288)) << GREATEST((287 - (((ceil((date_part('epoch'::text, mark.used_until) / (300)::double precision)))::integer - 1) - (number.number * 288))), 0))) AS slots,
+                    GREATEST(mark.used_from, to_timestamp(((number.number * (86400)::bigint))::double precision)) AS first_used_at,
+                    LEAST(mark.used_until, to_timestamp((((number.number + 1) * (86400)::bigint))::double precision)) AS last_used_at
+                   FROM generate_series((LEAST(((ceil((date_part('epoch'::text, mark.used_until) / (300)::double precision)))::integer - 1), (ceil((date_part('epoch'::text, mark.used_from) / (300)::double precision)))::integer) / 288), (((ceil((date_part('epoch'::text, mark.used_until) / (300)::double precision)))::integer - 1) / 288)) number(number)) days)
+          WHERE ((marks.period_end > '1970-01-02 00:00:00+00'::timestamp with time zone) AND (marks.period_end < 'infinity'::timestamp with time zone))) used
+  GROUP BY used.workspace_id, used.source, used.day;
+
+COMMENT ON FUNCTION end_usage_until(uuid,text,boolean) IS 'Ends a use until a time ahead, of one source or of every one; returns how many it ended. For holders.';
+
+COMMENT ON FUNCTION mark_usage_until(uuid,timestamp with time zone,text) IS 'Marks a workspace as in use now and until a time ahead; returns the latest such time of this source. For holders. A pending mark: a crash of the server ends it.';
 
 COMMENT ON FUNCTION no_hidden_usage(name,regclass[]) IS 'No rows. An error if row-level security may hide rows from a view of workspace-usage, which would then be wrong.';
 
@@ -384,11 +624,17 @@ COMMENT ON TABLE pending_usage_witness IS 'One row. Where it is missing, pending
 
 COMMENT ON COLUMN pending_usage_witness.unsettled IS 'In which ranges of their key there may be marks, as noted by a flush among many dead rows. See pending_usage_period.';
 
+COMMENT ON FUNCTION refuse_usage_until(timestamp with time zone,interval,text) IS 'Part of mark_usage_until(): an error if the time or the source is not allowed, else the present.';
+
 COMMENT ON TABLE refused_usage IS 'Workspaces whose update PostgreSQL refuses, and why. Their marks are set aside. The flush tries them again and removes what succeeds.';
 
 COMMENT ON TABLE set_aside_usage IS 'Marks that a flush could not settle: held, awaited or refused. A child of pending_usage, so they are pending. Written by the flush only.';
 
+COMMENT ON COLUMN set_aside_usage.used_from IS 'Since when the workspace is in use, if it is in use until period_end. Null: for one period.';
+
 COMMENT ON TABLE source_usage IS 'When each source was last flushed, and since when without a gap of more than an hour. Delete a row to forget a source.';
+
+COMMENT ON COLUMN source_usage.counts IS 'Whether its marks keep a workspace alive. Change it with "workspace-usage sources ignore" and "sources count".';
 
 COMMENT ON TABLE stopped_workspaces IS 'Workspaces that a reaper has stopped, and the last use that it stopped them for. It stops one again once it was used after idle_since. Delete a row to have it stopped again.';
 
@@ -398,11 +644,19 @@ COMMENT ON FUNCTION usage_period() IS 'Length of a period. Read or change it wit
 
 COMMENT ON FUNCTION usage_period_end() IS 'End of the period that this moment falls in; always in the future. usage_period() is its length.';
 
+COMMENT ON FUNCTION usage_until_limit() IS 'How far ahead a workspace can be in use. Change it with "workspace-usage migrate --until-limit".';
+
 COMMENT ON VIEW workspace_activity IS 'Last use of each workspace, pending use included. source is null if the workspace was never used or it is not known who did.';
 
 COMMENT ON VIEW workspace_activity_by_source IS 'Last use of each workspace by each source, pending use included; also of ids that are marked and not in workspaces.';
 
 COMMENT ON TABLE workspace_usage IS 'When each source last used each workspace, as flushed. Written by the flush only.';
+
+COMMENT ON VIEW workspace_usage_daily IS 'Minutes in which each source used each workspace on a day (UTC), in slots of five minutes, pending use included.';
+
+COMMENT ON TABLE workspace_usage_day IS 'In which five minutes of a day (UTC) each source used each workspace, as flushed. A child of workspace_usage. Written by the flush only.';
+
+COMMENT ON COLUMN workspace_usage_day.slots IS 'Bit n (from 0): used in the five minutes from n * 5 minutes after midnight UTC.';
 
 COMMENT ON TABLE workspaces IS 'Created by workspace-usage.';
 

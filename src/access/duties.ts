@@ -125,7 +125,15 @@ function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privilege[] 
       onFunction(layout.pending_usage, name, ''),
     ),
     onTable(layout, 'workspaces', { SELECT: ['id', 'last_used_at'], UPDATE: ['last_used_at'] }),
-    onTable(layout, 'workspace_usage', { SELECT: WHOLE, INSERT: WHOLE, UPDATE: ['last_used_at'] }),
+    // Older workers write here. What is out of date is removed.
+    onTable(layout, 'workspace_usage', {
+      SELECT: WHOLE,
+      INSERT: WHOLE,
+      UPDATE: ['last_used_at'],
+      DELETE: WHOLE,
+    }),
+    onTable(layout, 'workspace_usage_day', ROWS),
+    onFunction(layout.pending_usage, 'usage_period', ''),
     { on: { kind: 'schema', schema }, actions: { USAGE: WHOLE } },
     { on: { kind: 'every table', schema }, actions: { SELECT: WHOLE } },
     ...tables
@@ -142,13 +150,14 @@ function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privilege[] 
 }
 
 function readerPrivileges(layout: UsageLayout): Privilege[] {
-  const views = ['workspace_activity', 'workspace_activity_by_source'] as const
+  const views = ['workspace_activity', 'workspace_activity_by_source', 'workspace_usage_daily'] as const
   return [
     ...[...new Set(views.map(view => layout[view]))].map(usage),
     ...views.map(view => onTable(layout, view, { SELECT: WHOLE })),
     // The views call it as the reader. The host may have revoked EXECUTE from PUBLIC.
     onFunction(layout.workspace_activity, 'no_hidden_usage', 'name, regclass[]'),
     onFunction(layout.pending_usage, 'usage_complete_since', ''),
+    onFunction(layout.pending_usage, 'usage_period', ''),
   ]
 }
 

@@ -16,9 +16,11 @@ const OBJECTS = [
   'pending_usage_place',
   'pending_usage_period',
   'workspace_usage',
+  'workspace_usage_day',
   'stopped_workspaces',
   'workspace_activity',
   'workspace_activity_by_source',
+  'workspace_usage_daily',
   'workspaces',
 ] as const
 

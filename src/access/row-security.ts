@@ -14,6 +14,7 @@ export interface RowSecurity {
 const FLUSHED_TABLES = [
   'workspaces',
   'workspace_usage',
+  'workspace_usage_day',
   'pending_usage',
   'pending_usage_witness',
   'set_aside_usage',
@@ -87,7 +88,14 @@ export async function assertNoRowSecurity(connection: Connection, role?: string)
 }
 
 /** The tables that the views read. Through a view, a query has the rights of the owner of the view. */
-const READ_TABLES = ['workspaces', 'workspace_usage', 'pending_usage']
+const READ_TABLES = [
+  'workspaces',
+  'workspace_usage',
+  'workspace_usage_day',
+  'pending_usage',
+  'set_aside_usage',
+  'source_usage',
+]
 
 /**
  * Checks that row security hides no row from the views, and so from readers. Before the views exist, their owner will

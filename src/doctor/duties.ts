@@ -83,7 +83,8 @@ const HELD_ON_OURS = `
     r.rolsuper OR pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE') AS unlimited
   FROM unnest(ARRAY[
     'pending_usage', 'pending_usage_witness', 'set_aside_usage', 'refused_usage', 'source_usage', 'pending_usage_reset',
-    'pending_usage_place', 'workspace_usage', 'workspace_activity', 'workspace_activity_by_source', 'stopped_workspaces'
+    'pending_usage_place', 'workspace_usage', 'workspace_usage_day', 'workspace_activity', 'workspace_activity_by_source',
+    'workspace_usage_daily', 'stopped_workspaces'
   ]) AS name
   JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(name)
   JOIN pg_catalog.pg_roles r ON r.rolname = $1

@@ -14,9 +14,11 @@ const OURS = [
   'pending_usage_place',
   'pending_usage_period',
   'workspace_usage',
+  'workspace_usage_day',
   'stopped_workspaces',
   'workspace_activity',
   'workspace_activity_by_source',
+  'workspace_usage_daily',
 ]
 
 /** Checks of where the objects are, and of the path that leads to them. */

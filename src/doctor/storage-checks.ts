@@ -20,6 +20,7 @@ export const STORAGE_PARAMETERS: Readonly<Record<string, Readonly<Record<string,
   pending_usage_place: {},
   source_usage: { fillfactor: '50' },
   workspace_usage: { fillfactor: '75' },
+  workspace_usage_day: { fillfactor: '75' },
   stopped_workspaces: {},
 }
 

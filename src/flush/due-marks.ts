@@ -19,8 +19,8 @@ export type Taking =
       /** Of the sources on one side of this one only. */
       beside?: Beside
     }
-  /** Held or awaited marks. Those that have waited for longest come first. */
-  | { from: 'set aside'; reason: 'held' | 'awaited'; batchSize: number; among?: Batch }
+  /** Held or awaited marks, or those of a use until a time that has come. Those that have waited for longest come first. */
+  | { from: 'set aside'; reason: 'held' | 'awaited' | 'until'; batchSize: number; among?: Batch }
   /** The marks of refused workspaces. */
   | { from: 'refused'; among: Batch }
 
@@ -40,7 +40,7 @@ export interface Batch {
   bounds?: readonly [from: Place, to: Place]
 }
 
-/** The marks that are due: `due (place, period_end, workspace_id, source)`. */
+/** The marks that are due: `due (place, period_end, workspace_id, source, used_from)`. */
 export function dueMarks(taking: Taking, ids: IdSql): RawBuilder<unknown> {
   const id = ids.column(sql`workspace_id`)
   switch (taking.from) {
@@ -55,7 +55,7 @@ export function dueMarks(taking: Taking, ids: IdSql): RawBuilder<unknown> {
       return sql`
     -- Those that this very transaction has set aside are not taken again.
     due AS MATERIALIZED (
-      SELECT ctid AS place, period_end, ${id} AS workspace_id, source
+      SELECT ctid AS place, period_end, ${id} AS workspace_id, source, used_from
       FROM set_aside_usage
       WHERE reason = ${sql.lit(taking.reason)} AND next_attempt_at <= now() ${within(taking.among, ids)}
       ORDER BY next_attempt_at
@@ -65,7 +65,7 @@ export function dueMarks(taking: Taking, ids: IdSql): RawBuilder<unknown> {
     case 'refused':
       return sql`
     due AS MATERIALIZED (
-      SELECT ctid AS place, period_end, ${id} AS workspace_id, source
+      SELECT ctid AS place, period_end, ${id} AS workspace_id, source, used_from
       FROM set_aside_usage
       WHERE reason = 'refused' ${within(taking.among, ids)}
       FOR UPDATE SKIP LOCKED
@@ -103,7 +103,8 @@ function pending(
   const { among, beside, batchSize, oldestFirst, ranges = [EVERYTHING] } = taking
   const scans = (oldestFirst ? ranges : ranges.toReversed()).map(
     range => sql`
-        SELECT ctid AS place, period_end, ${ids.column(sql`workspace_id`)} AS workspace_id, source
+        SELECT ctid AS place, period_end, ${ids.column(sql`workspace_id`)} AS workspace_id, source,
+          NULL::timestamptz AS used_from
         FROM ONLY pending_usage
         WHERE period_end <= statement_timestamp() ${inRange(range, ids)} ${besideOf(beside)} ${within(among, ids)}
         ${inFlushOrder(oldestFirst)}

@@ -35,9 +35,13 @@ export async function flushWithin(
   const { parts, full } = await settlePending(connection, settings)
   parts.forEach(addDone)
   result.full = full
-  const { heldDue, awaitedDue, refusedDue } = dueAfter(parts.at(-1)!)
+  const { untilDue, heldDue, awaitedDue, refusedDue } = dueAfter(parts.at(-1)!)
   // A long chain of full batches looks at awaited marks in every second batch.
-  const again = [heldDue && 'held', awaitedDue && (!full || settings.oldestFirst) && 'awaited'] as const
+  const again = [
+    untilDue && 'until',
+    heldDue && 'held',
+    awaitedDue && (!full || settings.oldestFirst) && 'awaited',
+  ] as const
   for (const reason of again) {
     if (!reason) continue
     const settled = await settle(connection, { from: 'set aside', reason, ...settings }, settings)

@@ -78,6 +78,6 @@ export function taken(
 /** After a halving that flushed nothing, there are no counts. */
 export function dueAfter({
   counts,
-}: HalvingResult): Pick<FlushCounts, 'heldDue' | 'awaitedDue' | 'refusedDue'> {
-  return counts.at(-1) ?? { heldDue: false, awaitedDue: false, refusedDue: false }
+}: HalvingResult): Pick<FlushCounts, 'untilDue' | 'heldDue' | 'awaitedDue' | 'refusedDue'> {
+  return counts.at(-1) ?? { untilDue: false, heldDue: false, awaitedDue: false, refusedDue: false }
 }

@@ -19,20 +19,6 @@ function ofSource(column: 'marks' | 'first_end' | 'last_end'): RawBuilder<unknow
   return sql`(SELECT ${sql.id(column)} FROM named)[width_bucket(source, ${SOURCES})]`
 }
 
-/** Part of the flush statement: writes when each source last used each workspace. */
-export const updateSources = sql`
-    -- We hold the lock of the workspace. So nobody deletes it before the foreign key is checked, and no other flush
-    -- writes its sources.
-    by_source AS (
-      INSERT INTO workspace_usage AS u (workspace_id, source, last_used_at)
-      SELECT workspace_id, source, max(period_end)
-      FROM mark
-      WHERE fate = 'flushed'
-      GROUP BY workspace_id, source
-      ON CONFLICT (workspace_id, source) DO UPDATE SET last_used_at = excluded.last_used_at
-      WHERE u.last_used_at < excluded.last_used_at
-    )`
-
 /**
  * Part of the flush statement: notes in `source_usage` which sources its marks came from. It waits for nobody. A row that
  * another flush is writing is skipped, and the next flush catches up.

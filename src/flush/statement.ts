@@ -3,8 +3,10 @@ import { compile } from '../database/compile.ts'
 import type { Statement } from '../database/connection.ts'
 import type { WorkspaceIdType } from '../workspace-id.ts'
 import { dueMarks, edgeOfBatch, type Taking } from './due-marks.ts'
+import { updateHistory } from './history.ts'
 import { type IdSql, idSql } from './id-sql.ts'
-import { countedSources, type MarksBySource, noteSources, updateSources } from './source-usage.ts'
+import { isAmong, lock, REFUSED, WANTED } from './lock-workspaces.ts'
+import { countedSources, type MarksBySource, noteSources } from './source-usage.ts'
 import type { Place } from './walk.ts'
 import { note } from './witness.ts'
 
@@ -31,6 +33,7 @@ export interface FlushCounts {
   /** Whether marks that were set aside can be looked at again, and whether a refused workspace is due for an attempt. */
   heldDue: boolean
   awaitedDue: boolean
+  untilDue: boolean
   refusedDue: boolean
   /** The source of more than half of the marks, if their workspaces do not exist. Null if there is none. */
   flood: string | null
@@ -74,77 +77,19 @@ export function flushStatement(taking: Taking, options: FlushStatementOptions): 
     ${lock(taking, careful, ids)},
     ${classify(unknownAfterSeconds, ids)},
     ${taking.from === 'pending' ? setAside : lookAgainLater(ids)},
-    ${update(ids)}${sources ? sql`, ${updateSources}` : sql``},
+    ${update(ids)}${sources ? sql`, ${updateHistory}` : sql``},
     ${noteSources},
     ${tellsEdge ? sql`${edgeOfBatch(taking, ids)},` : sql``}
     ${count(tellsEdge, ids)},
     ${noteAndReturn}`)
 }
 
-/**
- * Whether the key of `workspace_id` is in a sorted array. In an empty array the bucket is 0, and the element there is
- * null.
- */
-function isAmong(keys: RawBuilder<unknown>, { key }: IdSql): RawBuilder<boolean> {
-  const wanted = key(sql`workspace_id`)
-  return sql`(${wanted} IS NOT DISTINCT FROM ${keys}[width_bucket(${wanted}, ${keys})])`
-}
-
-const WANTED = sql`(SELECT ids FROM wanted)`
 const HELD = sql`(SELECT keys FROM held)`
 const UNKNOWN = sql`(SELECT keys FROM unknown)`
-const REFUSED = sql`(SELECT keys FROM refused)`
 
 /** Nothing is settled if two ids of the batch have the same key. */
 const unlessExact = ({ fixed }: IdSql) =>
   fixed ? sql`` : sql`WHEN NOT (SELECT exact FROM wanted) THEN 'held'`
-
-function lock({ from }: Taking, careful: boolean, ids: IdSql): RawBuilder<unknown> {
-  const { fixed, key, column, many, noIds, noKeys } = ids
-  const id = sql`workspace_id`
-  // The retry of refused workspaces is the only one that tries them.
-  const refused =
-    from === 'refused'
-      ? sql`SELECT ${noKeys} AS keys`
-      : sql`
-        SELECT ARRAY (
-          SELECT ${key(id)} FROM refused_usage
-          WHERE workspace_id = ANY (ARRAY (SELECT DISTINCT workspace_id FROM due)) ORDER BY ${key(id)}
-        ) AS keys`
-  const exact = fixed
-    ? sql``
-    : sql`, (SELECT count(DISTINCT workspace_id) = count(DISTINCT ${key(id)}) FROM due) AS exact`
-  return sql`
-    refused AS MATERIALIZED (${refused}),
-    wanted AS MATERIALIZED (
-      SELECT ARRAY (SELECT DISTINCT workspace_id FROM due WHERE NOT ${isAmong(REFUSED, ids)}) AS ids${exact}
-    ),
-    -- Two writers that update the same workspaces in different orders can deadlock. With SKIP LOCKED the flush waits
-    -- for nobody. "= ANY (array)" makes the planner search the index for a sorted array, instead of scanning all
-    -- workspaces.
-    locked AS MATERIALIZED (
-      SELECT ${column(sql`id`)} AS id, last_used_at FROM workspaces
-      WHERE id = ANY (${many(WANTED)})
-      ${careful ? sql`FOR UPDATE SKIP LOCKED` : sql`FOR NO KEY UPDATE SKIP LOCKED`}
-    ),
-    ${careful ? busySources(ids) : sql`busy AS MATERIALIZED (SELECT ${noIds} AS ids)`}`
-}
-
-/** Without this, ON CONFLICT DO UPDATE would wait for somebody who deletes or locks the row of a source. */
-const busySources = ({ column, many }: IdSql) => sql`
-    locked_sources AS MATERIALIZED (
-      SELECT workspace_id, source FROM workspace_usage
-      WHERE workspace_id = ANY (${many(WANTED)})
-      FOR NO KEY UPDATE SKIP LOCKED
-    ),
-    busy AS MATERIALIZED (
-      SELECT ARRAY (
-        SELECT DISTINCT ${column(sql`workspace_id`)} FROM (
-          SELECT workspace_id, source FROM workspace_usage WHERE workspace_id = ANY (${many(WANTED)})
-          EXCEPT SELECT workspace_id, source FROM locked_sources
-        ) AS not_locked
-      ) AS ids
-    )`
 
 function classify(unknownAfterSeconds: number, ids: IdSql): RawBuilder<unknown> {
   const { key, many } = ids
@@ -168,7 +113,7 @@ function classify(unknownAfterSeconds: number, ids: IdSql): RawBuilder<unknown> 
     ),
     -- A mark is young by the time of this transaction, because a snapshot may be as old as that.
     mark AS MATERIALIZED (
-      SELECT place, period_end, workspace_id, source, CASE ${unlessExact(ids)}
+      SELECT place, period_end, workspace_id, source, used_from, CASE ${unlessExact(ids)}
         WHEN ${isAmong(REFUSED, ids)} THEN 'refused'
         WHEN ${isAmong(HELD, ids)} THEN 'held'
         WHEN NOT ${isAmong(UNKNOWN, ids)} THEN 'flushed'
@@ -216,11 +161,17 @@ const update = (ids: IdSql) => {
   const { key, column, many } = ids
   const byKey = sql`ORDER BY ${key(sql`id`)}`
   return sql`
+    -- Marks of a source that does not count are settled as all others, but move nothing.
+    ignored AS MATERIALIZED (
+      SELECT ARRAY (SELECT source FROM source_usage WHERE NOT counts) AS sources
+    ),
     -- Two arrays with matching places: the keys of the workspaces, sorted, and the last use of each.
     latest AS MATERIALIZED (
       SELECT array_agg(${key(sql`id`)} ${byKey}) AS keys, array_agg(used_at ${byKey}) AS used_at
       FROM (
-        SELECT workspace_id AS id, max(period_end) AS used_at FROM mark WHERE fate = 'flushed' GROUP BY workspace_id
+        SELECT workspace_id AS id,
+          max(period_end) FILTER (WHERE source <> ALL ((SELECT sources FROM ignored)::text[])) AS used_at
+        FROM mark WHERE fate = 'flushed' GROUP BY workspace_id
       ) AS known
     ),
     -- The workspaces that move forward. Some hosts store 'infinity' for one that was never used.
@@ -266,6 +217,7 @@ const count = (tellsEdge: boolean, ids: IdSql) => sql`
         )
       END,
       'heldDue', EXISTS (SELECT FROM set_aside_usage WHERE reason = 'held' AND next_attempt_at <= now()),
+      'untilDue', EXISTS (SELECT FROM set_aside_usage WHERE reason = 'until' AND next_attempt_at <= now()),
       'awaitedDue', EXISTS (SELECT FROM set_aside_usage WHERE reason = 'awaited' AND next_attempt_at <= now()),
       'flood', (
         SELECT source FROM mark GROUP BY source

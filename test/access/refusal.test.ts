@@ -40,7 +40,7 @@ test('the error of a worker that lacks a privilege of its duty names the grant c
     'DELETE ON pending_usage',
     'UPDATE (last_used_at) ON workspaces',
     'SELECT (id) ON workspaces',
-    'INSERT ON workspace_usage',
+    'INSERT ON workspace_usage_day',
   ]) {
     await grantPrivileges(pool, { workers })
     await pool.query(`REVOKE ${revoke} FROM ${quoted}`)

@@ -60,7 +60,13 @@ async function rowSecurityOn(server: string, major: 18 | 15): Promise<void> {
 
   test(`assertNoRowSecurity names the table and the role, whatever table of a flush it is, on PostgreSQL ${major}`, async () => {
     await assertNoRowSecurity(pool, stranger!.name)
-    const tables = ['workspaces', 'workspace_usage', 'pending_usage', 'pending_usage_witness', 'pgboss.job']
+    const tables = [
+      'workspaces',
+      'workspace_usage_day',
+      'pending_usage',
+      'pending_usage_witness',
+      'pgboss.job',
+    ]
     for (const table of tables) {
       await pool.query(`ALTER TABLE ${table} ENABLE ROW LEVEL SECURITY`)
       await assert.rejects(

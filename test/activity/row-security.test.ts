@@ -59,7 +59,8 @@ async function refusesWhatIsHidden(server: string): Promise<void> {
   const { pool } = database
   const [id] = await createWorkspaces(pool, 1)
   await pool.query(`
-    GRANT SELECT ON workspaces, workspace_usage, pending_usage, set_aside_usage TO ${owner};
+    GRANT SELECT ON workspaces, workspace_usage, workspace_usage_day, pending_usage, set_aside_usage, source_usage
+      TO ${owner};
     ALTER VIEW workspace_activity OWNER TO ${owner};
     ALTER VIEW workspace_activity_by_source OWNER TO ${owner};
     ALTER TABLE workspaces OWNER TO ${host}`)

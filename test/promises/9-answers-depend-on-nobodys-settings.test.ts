@@ -89,7 +89,7 @@ async function refusesToRun(database: TestDatabase, role: LoginRole): Promise<vo
   await storeClosedMarks(pool, ids, { agoMs: 900_000 })
   const asWorker = role.pool(database)
   await grantPrivileges(pool, { workers: [role.name] })
-  for (const table of ['workspaces', 'workspace_usage']) {
+  for (const table of ['workspaces', 'workspace_usage_day']) {
     await pool.query(`ALTER TABLE ${table} ENABLE ROW LEVEL SECURITY`)
     for (const policy of ['', `CREATE POLICY all_rows ON ${table} USING (true)`]) {
       if (policy) await pool.query(policy)
