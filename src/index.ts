@@ -61,6 +61,8 @@ export {
   type CloseOptions,
   type CloseResult,
   canonicalWorkspaceId,
+  type InsertOptions,
+  inSchema,
   insertPendingUsage,
   type MarkOptions,
   type MarkResult,

@@ -241,7 +241,7 @@ test('only one function takes a client from a pool, because a client without a l
     /pool\.connect\b/i.test(readFileSync(path.join(ROOT, file), 'utf8')),
   )
   // What the second one takes from is a BoundedPool, which calls the first.
-  assert.deepEqual(takers.sort(), ['src/database/deadline.ts', 'src/worker/job-database.ts'])
+  assert.deepEqual(takers.sort(), ['src/database/take-client.ts', 'src/worker/job-database.ts'])
 })
 
 test('no test file waits at its top level below its first test', () => {

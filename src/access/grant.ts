@@ -1,6 +1,8 @@
 import { connectWithin } from '../database/deadline.ts'
 import { A_POOL, type ConnectionPool, type PooledClient } from '../database/pool.ts'
+import { beginIn, placeOf } from '../database/schema-path.ts'
 import { sqlState } from '../database/sql-state.ts'
+import { BEGIN } from '../database/within-path.ts'
 import { GrantRefusedError } from '../errors.ts'
 import { checkOption, checkOptions } from '../options.ts'
 import { DUTY_RULES, privilegeStatements, type RoleDuties } from './duties.ts'
@@ -52,7 +54,7 @@ async function apply(
   client.on('notice', onNotice)
   let failure: Error | undefined
   try {
-    await client.query('BEGIN ISOLATION LEVEL READ COMMITTED')
+    await client.query(beginIn(BEGIN, placeOf(pool).schema))
     await client.query("SET LOCAL client_min_messages = 'warning'")
     const statements = await privilegeStatements(client, action, duties)
     for (const statement of statements) {

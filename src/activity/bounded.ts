@@ -1,5 +1,6 @@
 import type { Connection, Queryable } from '../database/connection.ts'
 import { connectWithin, destroyIdle, executeWithin, isPool } from '../database/deadline.ts'
+import { placedIn, placeOf } from '../database/schema-path.ts'
 import { sqlState } from '../database/sql-state.ts'
 import { NoAnswerError } from '../errors.ts'
 
@@ -32,9 +33,10 @@ export async function boundedBy<T>(
     },
   })
   if (!isPool(connection)) return await use(within(connection))
+  const { schema } = placeOf(connection)
   const client = await connectWithin(connection, ms)
   try {
-    return await use(within(client))
+    return await use(within(schema === undefined ? client : placedIn(client, schema, true)))
   } finally {
     client.release(isLost)
     // The idle clients may be as silent as this one.

@@ -1,6 +1,10 @@
 import type { CompiledQuery, QueryExecutorProvider } from 'kysely'
 import { checkOption, whatever } from '../options.ts'
 import { explainDatabaseError } from './explain-error.ts'
+import type { ConnectionPool, PooledClient } from './pool.ts'
+import { placedIn, placeOf } from './schema-path.ts'
+import { isPool, takeClient } from './take-client.ts'
+import { inTurn, sendWithinPath } from './within-path.ts'
 
 /** What `pg`'s Pool and Client, PGlite and a pooled client inside a transaction have in common. */
 export interface Queryable {
@@ -44,7 +48,7 @@ export interface StatementResult<Row> {
 }
 
 /**
- * Runs a statement as one round trip. Every statement of this package goes through here, so that an error means the
+ * Runs a statement as one round trip, or as a few if the connection is in a schema. Every statement of this package goes through here, so that an error means the
  * same wherever it comes from.
  *
  * @param cancellation If it is aborted, a statement that still waits for a connection is not sent. Default: it is sent.
@@ -68,20 +72,69 @@ export async function execute<Row>(
 
 async function send<Row>(
   connection: Connection,
-  { sql, parameters }: Statement<Row>,
+  statement: Statement<Row>,
   cancellation?: AbortSignal,
 ): Promise<StatementResult<Row>> {
-  if ('executeQuery' in connection) {
-    // Straight to the connection, because plugins would rename the columns of our rows and change their values.
-    const provider = connection.getExecutor()
-    const { rows, numAffectedRows } = await provider.provideConnection(reserved => {
-      cancellation?.throwIfAborted()
-      return reserved.executeQuery<Row>(asKyselyQuery(sql, parameters))
-    })
-    return { rows, affected: numAffectedRows === undefined ? undefined : Number(numAffectedRows) }
+  const { plain, schema, isFresh } = placeOf(connection)
+  if (schema !== undefined && isPool(plain)) {
+    return await onClientOf(plain, client => send(placedIn(client, schema, true), statement))
   }
-  const { rows, rowCount, affectedRows } = await connection.query(sql, [...parameters])
-  return { rows: rows as Row[], affected: rowCount ?? affectedRows }
+  const within = (session: Session) => {
+    const run = () => session(statement.sql, statement.parameters)
+    return schema === undefined ? run() : sendWithinPath(session, schema, isFresh, run)
+  }
+  const onSession = () => within((sql, parameters = []) => sendQuery(plain as Queryable, sql, parameters))
+  const onReserved = (executor: KyselyExecutor) =>
+    // Straight to the connection, because plugins would rename the columns of our rows and change their values.
+    executor.getExecutor().provideConnection(reserved => {
+      cancellation?.throwIfAborted()
+      return within((sql, parameters = []) => sendReserved(reserved, sql, parameters))
+    })
+  const answer =
+    'executeQuery' in plain
+      ? onReserved(plain)
+      : schema === undefined
+        ? onSession()
+        : inTurn(plain, onSession)
+  return (await answer) as StatementResult<Row>
+}
+
+/** Sends one statement on a connection that nobody else uses meanwhile. */
+type Session = (sql: string, parameters?: readonly unknown[]) => Promise<StatementResult<unknown>>
+
+async function sendReserved(
+  reserved: Pick<KyselyExecutor, 'executeQuery'>,
+  sql: string,
+  parameters: readonly unknown[],
+): Promise<StatementResult<unknown>> {
+  const { rows, numAffectedRows } = await reserved.executeQuery(asKyselyQuery(sql, parameters))
+  return { rows, affected: numAffectedRows === undefined ? undefined : Number(numAffectedRows) }
+}
+
+async function sendQuery(
+  queryable: Queryable,
+  sql: string,
+  parameters: readonly unknown[],
+): Promise<StatementResult<unknown>> {
+  const { rows, rowCount, affectedRows } = await queryable.query(sql, [...parameters])
+  return { rows, affected: rowCount ?? affectedRows }
+}
+
+/** As `query` of a pool does it: after an error the client is dropped. */
+async function onClientOf<Result>(
+  pool: ConnectionPool,
+  run: (client: PooledClient) => Promise<Result>,
+): Promise<Result> {
+  const client = await takeClient(pool)
+  let failure: Error | undefined
+  try {
+    return await run(client)
+  } catch (error) {
+    failure = error as Error
+    throw error
+  } finally {
+    client.release(failure)
+  }
 }
 
 /** What Kysely's `CompiledQuery.raw` makes, without loading Kysely. */
@@ -108,7 +161,8 @@ const listening = new WeakMap<object, ErrorListening>()
  *
  * @returns Stops listening.
  */
-export function listenForErrors(connection: Connection, listener: (error: unknown) => void): () => void {
+export function listenForErrors(placed: Connection, listener: (error: unknown) => void): () => void {
+  const connection = placeOf(placed).plain
   if (!emitsErrors(connection)) return () => {}
   const { listeners, stop } = listening.get(connection) ?? startListening(connection)
   // A function of its own, because the same listener may be passed twice.

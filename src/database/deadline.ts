@@ -1,7 +1,11 @@
 import { NoAnswerError } from '../errors.ts'
 import { type Connection, execute, type Statement, type StatementResult } from './connection.ts'
 import type { ConnectionPool, PooledClient } from './pool.ts'
+import { placedIn, placeOf } from './schema-path.ts'
 import { sqlState } from './sql-state.ts'
+import { isPool, takeClient } from './take-client.ts'
+
+export { isPool } from './take-client.ts'
 
 /*
  * A network can lose a connection and tell nobody. Then a statement waits for as long as the operating system likes.
@@ -44,11 +48,13 @@ export function destroyConnection(client: object): void {
 }
 
 /**
- * Takes a client from a pool. Until it is released it has a listener, because an unheard error ends the process.
+ * Takes a client from a pool. Until it is released it has a listener, because an unheard error ends the process. If the
+ * pool is in a schema, the client is not: whoever begins its transaction sets the path.
  *
  * @throws {NoAnswerError} If the pool gave none within `ms` milliseconds. One that comes later goes back to the pool.
  */
-export async function connectWithin(pool: ConnectionPool, ms: number): Promise<PooledClient> {
+export async function connectWithin(placed: ConnectionPool, ms: number): Promise<PooledClient> {
+  const { plain: pool } = placeOf(placed)
   const connecting = takeClient(pool)
   // A pool promises an idle client to two callers, and then opens a new one for the second, a tick later.
   let opened: object[] = []
@@ -60,34 +66,8 @@ export async function connectWithin(pool: ConnectionPool, ms: number): Promise<P
     // A new client that never connects would take a place in the pool for ever. These have tried for as long as we did.
     for (const client of opened) if (isConnecting(client)) client.connection.stream.destroy()
   }
-  const client = await answerWithin(ms, () => connecting, giveUp)
-  const { release } = client
-  client.release = error => {
-    // In this order, so that the client is never without a listener: the pool adds its own.
-    release(error)
-    // A client that the pool drops may still hear that the server ends it.
-    if (!error) client.removeListener('error', ignore)
-  }
-  return client
+  return await answerWithin(ms, () => connecting, giveUp)
 }
-
-/**
- * Takes a client and listens for its errors. A `pg` Pool calls back at once. A promise would resolve a moment later, and
- * the server may end a new connection in the very message that opens it: nobody would hear that error.
- */
-function takeClient(pool: ConnectionPool): Promise<PooledClient> {
-  return new Promise((resolve, reject) => {
-    const take = (client: PooledClient) => {
-      client.on('error', ignore)
-      resolve(client)
-    }
-    const connect = pool.connect as (callback: Callback) => Promise<PooledClient> | undefined
-    // Another pool may only know promises.
-    connect.call(pool, (error, client) => (client ? take(client) : reject(error)))?.then(take, reject)
-  })
-}
-
-type Callback = (error: Error | undefined, client?: PooledClient) => void
 
 /**
  * Runs a statement as `execute` does, but does not wait for ever.
@@ -110,21 +90,23 @@ export async function executeWithin<Row>(
   const unsent = new AbortController()
   const giveUp = () => {
     unsent.abort()
-    destroyConnection(connection)
+    destroyConnection(placeOf(connection).plain)
   }
   return await answerWithin(ms, () => execute(connection, statement, unsent.signal), giveUp)
 }
 
 async function executeOnPool<Row>(
-  pool: ConnectionPool,
+  placed: ConnectionPool,
   statement: Statement<Row>,
   ms: number,
 ): Promise<StatementResult<Row>> {
   let failure: unknown
+  const { plain: pool, schema } = placeOf(placed)
   const client = await connectWithin(pool, ms)
   try {
     const destroy = () => destroyConnection(client)
-    return await answerWithin(ms, () => execute(client, statement), destroy)
+    const session = schema === undefined ? client : placedIn(client, schema, true)
+    return await answerWithin(ms, () => execute(session, statement), destroy)
   } catch (error) {
     failure = error
     throw error
@@ -145,7 +127,8 @@ const doomed = new WeakMap<ConnectionPool, number>()
  *
  * @param ms Milliseconds to wait for each of them. Somebody else may take it first.
  */
-export function destroyIdle(pool: ConnectionPool, ms: number): void {
+export function destroyIdle(placed: ConnectionPool, ms: number): void {
+  const { plain: pool } = placeOf(placed)
   const { idleCount = 0 } = pool as { idleCount?: number }
   // Several statements may miss their deadline at once. A pool without idle clients would open new ones, also silent.
   for (let idle = idleCount - (doomed.get(pool) ?? 0); idle > 0; idle--) void destroyOne(pool, ms)
@@ -164,8 +147,6 @@ async function destroyOne(pool: ConnectionPool, ms: number): Promise<void> {
   }
 }
 
-function ignore(): void {}
-
 /** All clients of a pool. A pool tells nobody of those that are still connecting. Empty if the driver hides them. */
 function clientsOf(pool: ConnectionPool): object[] {
   const { _clients: clients } = pool as { _clients?: unknown }
@@ -175,11 +156,6 @@ function clientsOf(pool: ConnectionPool): object[] {
 /** A client of `pg` whose server has not said yet that it may be used. */
 function isConnecting(client: object): client is SocketClient {
   return isSocketClient(client) && (client as { _connecting?: unknown })._connecting === true
-}
-
-/** Tells a `pg` Pool from a `pg` Client and from anything else. */
-export function isPool(connection: object): connection is ConnectionPool {
-  return 'totalCount' in connection && 'connect' in connection && typeof connection.connect === 'function'
 }
 
 interface SocketClient {

@@ -2,6 +2,8 @@ import type { Queryable } from './connection.ts'
 import { connectWithin, destroyConnection } from './deadline.ts'
 import { useOwnSettings } from './own-settings.ts'
 import type { ConnectionPool, PooledClient } from './pool.ts'
+import { beginIn } from './schema-path.ts'
+import { BEGIN } from './within-path.ts'
 
 const CONNECT_TIMEOUT_MS = 10_000
 
@@ -15,10 +17,13 @@ const CONCURRENTLY = /^\s*(CREATE(\s+UNIQUE)?|DROP|RE)\s*INDEX\s+CONCURRENTLY\b/
 export class SettledPool implements Queryable {
   readonly #pool: ConnectionPool
   readonly #inUse = new Set<PooledClient>()
+  readonly #begin: string
   #isAborted = false
 
-  constructor(pool: ConnectionPool) {
+  /** @param schema The only schema in which its statements find and create objects. Default: those of `search_path`. */
+  constructor(pool: ConnectionPool, schema?: string) {
     this.#pool = pool
+    this.#begin = beginIn(BEGIN, schema, { alone: true })
   }
 
   /** Whether {@link abort} was called. */
@@ -39,7 +44,7 @@ export class SettledPool implements Queryable {
     let failure: Error | undefined
     try {
       if (CONCURRENTLY.test(text)) return await this.#concurrently(client, text)
-      await client.query('BEGIN ISOLATION LEVEL READ COMMITTED')
+      await client.query(this.#begin)
       await useOwnSettings(client, { until: 'transaction', lockTimeout: '30s' })
       const result = await client.query(text, values)
       // A script of pg-boss has committed already. Then this only warns.

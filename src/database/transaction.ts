@@ -2,7 +2,8 @@ import type { Kysely } from 'kysely'
 import { type Connection, execute, type Queryable, type Statement } from './connection.ts'
 import { answerWithin, connectWithin, destroyConnection, executeWithin, isPool } from './deadline.ts'
 import type { ConnectionPool } from './pool.ts'
-import { sqlState } from './sql-state.ts'
+import { beginIn, placeOf } from './schema-path.ts'
+import { BEGIN, inTurn, isInTransaction, type Send, setPath } from './within-path.ts'
 
 /** A transaction that {@link transactionOn} has opened or found. */
 export interface OpenTransaction {
@@ -11,9 +12,6 @@ export interface OpenTransaction {
   /** Whether the caller had opened it. Then it goes on after we are done, and its other settings are the caller's. */
   callers: boolean
 }
-
-/** READ COMMITTED, whatever the database's default is. Each statement must see what others have just committed. */
-const BEGIN = 'BEGIN ISOLATION LEVEL READ COMMITTED'
 
 /**
  * Runs something in a transaction. A pool gives a client for it. A connection that is in a transaction already keeps
@@ -29,18 +27,25 @@ export async function transactionOn<Result>(
   ms: number,
   run: (transaction: OpenTransaction) => Promise<Result>,
 ): Promise<Result> {
-  if (isPool(connection)) return await onPool(connection, ms, run)
-  if (isKysely(connection)) {
-    return await connection
+  const { plain, schema } = placeOf(connection)
+  if (isPool(plain)) return await onPool(plain, schema, ms, run)
+  if (isKysely(plain)) {
+    return await plain
       .transaction()
       .setIsolationLevel('read committed')
-      .execute(transaction => run({ connection: withDeadline(transaction, ms), callers: false }))
+      .execute(async transaction => {
+        const session = withDeadline(transaction, ms)
+        if (schema !== undefined) await setPath(sendOn(session), schema)
+        return await run({ connection: session, callers: false })
+      })
   }
-  return await onSession(connection, ms, run)
+  const alone = () => onSession(plain, schema, ms, run)
+  return await (schema === undefined ? alone() : inTurn(plain, alone))
 }
 
 async function onPool<Result>(
   pool: ConnectionPool,
+  schema: string | undefined,
   ms: number,
   run: (transaction: OpenTransaction) => Promise<Result>,
 ): Promise<Result> {
@@ -55,7 +60,7 @@ async function onPool<Result>(
   }
   let failure: Error | undefined
   try {
-    await execute(queryable, command(BEGIN))
+    await execute(queryable, command(beginIn(BEGIN, schema)))
     const result = await run({ connection: queryable, callers: false })
     await execute(queryable, command('COMMIT'))
     return result
@@ -71,34 +76,25 @@ async function onPool<Result>(
 /** On one session: a `pg` Client, PGlite, or the transaction of a Kysely instance or of a job. */
 async function onSession<Result>(
   session: Connection,
+  schema: string | undefined,
   ms: number,
   run: (transaction: OpenTransaction) => Promise<Result>,
 ): Promise<Result> {
   const connection = withDeadline(session, ms)
-  const callers = await isInTransaction(connection)
+  const callers = await isInTransaction(sendOn(connection), 'usage_transaction')
   if (!callers) await execute(connection, command(BEGIN))
   const [commit, rollback] = callers
     ? ['RELEASE SAVEPOINT usage_transaction', 'ROLLBACK TO SAVEPOINT usage_transaction']
     : ['COMMIT', 'ROLLBACK']
   try {
+    const putBack = schema === undefined ? undefined : await setPath(sendOn(connection), schema)
     const result = await run({ connection, callers })
+    if (callers) await putBack?.()
     await execute(connection, command(commit!))
     return result
   } catch (error) {
     await execute(connection, command(rollback!)).catch(() => {})
     throw error
-  }
-}
-
-/** Sets the savepoint. PostgreSQL refuses that outside a transaction. There is no other way to ask every driver. */
-async function isInTransaction(connection: Connection): Promise<boolean> {
-  try {
-    await execute(connection, command('SAVEPOINT usage_transaction'))
-    return true
-  } catch (error) {
-    // no_active_sql_transaction
-    if (sqlState(error) !== '25P01') throw error
-    return false
   }
 }
 
@@ -109,6 +105,10 @@ function withDeadline(session: Connection, ms: number): Queryable {
       return { rows, rowCount: affected ?? null }
     },
   }
+}
+
+function sendOn(connection: Connection): Send<{ rows: unknown[] }> {
+  return (sql, parameters = []) => execute(connection, { sql, parameters })
 }
 
 function command(sql: string): Statement<never> {

@@ -14,6 +14,8 @@ export interface Subject {
   asked: boolean
   /** The role of the connection. */
   currentUser: string
+  /** The schema that was named for the connection. Undefined: `search_path` leads to the tables. */
+  named: string | undefined
   /** The schema of `pending_usage` as `search_path` finds it. Null if it finds none. */
   schema: string | null
   /** Whether there is a standby at the other end. It can't read UNLOGGED tables. */

@@ -18,9 +18,9 @@ export const CONNECTION_CHECKS: readonly Check[] = [
   {
     area: 'connection',
     name: 'pooler',
-    look: async ({ connection }) => {
+    look: async ({ connection, named }) => {
       if (!isPool(connection)) return { notChecked: 'it takes two connections, and this is not a pg Pool' }
-      return await lookForPooler(connection)
+      return await lookForPooler(connection, named)
     },
   },
   {
@@ -37,10 +37,10 @@ export const CONNECTION_CHECKS: readonly Check[] = [
   },
 ]
 
-async function lookForPooler(pool: ConnectionPool): Promise<Looked> {
+async function lookForPooler(pool: ConnectionPool, named: string | undefined): Promise<Looked> {
   const client = await connectWithin(pool, POOLER_WITHIN_MS)
   try {
-    const dropped = await optionsDropped(client)
+    const dropped = named === undefined ? await optionsDropped(client) : []
     if (await isDirect(client)) return { seen: 'none', findings: dropped }
     const mode = await poolerMode(pool, client)
     return { seen: `a pooler, ${mode} mode`, findings: [poolerBetween(mode), ...dropped] }
@@ -101,7 +101,8 @@ async function optionsDropped(client: PooledClient): Promise<Finding[]> {
       message:
         'The search_path of the connection string did not reach the session. A pooler between drops it.',
       remedy:
-        'Set it for the role or the database: ALTER ROLE … SET search_path, or ALTER DATABASE … SET search_path.',
+        'Name the schema (--schema), or set it for the role or the database: ALTER ROLE … SET search_path, or ALTER ' +
+        'DATABASE … SET search_path.',
     },
   ]
 }

@@ -1,6 +1,7 @@
 import { assertRolesExist } from '../access/duties.ts'
 import { HEALTH_OPTIONS, type HealthOptions } from '../activity/health.ts'
 import { A_CONNECTION, type Connection } from '../database/connection.ts'
+import { placeOf } from '../database/schema-path.ts'
 import { sqlState } from '../database/sql-state.ts'
 import { WorkspaceUsageError } from '../errors.ts'
 import { checkOption, checkOptions, type OptionRules, whatever } from '../options.ts'
@@ -86,6 +87,7 @@ async function subjectOf(connection: Connection, { as, ...health }: DiagnoseOpti
     role,
     asked: as !== undefined,
     currentUser,
+    named: placeOf(connection).schema,
     schema,
     standby: standby === 'true',
     health,

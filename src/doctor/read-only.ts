@@ -1,6 +1,7 @@
 import type { Connection, Queryable } from '../database/connection.ts'
 import { answerWithin, connectWithin, destroyConnection, isPool } from '../database/deadline.ts'
 import type { ConnectionPool } from '../database/pool.ts'
+import { beginIn, placeOf } from '../database/schema-path.ts'
 
 /** The longest wait for a client, and for one answer, in milliseconds. */
 const WITHIN_MS = 20_000
@@ -14,14 +15,17 @@ const BEGIN = `BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL lock_ti
  * transaction is the caller's.
  */
 export function readOnly(connection: Connection): Connection {
-  return isPool(connection) ? new ReadOnlyPool(connection) : connection
+  return isPool(connection) ? new ReadOnlyPool(connection, placeOf(connection).schema) : connection
 }
 
 class ReadOnlyPool implements Queryable {
   readonly #pool: ConnectionPool
+  readonly #begin: string
 
-  constructor(pool: ConnectionPool) {
+  constructor(pool: ConnectionPool, schema: string | undefined) {
     this.#pool = pool
+    // The doctor says itself what is missing there. It must not look at other tables of the same names instead.
+    this.#begin = beginIn(BEGIN, schema, { alone: true })
   }
 
   async query(text: string, values?: unknown[]): Promise<{ rows: unknown[]; rowCount: number | null }> {
@@ -34,7 +38,7 @@ class ReadOnlyPool implements Queryable {
       )
     let failure: Error | undefined
     try {
-      await send(BEGIN)
+      await send(this.#begin)
       const result = await send(text, values)
       await send('COMMIT')
       return result

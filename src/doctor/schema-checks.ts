@@ -29,7 +29,7 @@ export const SCHEMA_CHECKS: readonly Check[] = [
   { area: 'schema', name: 'shadowing', needsTables: true, look: lookForShadows },
 ]
 
-async function lookForTables({ db, schema }: Subject): Promise<Looked> {
+async function lookForTables({ db, schema, named }: Subject): Promise<Looked> {
   if (schema !== null) return { seen: `in the schema ${JSON.stringify(schema)}` }
   const rows = await ask<{ schema: string; path: string }>(
     db,
@@ -40,15 +40,19 @@ async function lookForTables({ db, schema }: Subject): Promise<Looked> {
   if (rows.length === 0) return { findings: [NOT_MIGRATED] }
   const schemas = rows.map(({ schema }) => schema)
   const path = rows[0]!.path
+  const place = schemas.map(name => JSON.stringify(name)).join(' and ')
   return {
     findings: [
       {
         code: 'search-path',
         severity: 'critical',
         object: 'table pending_usage',
-        message: `search_path (${path === '' ? 'empty' : path}) does not find it. It is in the schema ${schemas.map(name => JSON.stringify(name)).join(' and ')}.`,
+        message:
+          named === undefined
+            ? `search_path (${path === '' ? 'empty' : path}) does not find it. It is in the schema ${place}.`
+            : `The schema ${JSON.stringify(named)} does not hold it, or the role may not use the schema. It is in the schema ${place}.`,
         remedy:
-          'Set search_path in the connection string or for the role (ALTER ROLE … SET search_path), and let the role use the schema (USAGE).',
+          'Name the schema (--schema), or set search_path in the connection string or for the role (ALTER ROLE … SET search_path). Let the role use the schema (USAGE).',
       },
     ],
   }
@@ -89,7 +93,8 @@ async function lookAtMigrations({ db, schema }: Subject): Promise<Looked> {
   return { seen: recorded.toSorted().at(-1) ?? 'none', findings }
 }
 
-async function lookAtPath({ db, schema, role }: Subject): Promise<Looked> {
+async function lookAtPath({ db, schema, named, role }: Subject): Promise<Looked> {
+  if (named !== undefined) return { seen: 'not needed, because the schema is named' }
   const { path, session, source, found } = await pathOfRole(db, role)
   const seen = session === '' ? 'empty' : session
   if (found === schema) return { seen }
@@ -104,7 +109,8 @@ async function lookAtPath({ db, schema, role }: Subject): Promise<Looked> {
         severity: source === 'client' ? 'note' : 'warning',
         object: `role ${JSON.stringify(role)}`,
         message: `The search_path of this session is ${seen}. That of the role or database is ${path}, which ${place}.`,
-        remedy: 'Set it in each connection string, or for the role: ALTER ROLE … SET search_path.',
+        remedy:
+          'Set it in each connection string, or for the role: ALTER ROLE … SET search_path. Or name the schema everywhere (--schema).',
       },
     ],
   }

@@ -36,8 +36,9 @@ export class SearchPathError extends WorkspaceUsageError {
   constructor(object: string, schemas: readonly string[], searchPath: string) {
     super(
       `no schema of search_path (${searchPath === '' ? 'empty' : searchPath}) has the table ${quote(object)}; found in ` +
-        `the schema ${schemas.map(quote).join(' and ')}. Nothing was changed. Set search_path in the connection string ` +
-        'or for the role (ALTER ROLE … SET search_path), and let the role use the schema (USAGE).',
+        `the schema ${schemas.map(quote).join(' and ')}. Nothing was changed. Name the schema (--schema, or inSchema() ` +
+        'in a program), or set search_path in the connection string or for the role (ALTER ROLE … SET search_path). ' +
+        'Let the role use the schema (USAGE).',
     )
     this.object = object
     this.schemas = schemas

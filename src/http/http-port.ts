@@ -1,5 +1,6 @@
 import { type HealthOptions, usageHealth } from '../activity/health.ts'
 import { answerWithin } from '../database/deadline.ts'
+import { inSchema } from '../database/in-schema.ts'
 import { createPool } from '../database/pool.ts'
 import type { Logger } from '../logger.ts'
 import type { Liveness } from '../worker/liveness.ts'
@@ -21,6 +22,8 @@ export interface HttpPortOptions {
   host: string
   /** A connection string. */
   database: string
+  /** The schema of the tables. Default: `search_path` leads to them. */
+  schema?: string | undefined
   logger: Logger
   /** The limits of the verdict. */
   health: HealthOptions
@@ -47,7 +50,7 @@ export interface HttpPort extends AsyncDisposable {
  * @throws {InvalidOptionError} If the connection string can't be parsed, or the name of the dashboard's user can't be sent.
  */
 export async function openHttpPort(options: HttpPortOptions): Promise<HttpPort> {
-  const { port, host, database, logger, health, dashboard: wanted } = options
+  const { port, host, database, schema, logger, health, dashboard: wanted } = options
   const place = await findPlace(host, port)
   const credentials = wanted && dashboardCredentials(wanted, place)
   const dashboard = wanted && (await openDashboard(database, { write: wanted.write, credentials }))
@@ -66,7 +69,7 @@ export async function openHttpPort(options: HttpPortOptions): Promise<HttpPort> 
   let liveness = async (): Promise<Liveness> => ({ alive: false, reason: 'the worker has not started yet' })
   serve(server, {
     liveness: () => liveness(),
-    verdict: () => usageHealth(pool, health),
+    verdict: () => usageHealth(schema === undefined ? pool : inSchema(pool, schema), health),
     metrics,
     dashboard,
     logger,

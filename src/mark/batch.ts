@@ -1,5 +1,7 @@
 import type { Connection, Statement } from '../database/connection.ts'
 import { executeWithin } from '../database/deadline.ts'
+import { quoteLiteral } from '../database/quote.ts'
+import { placeOf, qualified } from '../database/schema-path.ts'
 import { retrySerialization } from './serialization.ts'
 import { recordBatch } from './telemetry.ts'
 
@@ -34,9 +36,11 @@ export async function storeBatch(
   timeoutMs: number,
 ): Promise<PeriodAnswer | undefined> {
   const batch = [...ids]
-  const statement = storeStatement(batch, source)
+  // On the plain connection, also for a schema: the statement names the objects in it, and stays one round trip.
+  const { plain, schema } = placeOf(connection)
+  const statement = storeStatement(batch, source, schema)
   const { rows } = await recordBatch(source, batch.length, () =>
-    retrySerialization(() => executeWithin(connection, statement, timeoutMs)),
+    retrySerialization(() => executeWithin(plain, statement, timeoutMs)),
   )
   const row = rows[0]
   return row && { remainingMs: Number(row.remaining_ms), period: row.period }
@@ -49,18 +53,23 @@ export async function storeBatch(
  * or in a later one, however long the statement runs, and a repeat before the end of that period needs no statement.
  * The end is computed once. What remains is counted from the statement's time, which is not later than that reading.
  */
-function storeStatement(ids: readonly string[], source: string | undefined): Statement<AnswerRow> {
+function storeStatement(
+  ids: readonly string[],
+  source: string | undefined,
+  schema: string | undefined,
+): Statement<AnswerRow> {
+  const table = qualified(schema, 'pending_usage')
   const column = source === undefined ? '' : ', source'
   const value = source === undefined ? '' : ', $2::text'
   return {
-    sql: `WITH clock AS MATERIALIZED (SELECT usage_period_end() AS period_end), stored AS (
-        INSERT INTO pending_usage (workspace_id${column})
+    sql: `WITH clock AS MATERIALIZED (SELECT ${qualified(schema, 'usage_period_end')}() AS period_end), stored AS (
+        INSERT INTO ${table} (workspace_id${column})
           SELECT id${value} FROM clock, unnest($1::uuid[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING)
       SELECT
         (extract(epoch FROM period_end - statement_timestamp()) * 1000)::text AS remaining_ms,
         concat_ws(
           ' ', extract(epoch FROM period_end), extract(epoch FROM pg_postmaster_start_time()),
-          pg_relation_filepath('pending_usage')
+          pg_relation_filepath(${quoteLiteral(table)})
         ) AS period
       FROM clock`,
     parameters: source === undefined ? [ids] : [ids, source],

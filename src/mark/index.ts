@@ -10,6 +10,7 @@
  */
 
 export type { Connection, KyselyExecutor, Queryable, Statement } from '../database/connection.ts'
+export { inSchema } from '../database/in-schema.ts'
 export {
   InvalidOptionError,
   InvalidSourceError,
@@ -24,7 +25,13 @@ export {
 } from '../errors.ts'
 export type { Logger } from '../logger.ts'
 export { canonicalWorkspaceId, type WorkspaceId, type WorkspaceIdType } from '../workspace-id.ts'
-export { insertPendingUsage, type MarkOptions, type MarkResult, markUsage } from './mark.ts'
+export {
+  type InsertOptions,
+  insertPendingUsage,
+  type MarkOptions,
+  type MarkResult,
+  markUsage,
+} from './mark.ts'
 export {
   type CloseOptions,
   type CloseResult,

@@ -1,5 +1,6 @@
 import { A_CONNECTION, type Connection, execute, type Statement } from '../database/connection.ts'
 import { isPool } from '../database/deadline.ts'
+import { A_SCHEMA, placeOf, qualified } from '../database/schema-path.ts'
 import { checkOption, checkOptions, type OptionRules } from '../options.ts'
 import { canonicalWorkspaceId } from '../workspace-id.ts'
 import { countMarks } from './marks-by-source.ts'
@@ -18,6 +19,14 @@ export interface MarkOptions {
 
 /** What the options of {@link markUsage} may be. */
 export const MARK_OPTIONS: OptionRules<MarkOptions> = { source: SOURCE_OPTION }
+
+/** Options of {@link insertPendingUsage}. */
+export interface InsertOptions {
+  /** The schema of `pending_usage`, as in `pg_namespace`. Default: `search_path` leads to it. */
+  schema?: string
+}
+
+const INSERT_OPTIONS: OptionRules<InsertOptions> = { schema: A_SCHEMA }
 
 /** What {@link markUsage} did. */
 export interface MarkResult {
@@ -56,7 +65,10 @@ export async function markUsage(
   const distinct = [...new Set(passed.map(id => canonicalWorkspaceId(id)))]
   const source = options.source === undefined ? undefined : assertSource(options.source)
   if (distinct.length === 0) return { marked: 0, stored: 0 }
-  const store = () => execute(connection, insertPendingUsage(distinct, source))
+  // One statement on the plain connection, also for a schema: the statement names the table in it.
+  const { plain, schema } = placeOf(connection)
+  const store = () =>
+    execute(plain, insertPendingUsage(distinct, source, schema === undefined ? {} : { schema }))
   // On a pool the statement is a transaction of its own. Anything else may be in a transaction of the caller.
   const { affected } = await recordBatch(source, distinct.length, () =>
     isPool(connection) ? retrySerialization(store) : store(),
@@ -73,16 +85,24 @@ export async function markUsage(
  *
  * @param ids Distinct UUIDs; not checked here.
  * @param source Not checked here. Undefined leaves it to the column's default.
+ * @throws {InvalidOptionError} If an option is not what it may be.
+ * @throws {UnknownOptionError} If there is no such option.
  */
-export function insertPendingUsage(ids: readonly string[], source: string | undefined): Statement<never> {
+export function insertPendingUsage(
+  ids: readonly string[],
+  source: string | undefined,
+  options: InsertOptions = {},
+): Statement<never> {
+  checkOptions(options, INSERT_OPTIONS)
+  const table = qualified(options.schema, 'pending_usage')
   return source === undefined
     ? {
-        sql: `INSERT INTO pending_usage (workspace_id)
+        sql: `INSERT INTO ${table} (workspace_id)
           SELECT id FROM unnest($1::uuid[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`,
         parameters: [ids],
       }
     : {
-        sql: `INSERT INTO pending_usage (workspace_id, source)
+        sql: `INSERT INTO ${table} (workspace_id, source)
           SELECT id, $2::text FROM unnest($1::uuid[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`,
         parameters: [ids, source],
       }

@@ -1,5 +1,6 @@
 import { explainDatabaseError } from '../database/explain-error.ts'
 import { A_CONNECTION_STRING, createPool } from '../database/pool.ts'
+import { A_SCHEMA } from '../database/schema-path.ts'
 import { SettledPool } from '../database/settled-pool.ts'
 import { StandbyError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
@@ -11,10 +12,14 @@ import { usageSchema } from './record.ts'
 /** Options of `migrateDown` and `uninstall`, and some of those of `migrate`. */
 export interface SchemaOptions {
   /**
-   * The URL of the database. Its role must have the right to create tables and a schema. The tables are in the schema
-   * that `search_path` names.
+   * The URL of the database. Its role must have the right to create tables and a schema.
    */
   connectionString: string
+  /**
+   * The schema of the tables, whatever `search_path` is. `migrate` creates it if it is missing. Only a `workspaces` in
+   * this schema is used. Default: the schema that `search_path` names.
+   */
+  schema?: string
   /** Logs each step. Default: no log. */
   logger?: Logger
 }
@@ -22,6 +27,7 @@ export interface SchemaOptions {
 /** What these options may be. */
 export const SCHEMA_OPTIONS: OptionRules<SchemaOptions> = {
   connectionString: A_CONNECTION_STRING,
+  schema: A_SCHEMA,
   logger: A_LOGGER,
 }
 
@@ -32,6 +38,8 @@ export interface SchemaChange {
   logger: Logger
   /** The schema of this package. */
   schema: string
+  /** Whether that was named. Its statements find nothing in other schemas then. */
+  isNamed: boolean
   /** Runs something in a transaction while no other migration of this schema runs. Others wait. */
   locked<Result>(
     withoutTable: WithoutTable,
@@ -55,7 +63,7 @@ export async function changeSchema<Result>(
   run: (change: SchemaChange) => Promise<Result>,
 ): Promise<Result> {
   checkOptions(options, SCHEMA_OPTIONS)
-  const { connectionString, logger = SILENT } = options
+  const { connectionString, schema: named, logger = SILENT } = options
   const settings = {
     applicationName: 'workspace-usage migrate',
     logger,
@@ -65,14 +73,17 @@ export async function changeSchema<Result>(
   const pool = createPool(connectionString, { ...settings, max: 4 })
   const lockPool = createPool(connectionString, { ...settings, max: 1 })
   try {
-    const database = new SettledPool(pool)
-    const schema = await usageSchema(database)
+    const database = new SettledPool(pool, named)
+    const schema = named ?? (await usageSchema(database))
+    const isNamed = named !== undefined
     const { db, brokenBy } = migrationDatabase(lockPool)
     return await run({
       database,
       logger,
       schema,
-      locked: (withoutTable, work) => underLock(db, { schema, withoutTable, logger, brokenBy }, work),
+      isNamed,
+      locked: (withoutTable, work) =>
+        underLock(db, { schema, isNamed, withoutTable, logger, brokenBy }, work),
     })
   } catch (error) {
     const explained = explainDatabaseError(error)

@@ -15,6 +15,7 @@ import { assertWorkspacesAdoptable } from './adoption.ts'
 import { type AdoptionWarning, adoptionWarnings } from './adoption-warnings.ts'
 import { changeSchema, SCHEMA_OPTIONS, type SchemaChange, type SchemaOptions } from './exclusive.ts'
 import { runMigrations, takeBackNewest } from './migrator.ts'
+import { schemaExists } from './own-schema.ts'
 import { isLogged, switchPersistence } from './persistence.ts'
 import { commentRecord, isRecorded, restoreRecord } from './record.ts'
 import { explainingRefusals } from './refusal.ts'
@@ -188,14 +189,15 @@ async function workspacesExist(connection: Connection): Promise<boolean> {
  * @throws {StandbyError} On a standby, or in a read-only session.
  */
 export async function migrateDown(options: SchemaOptions): Promise<string | null> {
-  return await changeSchema(options, async ({ schema, locked }) =>
-    explainingRefusals(schema, () =>
+  return await changeSchema(options, async ({ database, schema, isNamed, locked }) => {
+    if (isNamed && !(await schemaExists(database, schema))) return null
+    return await explainingRefusals(schema, () =>
       locked('go on', async ({ transaction }) => {
         if (!(await isRecorded(transaction, schema))) return null
         const [reverted] = await takeBackNewest(transaction, schema)
         await commentRecord(transaction, schema)
         return reverted ?? null
       }),
-    ),
-  )
+    )
+  })
 }

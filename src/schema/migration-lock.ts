@@ -3,9 +3,11 @@ import { type Kysely, sql, type Transaction } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { useOwnSettings } from '../database/own-settings.ts'
+import { pathStatements } from '../database/schema-path.ts'
 import { sqlState } from '../database/sql-state.ts'
 import { MigrationLockLostError, NotMigratedError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
+import { createSchemaIfMissing } from './own-schema.ts'
 import { RECORD_LOCK_TABLE } from './record.ts'
 
 /*
@@ -44,6 +46,8 @@ export interface LockedTransaction {
 /** Where and how to lock. */
 export interface LockOptions {
   schema: string
+  /** Whether the transaction finds and creates objects in that schema only. If not: as `search_path` says. */
+  isNamed: boolean
   withoutTable: WithoutTable
   logger: Logger
   /** The error that broke a connection of `db` while it was in use. Undefined if there was none. */
@@ -111,8 +115,16 @@ async function attempt<Result>(
 }
 
 /** @returns Whether the transaction has the lock. */
-async function take(transaction: Connection, { schema, withoutTable }: LockOptions): Promise<boolean> {
+async function take(
+  transaction: Connection,
+  { schema, isNamed, withoutTable }: LockOptions,
+): Promise<boolean> {
   await useOwnSettings(transaction, { until: 'transaction', lockTimeout: TRY_TIMEOUT })
+  if (isNamed) {
+    const [path] = pathStatements(schema, { alone: true })
+    await execute(transaction, { sql: path!, parameters: [] })
+    if (withoutTable === 'create') await createSchemaIfMissing(transaction, schema)
+  }
   const table = sql.id(schema, RECORD_LOCK_TABLE)
   if (!(await exists(transaction, schema))) {
     if (withoutTable === 'go on') return true
@@ -163,8 +175,8 @@ async function assertHeld(transaction: Connection): Promise<void> {
 /** What a try meets while another transaction creates, locks or drops the table. */
 function isBusy(error: unknown): boolean {
   if (error === BUSY) return true
-  // lock_not_available, unique_violation, duplicate_table, undefined_table
-  return ['55P03', '23505', '42P07', '42P01'].includes(sqlState(error) ?? '')
+  // lock_not_available, unique_violation, duplicate_table, duplicate_schema, undefined_table
+  return ['55P03', '23505', '42P07', '42P06', '42P01'].includes(sqlState(error) ?? '')
 }
 
 /** PostgreSQL ends the connection (57P01 to 57P03). The connection tells it only after the statement does. */

@@ -4,6 +4,7 @@ import { type Connection, execute } from '../database/connection.ts'
 import { removeQueue } from '../worker/remove-queue.ts'
 import { changeSchema, type SchemaOptions } from './exclusive.ts'
 import { takeBackAll } from './migrator.ts'
+import { dropSchemaIfOurs, schemaExists } from './own-schema.ts'
 import { isRecorded, RECORD_LOCK_TABLE, RECORD_TABLE } from './record.ts'
 import { explainingRefusals } from './refusal.ts'
 
@@ -25,7 +26,8 @@ export interface UninstallResult {
 /**
  * Removes everything of this package from the database: its tables, views and functions, the record of migrations, and
  * the pg-boss queues with their jobs and the schedule. pg-boss's schema is removed too if it holds nothing else. The
- * host's own `workspaces` is never dropped, nor is a table that was adopted: only the view on it goes. A `workspaces` that this package created is dropped only if it is empty.
+ * host's own `workspaces` is never dropped, nor is a table that was adopted: only the view on it goes. A `workspaces` that
+ * this package created is dropped only if it is empty, and so is a schema that `migrate` created.
  *
  * All of this is one transaction. It can be repeated. Pending marks are lost, so stop the workers and the services that
  * mark first. Privileges on what is left stay. Take them back with `revokePrivileges` before.
@@ -38,7 +40,8 @@ export interface UninstallResult {
  * @throws {StandbyError} On a standby, or in a read-only session.
  */
 export async function uninstall(options: SchemaOptions): Promise<UninstallResult> {
-  return await changeSchema(options, async ({ schema, logger, locked }) => {
+  return await changeSchema(options, async ({ database, schema, isNamed, logger, locked }) => {
+    if (isNamed && !(await schemaExists(database, schema))) return { dropped: [], left: [] }
     const result = await explainingRefusals(schema, () =>
       locked('go on', ({ transaction }) => removeAll(transaction, schema)),
     )
@@ -60,9 +63,20 @@ async function removeAll(transaction: Transaction<unknown>, schema: string): Pro
     compile(sql`DROP TABLE ${sql.id(schema, RECORD_TABLE)}, ${sql.id(schema, RECORD_LOCK_TABLE)}`),
   )
   const after = new Set(await objectsIn(transaction, schema))
+  const left = await workspacesLeft(transaction)
+  const place = `schema ${schema}`
+  const end = await dropSchemaIfOurs(transaction, schema)
   return {
-    dropped: [...before.filter(object => !after.has(object)), ...queue.dropped],
-    left: [...(await workspacesLeft(transaction)), ...queue.left],
+    dropped: [
+      ...before.filter(object => !after.has(object)),
+      ...(end === 'dropped' ? [place] : []),
+      ...queue.dropped,
+    ],
+    left: [
+      ...left,
+      ...(end === 'not empty' ? [{ object: place, reason: 'it holds something else' }] : []),
+      ...queue.left,
+    ],
   }
 }
 

@@ -1,5 +1,7 @@
 import { answerWithin, connectWithin, destroyConnection, destroyIdle } from '../database/deadline.ts'
 import type { ConnectionPool, PooledClient } from '../database/pool.ts'
+import { beginIn, placeOf } from '../database/schema-path.ts'
+import { BEGIN } from '../database/within-path.ts'
 import { NoAnswerError, NoConnectionError } from '../errors.ts'
 import { ANSWER_GRACE_MS } from '../flush/flush.ts'
 import { PLAIN_TYPES } from './plain-types.ts'
@@ -15,6 +17,8 @@ type Answer = Awaited<ReturnType<ConnectionPool['query']>>
  * It keeps nothing in a session, because a pooler or the host may give the session to somebody else.
  */
 export class BoundedPool implements ConnectionPool {
+  /** The schema of the tables, if one is named. Each transaction on its own sets the path to it. */
+  readonly schema: string | undefined
   readonly #pool: ConnectionPool
   readonly #begin: string
   readonly #deadlineMs: number
@@ -25,8 +29,9 @@ export class BoundedPool implements ConnectionPool {
 
   /** @param timeoutSeconds After so many seconds the server cancels a statement. */
   constructor(pool: ConnectionPool, timeoutSeconds: number, reach: Reach) {
+    this.schema = placeOf(pool).schema
     this.#pool = pool
-    this.#begin = beginText(Math.round(timeoutSeconds * 1_000))
+    this.#begin = `${beginIn(beginText(Math.round(timeoutSeconds * 1_000)), this.schema)};`
     this.#deadlineMs = timeoutSeconds * 1_000 + ANSWER_GRACE_MS
     this.#reach = reach
   }
@@ -81,7 +86,7 @@ export class BoundedPool implements ConnectionPool {
 
   async #inTransaction(client: PooledClient, text: string, values?: unknown[]): Promise<Answer> {
     // pg-boss's longer tasks bring their own BEGIN and COMMIT.
-    const own = text.replace(/^\s*BEGIN;/, this.#begin)
+    const own = text.replace(/^\s*BEGIN;/, () => this.#begin)
     if (own !== text) return await client.query(own, values)
     await client.query(this.#begin)
     const answer = await client.query(text, values)
@@ -138,7 +143,7 @@ function send(client: PooledClient, text: string, values?: unknown[]): Promise<A
  */
 function beginText(timeoutMs: number): string {
   const limits = ['statement_timeout', 'idle_in_transaction_session_timeout'].map(
-    name => `SET LOCAL ${name} = ${timeoutMs};`,
+    name => `SET LOCAL ${name} = ${timeoutMs}`,
   )
-  return ['BEGIN ISOLATION LEVEL READ COMMITTED;', ...limits].join(' ')
+  return [BEGIN, ...limits].join('; ')
 }

@@ -27,7 +27,7 @@ export async function createBoss({
 }: BossParts): Promise<PgBoss> {
   const { logger, clock, pollSeconds } = settings
   const boss = new PgBoss({
-    db: new JobDatabase(connections, reports),
+    db: new JobDatabase(connections, reports, connections.schema),
     migrate: false,
     createSchema: false,
     persistWarnings: true,

@@ -5,13 +5,18 @@ import { JobTransaction, type TransactionReports } from './job-transaction.ts'
 export class JobDatabase {
   readonly #pool: ConnectionPool
   readonly #reports: TransactionReports
+  readonly #schema: string | undefined
   #sessionStatements = ''
   #prepared = new WeakSet<PooledClient>()
 
-  /** @param reports Receives the end of each transaction, also of one that could not begin. */
-  constructor(pool: ConnectionPool, reports: TransactionReports) {
+  /**
+   * @param reports Receives the end of each transaction, also of one that could not begin.
+   * @param schema The schema of the tables of a flush. Default: `search_path` leads to them.
+   */
+  constructor(pool: ConnectionPool, reports: TransactionReports, schema?: string) {
     this.#pool = pool
     this.#reports = reports
+    this.#schema = schema
   }
 
   async executeSql(text: string, values?: unknown[]): Promise<{ rows: unknown[] }> {
@@ -27,7 +32,7 @@ export class JobDatabase {
   /** Opens the transaction of a job. pg-boss hands its `db` to the job's handler. */
   async beginTransaction() {
     try {
-      const transaction = await JobTransaction.begin(await this.#connect(), this.#reports)
+      const transaction = await JobTransaction.begin(await this.#connect(), this.#reports, this.#schema)
       return {
         db: transaction,
         commit: () => transaction.commit(),

@@ -1,4 +1,6 @@
 import type { PooledClient } from '../database/pool.ts'
+import { beginIn } from '../database/schema-path.ts'
+import { BEGIN } from '../database/within-path.ts'
 import type { FlushAttempt } from './flush-attempt.ts'
 import type { FinishedFlush } from './flush-log.ts'
 
@@ -42,11 +44,17 @@ export class JobTransaction {
   /**
    * Begins a transaction. It owns the client from now on, and releases it at its end. It is READ COMMITTED, whatever the
    * database's default is: a flush must see what others have just committed.
+   *
+   * @param schema The schema of the tables. Default: `search_path` leads to them.
    */
-  static async begin(client: PooledClient, reports: TransactionReports): Promise<JobTransaction> {
+  static async begin(
+    client: PooledClient,
+    reports: TransactionReports,
+    schema?: string,
+  ): Promise<JobTransaction> {
     const transaction = new JobTransaction(client, reports)
     try {
-      await client.query('BEGIN ISOLATION LEVEL READ COMMITTED')
+      await client.query(beginIn(BEGIN, schema))
     } catch (error) {
       transaction.#release(error as Error)
       throw error

@@ -3,6 +3,7 @@ import { type PgBoss, policies } from 'pg-boss'
 import { type Connection, execute } from '../database/connection.ts'
 import { connectWithin } from '../database/deadline.ts'
 import type { ConnectionPool, PooledClient } from '../database/pool.ts'
+import { qualified } from '../database/schema-path.ts'
 import {
   DriverFormatError,
   NoAnswerError,
@@ -109,12 +110,15 @@ export async function assertPolicy(boss: PgBoss, name: string): Promise<void> {
  * Checks that the tables of a flush are there. A database that was migrated down, or that an older release migrated,
  * still has pg-boss and the queue. `workspace_usage` is not asked for: a worker may leave it out.
  *
+ * @param schema The schema that they must be in. Default: any schema of `search_path`.
  * @throws {NotMigratedError} If one of them is missing.
  */
-export async function assertMarksTable(connection: Connection): Promise<void> {
-  await execute(connection, {
-    sql: `SELECT FROM pending_usage, pending_usage_witness, set_aside_usage, refused_usage, source_usage,
-      pending_usage_reset, pending_usage_place, pending_usage_period, workspaces LIMIT 0`,
-    parameters: [],
-  })
+export async function assertMarksTable(connection: Connection, schema?: string): Promise<void> {
+  const tables = FLUSHED.map(name => qualified(schema, name)).join(', ')
+  await execute(connection, { sql: `SELECT FROM ${tables} LIMIT 0`, parameters: [] })
 }
+
+const FLUSHED = [
+  ...['pending_usage', 'pending_usage_witness', 'set_aside_usage', 'refused_usage', 'source_usage'],
+  ...['pending_usage_reset', 'pending_usage_place', 'pending_usage_period', 'workspaces'],
+]

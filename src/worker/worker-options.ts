@@ -1,5 +1,6 @@
 import { HEALTH_OPTIONS, type HealthOptions } from '../activity/health.ts'
 import { A_POOL, type ConnectionPool } from '../database/pool.ts'
+import { A_SCHEMA } from '../database/schema-path.ts'
 import { DEFAULT_BATCH_SIZE, DEFAULT_UNKNOWN_AFTER_SECONDS, FLUSH_OPTIONS } from '../flush/flush.ts'
 import type { Logger } from '../logger.ts'
 import {
@@ -28,6 +29,11 @@ export interface FlushWorkerOptions extends FlushHooks {
    * caller's. The worker needs four connections. It keeps no state in a session beyond a transaction.
    */
   database: string | ConnectionPool
+  /**
+   * The schema of this package's tables, as in {@link migrate}, whatever `search_path` is. A pooler can't drop it.
+   * Default: `search_path` leads to them, or {@link inSchema} has named one for the pool.
+   */
+  schema?: string
   /** Logs every flush and failure. `docs/worker.md` lists the messages. */
   logger: Logger
   /**
@@ -80,6 +86,7 @@ export const WORKER_OPTIONS: OptionRules<FlushWorkerOptions> = {
     'a connection string such as postgres://user@host:5432/database, or a pg Pool',
     value => typeof value === 'string' || A_POOL.accepts(value),
   ),
+  schema: A_SCHEMA,
   logger: A_LOGGER,
   flushIntervalSeconds: FLUSH_INTERVAL,
   batchSize: FLUSH_OPTIONS.batchSize,
@@ -107,7 +114,10 @@ export const WORKER_OPTIONS: OptionRules<FlushWorkerOptions> = {
 }
 
 /** Options with their defaults. */
-export type WorkerSettings = Required<Omit<FlushWorkerOptions, 'clock' | 'signal' | keyof FlushHooks>> & {
+export type WorkerSettings = Required<
+  Omit<FlushWorkerOptions, 'schema' | 'clock' | 'signal' | keyof FlushHooks>
+> & {
+  schema: string | undefined
   signal: AbortSignal | undefined
   clock: Clock | undefined
   hooks: FlushHooks
@@ -121,7 +131,7 @@ export type WorkerSettings = Required<Omit<FlushWorkerOptions, 'clock' | 'signal
  */
 export function workerSettings(options: FlushWorkerOptions): WorkerSettings {
   checkOptions(options, WORKER_OPTIONS, ['database', 'logger'])
-  const { database, logger, clock, signal, onFlush, onFailure, onReset } = options
+  const { database, schema, logger, clock, signal, onFlush, onFailure, onReset } = options
   const { flushIntervalSeconds = DEFAULT_FLUSH_INTERVAL_SECONDS, batchSize = DEFAULT_BATCH_SIZE } = options
   const { unknownAfterSeconds = DEFAULT_UNKNOWN_AFTER_SECONDS } = options
   const { sources = true, flushTimeoutSeconds = DEFAULT_FLUSH_TIMEOUT_SECONDS } = options
@@ -131,6 +141,7 @@ export function workerSettings(options: FlushWorkerOptions): WorkerSettings {
   const { pollSeconds = pollsOften ? 0.5 : 2 } = options
   return {
     database,
+    schema,
     logger,
     clock,
     signal,

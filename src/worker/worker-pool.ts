@@ -1,5 +1,6 @@
 import { listenForErrors } from '../database/connection.ts'
 import { destroyConnection } from '../database/deadline.ts'
+import { inSchema } from '../database/in-schema.ts'
 import { type ConnectionPool, createPool, type OwnedPool } from '../database/pool.ts'
 import type { Logger } from '../logger.ts'
 import { endsWithin } from './ends-within.ts'
@@ -17,9 +18,19 @@ export interface WorkerPool {
 /**
  * Opens a pool for a connection string, or borrows the host's.
  *
+ * @param schema The schema of the tables. Undefined: `search_path` leads to them, or a note of the pool.
  * @throws {InvalidOptionError} If the connection string can't be parsed.
  */
-export function takePool(database: string | ConnectionPool, logger: Logger): WorkerPool {
+export function takePool(
+  database: string | ConnectionPool,
+  schema: string | undefined,
+  logger: Logger,
+): WorkerPool {
+  const { pool, letGo } = openOrBorrow(database, logger)
+  return { pool: schema === undefined ? pool : inSchema(pool, schema), letGo }
+}
+
+function openOrBorrow(database: string | ConnectionPool, logger: Logger): WorkerPool {
   if (typeof database === 'string') {
     const pool = createPool(database, { applicationName: 'workspace-usage worker', max: 5, logger })
     const open = openClients(pool)

@@ -77,7 +77,7 @@ export async function startFlushWorker(options: FlushWorkerOptions): Promise<Flu
 
 async function start(settings: WorkerSettings): Promise<FlushWorker> {
   const { logger, flushTimeoutSeconds } = settings
-  const { pool, letGo: letGoOfPool } = takePool(settings.database, logger)
+  const { pool, letGo: letGoOfPool } = takePool(settings.database, settings.schema, logger)
   let reports: FlushReports | undefined
   const reach = new Reach(logger, error => reports?.unreachable(error))
   const connections = new BoundedPool(pool, flushTimeoutSeconds, reach)
@@ -130,7 +130,7 @@ async function startFlushing(parts: Parts): Promise<Running> {
   await assertSchema(boss)
   await boss.start()
   await assertPolicy(boss, queue)
-  await assertMarksTable(connections)
+  await assertMarksTable(connections, connections.schema)
   await assertNoRowSecurity(connections)
   const interval = new IntervalInForce(queue, settings.flushIntervalSeconds, settings.logger)
   await interval.tellReplaced(connections)

@@ -111,8 +111,8 @@ test('grantPrivileges names the schema that holds the tables if search_path does
     name: 'SearchPathError',
     message:
       'no schema of search_path ("$user", public) has the table "pending_usage"; found in the schema ' +
-      '"My \\"usage\\" 利用". Nothing was changed. Set search_path in the connection string or for the role ' +
-      '(ALTER ROLE … SET search_path), and let the role use the schema (USAGE).',
+      '"My \\"usage\\" 利用". Nothing was changed. Name the schema (--schema, or inSchema() in a program), or set search_path in the connection string or for the role ' +
+      '(ALTER ROLE … SET search_path). Let the role use the schema (USAGE).',
   })
   const found = new pg.Pool({ connectionString: at, max: 1 })
   try {

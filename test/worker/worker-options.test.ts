@@ -13,7 +13,7 @@ test('a misspelt option of a worker is refused before anything is connected, and
   await assert.rejects(start({ database: NOWHERE, logger, flushIntervalSecs: 5 }), {
     name: 'UnknownOptionError',
     message:
-      'no such option: "flushIntervalSecs". Did you mean "flushIntervalSeconds"? Allowed: database, logger, ' +
+      'no such option: "flushIntervalSecs". Did you mean "flushIntervalSeconds"? Allowed: database, schema, logger, ' +
       'flushIntervalSeconds, batchSize, sources, unknownAfterSeconds, flushTimeoutSeconds, pollSeconds, waitSeconds, signal, health, clock, onFlush, onFailure, onReset.',
   })
 })

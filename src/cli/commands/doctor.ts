@@ -3,7 +3,7 @@ import { HEALTH_OPTIONS } from '../../activity/health.ts'
 import { DIAGNOSE_OPTIONS, diagnose } from '../../doctor/diagnose.ts'
 import type { Diagnosis } from '../../doctor/finding.ts'
 import type { Command } from '../command.ts'
-import { type DatabaseOptions, databaseOption, withPool } from '../options/database-option.ts'
+import { type DatabaseOptions, databaseOptions, withPool } from '../options/database-option.ts'
 import { healthOptions, type VerdictOptions, verdictOptions } from '../options/health-options.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { numberAllowedBy, textAllowedBy } from '../options/parsers.ts'
@@ -18,7 +18,7 @@ interface Options extends DatabaseOptions, JsonOptions, VerdictOptions {
 
 export const doctorCommand: Command<Options> = {
   options: () => [
-    databaseOption(),
+    ...databaseOptions(),
     new VariableOption(
       '--as <role>',
       'look at the rights and settings of this role; default: the role of the connection',

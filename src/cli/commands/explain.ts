@@ -2,7 +2,7 @@ import Table from 'cli-table3'
 import { explainPrivilegeError } from '../../access/refusal.ts'
 import { explainUsage, type UsageExplanation } from '../../activity/explain.ts'
 import type { Command } from '../command.ts'
-import { type DatabaseOptions, databaseOption, withPool } from '../options/database-option.ts'
+import { type DatabaseOptions, databaseOptions, withPool } from '../options/database-option.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { printable } from '../output/printable.ts'
 import { formatAge, formatTime } from '../output/time.ts'
@@ -11,7 +11,7 @@ import type { Terminal } from '../terminal.ts'
 interface Options extends DatabaseOptions, JsonOptions {}
 
 export const explainCommand: Command<Options> = {
-  options: () => [databaseOption(), jsonOption()],
+  options: () => [...databaseOptions(), jsonOption()],
   notes: 'Exits with 1 if there is no such workspace.',
   run: async (terminal, { json, ...database }, id: string) => {
     const explanation = await withPool(database, async pool => {

@@ -6,7 +6,7 @@ import { type DrainOptions, type DrainResult, drain } from '../../flush/drain.ts
 import type { Refusal } from '../../flush/refusal.ts'
 import type { UsageReset } from '../../flush/reset.ts'
 import type { Command } from '../command.ts'
-import { type DatabaseOptions, databaseOption, withPool } from '../options/database-option.ts'
+import { type DatabaseOptions, databaseOptions, withPool } from '../options/database-option.ts'
 import { batchSizeOption, sourcesOption, unknownAfterOption } from '../options/flush-options.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { switchOption } from '../options/variable-option.ts'
@@ -24,7 +24,7 @@ interface Options extends DatabaseOptions, JsonOptions {
 
 export const flushCommand: Command<Options> = {
   options: () => [
-    databaseOption(),
+    ...databaseOptions(),
     switchOption('--wait', 'wait for the open period to close first', 'WORKSPACE_USAGE_WAIT'),
     batchSizeOption(),
     sourcesOption(),

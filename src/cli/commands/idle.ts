@@ -6,7 +6,7 @@ import { usageCompleteSince } from '../../activity/complete-since.ts'
 import { IDLE_OPTIONS, type IdleWorkspace, idleWorkspaces } from '../../activity/idle.ts'
 import type { Queryable } from '../../database/connection.ts'
 import type { Command } from '../command.ts'
-import { type DatabaseOptions, databaseOption, withPool } from '../options/database-option.ts'
+import { type DatabaseOptions, databaseOptions, withPool } from '../options/database-option.ts'
 import { durationAllowedBy } from '../options/duration.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { numberAllowedBy, yesOrNo } from '../options/parsers.ts'
@@ -24,7 +24,7 @@ interface Options extends DatabaseOptions, JsonOptions {
 
 export const idleCommand: Command<Options> = {
   options: () => [
-    databaseOption(),
+    ...databaseOptions(),
     new VariableOption(
       '--for <duration>',
       'not used for at least this long: 45s, 90m, 12h, 30d, 2w',

@@ -1,7 +1,7 @@
 import { markUsage } from '../../mark/mark.ts'
 import { A_SOURCE } from '../../mark/source.ts'
 import type { Command } from '../command.ts'
-import { type DatabaseOptions, databaseOption, withPool } from '../options/database-option.ts'
+import { type DatabaseOptions, databaseOptions, withPool } from '../options/database-option.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { textAllowedBy } from '../options/parsers.ts'
 import { VariableOption } from '../options/variable-option.ts'
@@ -29,7 +29,7 @@ interface Total {
 
 export const markCommand: Command<Options> = {
   options: () => [
-    databaseOption(),
+    ...databaseOptions(),
     new VariableOption(
       '--source <name>',
       'who says so (default: the application_name)',

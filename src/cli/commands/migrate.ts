@@ -14,7 +14,7 @@ import { type UninstallResult, uninstall } from '../../schema/uninstall.ts'
 import type { Command } from '../command.ts'
 import { confirms } from '../confirmation.ts'
 import { adoptionOf, adoptionOptions, NAMES_NOTE } from '../options/adoption-options.ts'
-import { type DatabaseOptions, databaseOption } from '../options/database-option.ts'
+import { type DatabaseOptions, databaseOptions } from '../options/database-option.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { createLogger, logLevelOption } from '../options/log-options.ts'
 import { UsageError } from '../output/failure.ts'
@@ -36,7 +36,7 @@ const WARNING =
 
 export const migrateCommand: Command<Options> = {
   options: () => [
-    databaseOption(),
+    ...databaseOptions(),
     ...adoptionOptions(),
     // These options have no variables, because an environment must not make a command destructive.
     new Option('--down', 'take back the newest migration instead').default(false),
@@ -50,10 +50,17 @@ export const migrateCommand: Command<Options> = {
     logLevelOption('warn'),
   ],
   notes: NAMES_NOTE,
-  run: async (terminal, { databaseUrl, down, all, yes, logged, unlogged, json, logLevel, ...rest }) => {
+  run: async (
+    terminal,
+    { databaseUrl, schema, down, all, yes, logged, unlogged, json, logLevel, ...rest },
+  ) => {
     if (all && !down) throw new UsageError('--all needs --down')
     if (yes && !all) throw new UsageError('--yes needs --down --all')
-    const options = { connectionString: databaseUrl, logger: createLogger(logLevel, terminal.stderr) }
+    const options = {
+      connectionString: databaseUrl,
+      ...(schema !== undefined && { schema }),
+      logger: createLogger(logLevel, terminal.stderr),
+    }
     if (all) return await removeAll(terminal, options, { yes, json })
     if (down) return await takeBack(terminal, options, json)
     return await upgrade(

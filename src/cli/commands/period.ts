@@ -1,6 +1,6 @@
 import { PERIOD_SECONDS, setUsagePeriod, usagePeriod } from '../../schema/period.ts'
 import type { Command } from '../command.ts'
-import { type DatabaseOptions, databaseOption, withPool } from '../options/database-option.ts'
+import { type DatabaseOptions, databaseOptions, withPool } from '../options/database-option.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { numberAllowedBy } from '../options/parsers.ts'
 import { count } from '../output/count.ts'
@@ -8,7 +8,7 @@ import { count } from '../output/count.ts'
 interface Options extends DatabaseOptions, JsonOptions {}
 
 export const periodCommand: Command<Options> = {
-  options: () => [databaseOption(), jsonOption()],
+  options: () => [...databaseOptions(), jsonOption()],
   parseArgument: numberAllowedBy(PERIOD_SECONDS),
   notes: `last_used_at becomes the end of the last period with a mark. So it is exact to
 the length of one period. With a longer period there are fewer marks to store,

@@ -4,7 +4,7 @@ import { explainPrivilegeError } from '../../access/refusal.ts'
 import { retireSource, type UsageSource, usageSources } from '../../activity/sources.ts'
 import type { OwnedPool } from '../../database/pool.ts'
 import type { Command } from '../command.ts'
-import { type DatabaseOptions, databaseOption, withPool } from '../options/database-option.ts'
+import { type DatabaseOptions, databaseOptions, withPool } from '../options/database-option.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { VariableOption } from '../options/variable-option.ts'
 import { printable } from '../output/printable.ts'
@@ -17,7 +17,7 @@ interface Options extends DatabaseOptions, JsonOptions {
 
 export const sourcesCommand: Command<Options> = {
   options: () => [
-    databaseOption(),
+    ...databaseOptions(),
     new VariableOption(
       '--retire <source>',
       'forget a source that is gone for good, so that nobody is warned of it',

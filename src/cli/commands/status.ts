@@ -10,7 +10,7 @@ import type { Queryable } from '../../database/connection.ts'
 import { whatever } from '../../options.ts'
 import { type AdoptedTable, adoptedTable, describeTable } from '../../schema/adopted-table.ts'
 import type { Command } from '../command.ts'
-import { type DatabaseOptions, databaseOption, withPool } from '../options/database-option.ts'
+import { type DatabaseOptions, databaseOptions, withPool } from '../options/database-option.ts'
 import { healthOptions, type VerdictOptions, verdictOptions } from '../options/health-options.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { numberAllowedBy } from '../options/parsers.ts'
@@ -45,7 +45,7 @@ const SHOWN_REFUSED = { text: 3, json: 1_000 }
 
 export const statusCommand: Command<Options> = {
   options: () => [
-    databaseOption(),
+    ...databaseOptions(),
     new VariableOption(
       '--check [severity]',
       'fail (exit code 1) if anything is wrong, for container probes',

@@ -5,7 +5,7 @@ import { DEFAULT_FLUSH_INTERVAL_SECONDS } from '../../worker/flush-interval.ts'
 import { startFlushWorker } from '../../worker/worker.ts'
 import { DEFAULT_FLUSH_TIMEOUT_SECONDS, WORKER_OPTIONS } from '../../worker/worker-options.ts'
 import type { Command } from '../command.ts'
-import { type DatabaseOptions, databaseOption } from '../options/database-option.ts'
+import { type DatabaseOptions, databaseOptions } from '../options/database-option.ts'
 import { batchSizeOption, sourcesOption, unknownAfterOption } from '../options/flush-options.ts'
 import { healthOptions } from '../options/health-options.ts'
 import { type HttpOptions, httpOptions, httpPort } from '../options/http-options.ts'
@@ -30,7 +30,7 @@ interface Options extends DatabaseOptions, HttpOptions {
 
 export const workerCommand: Command<Options> = {
   options: () => [
-    databaseOption(),
+    ...databaseOptions(),
     flushIntervalOption(),
     flushTimeoutOption(),
     batchSizeOption(),
@@ -46,6 +46,7 @@ running, and ends with 0. A second one ends it at once.`,
   run: async (terminal, options) => {
     const {
       databaseUrl,
+      schema,
       flushInterval,
       flushTimeout,
       batchSize,
@@ -63,6 +64,7 @@ running, and ends with 0. A second one ends it at once.`,
     const ending = new AbortController()
     const starting = startFlushWorker({
       database: databaseUrl,
+      ...(schema !== undefined && { schema }),
       logger,
       flushIntervalSeconds: flushInterval,
       flushTimeoutSeconds: flushTimeout,
@@ -99,7 +101,12 @@ async function openPort(options: Options, logger: Logger): Promise<HttpPort | un
   if (wanted === null) return undefined
   // A worker without a port needs none of what this loads.
   const { openHttpPort } = await import('../../http/http-port.ts')
-  const port = await openHttpPort({ ...wanted, database: options.databaseUrl, logger })
+  const port = await openHttpPort({
+    ...wanted,
+    database: options.databaseUrl,
+    schema: options.schema,
+    logger,
+  })
   logger.info({ url: port.url, dashboard: wanted.dashboard !== null }, 'HTTP port open')
   return port
 }

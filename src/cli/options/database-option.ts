@@ -1,14 +1,23 @@
 import type { Option } from 'commander'
+import { inSchema } from '../../database/in-schema.ts'
 import { createPool, type OwnedPool } from '../../database/pool.ts'
+import { A_SCHEMA } from '../../database/schema-path.ts'
+import { textAllowedBy } from './parsers.ts'
 import { type Environment, VariableOption } from './variable-option.ts'
 
 /** The options of every command that uses the database. */
 export interface DatabaseOptions {
   databaseUrl: string
+  schema?: string
 }
 
-/** `--database-url`. It is required, and may come from `DATABASE_URL` or from the variables of libpq. */
-export function databaseOption(): Option {
+/** `--database-url`, and the schema of the tables there. */
+export function databaseOptions(): Option[] {
+  return [databaseOption(), schemaOption()]
+}
+
+/** It is required, and may come from `DATABASE_URL` or from the variables of libpq. */
+function databaseOption(): Option {
   return new VariableOption('-d, --database-url <url>', 'PostgreSQL connection string', 'DATABASE_URL', {
     needed: true,
     substitute: {
@@ -16,6 +25,14 @@ export function databaseOption(): Option {
       read: urlOfVariables,
     },
   })
+}
+
+function schemaOption(): Option {
+  return new VariableOption(
+    '--schema <name>',
+    'the schema of the tables; default: search_path leads to them',
+    'WORKSPACE_USAGE_SCHEMA',
+  ).argParser(textAllowedBy(A_SCHEMA))
 }
 
 /**
@@ -36,12 +53,12 @@ function urlOfVariables({ PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD }: Envi
 
 /** Runs something with a pool for the database, and ends the pool in every case. */
 export async function withPool<Result>(
-  { databaseUrl }: DatabaseOptions,
+  { databaseUrl, schema }: DatabaseOptions,
   run: (pool: OwnedPool) => Promise<Result>,
 ): Promise<Result> {
   const pool = createPool(databaseUrl, { applicationName: 'workspace-usage', max: 2 })
   try {
-    return await run(pool)
+    return await run(schema === undefined ? pool : inSchema(pool, schema))
   } finally {
     await pool.end()
   }

@@ -2,7 +2,7 @@ import type { Option } from 'commander'
 import type { RoleDuties } from '../../access/duties.ts'
 import type { Duty } from '../../errors.ts'
 import { UsageError } from '../output/failure.ts'
-import { type DatabaseOptions, databaseOption } from './database-option.ts'
+import { type DatabaseOptions, databaseOptions } from './database-option.ts'
 import { switchOption, VariableOption } from './variable-option.ts'
 
 /** The help text of each duty. */
@@ -23,7 +23,7 @@ export interface DutyOptions extends DatabaseOptions, Record<Duty, string[]> {
 /** A repeatable option for each duty, and `--dry-run`. The variable of a duty names one role. */
 export function dutyOptions(): Option[] {
   return [
-    databaseOption(),
+    ...databaseOptions(),
     ...DUTY_NAMES.map(roleOption),
     switchOption('--dry-run', 'print the SQL and change nothing', 'WORKSPACE_USAGE_DRY_RUN'),
   ]
