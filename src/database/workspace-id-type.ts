@@ -14,7 +14,8 @@ export const WORKSPACE_ID_TYPE = `(
     WHERE a.attrelid = 'pending_usage'::pg_catalog.regclass AND a.attname = 'workspace_id'
   )`
 
-const STATEMENT: Statement<{ type: WorkspaceIdType }> = {
+/** Asks for that type. */
+export const workspaceIdTypeStatement: Statement<{ type: WorkspaceIdType }> = {
   sql: `SELECT ${WORKSPACE_ID_TYPE}::text AS type`,
   parameters: [],
 }
@@ -26,6 +27,6 @@ const STATEMENT: Statement<{ type: WorkspaceIdType }> = {
  * @throws {NotMigratedError} If there is no `pending_usage`.
  */
 export async function workspaceIdType(connection: Connection): Promise<WorkspaceIdType> {
-  const { rows } = await execute(connection, STATEMENT)
+  const { rows } = await execute(connection, workspaceIdTypeStatement)
   return rows[0]!.type
 }

@@ -2,6 +2,9 @@ import type { Connection, Statement } from '../database/connection.ts'
 import { executeWithin } from '../database/deadline.ts'
 import { quoteLiteral } from '../database/quote.ts'
 import { placeOf, qualified } from '../database/schema-path.ts'
+import { workspaceIdTypeStatement } from '../database/workspace-id-type.ts'
+import type { WorkspaceIdType } from '../workspace-id.ts'
+import { explainIdType, markedId } from './id-type.ts'
 import { retrySerialization } from './serialization.ts'
 import { recordBatch } from './telemetry.ts'
 
@@ -16,6 +19,12 @@ export interface PeriodAnswer {
   period: string
 }
 
+/** What the marks of one tracker have in common. */
+export interface BatchOptions {
+  source: string | undefined
+  idType: WorkspaceIdType
+}
+
 /** Numbers as text, because a driver may parse a number into anything. */
 interface AnswerRow {
   remaining_ms: string
@@ -28,19 +37,26 @@ interface AnswerRow {
  * @param timeoutMs Milliseconds to wait for a connection, and again for the answer.
  * @returns Undefined if a driver or proxy lost the row; nothing can be remembered then.
  * @throws {NoAnswerError} If no answer came in time.
+ * @throws {WorkspaceIdTypeError} If the ids of the database are of another type.
  */
 export async function storeBatch(
   connection: Connection,
   ids: Iterable<string>,
-  source: string | undefined,
+  { source, idType }: BatchOptions,
   timeoutMs: number,
 ): Promise<PeriodAnswer | undefined> {
   const batch = [...ids]
   // On the plain connection, also for a schema: the statement names the objects in it, and stays one round trip.
   const { plain, schema } = placeOf(connection)
-  const statement = storeStatement(batch, source, schema)
-  const { rows } = await recordBatch(source, batch.length, () =>
-    retrySerialization(() => executeWithin(plain, statement, timeoutMs)),
+  const statement = storeStatement(batch, { source, idType }, schema)
+  const ask = async () => {
+    const { rows } = await executeWithin(connection, workspaceIdTypeStatement, timeoutMs)
+    return rows[0]!.type
+  }
+  const { rows } = await explainIdType(idType, ask, () =>
+    recordBatch(source, batch.length, () =>
+      retrySerialization(() => executeWithin(plain, statement, timeoutMs)),
+    ),
   )
   const row = rows[0]
   return row && { remainingMs: Number(row.remaining_ms), period: row.period }
@@ -55,16 +71,16 @@ export async function storeBatch(
  */
 function storeStatement(
   ids: readonly string[],
-  source: string | undefined,
+  { source, idType }: BatchOptions,
   schema: string | undefined,
 ): Statement<AnswerRow> {
   const table = qualified(schema, 'pending_usage')
   const column = source === undefined ? '' : ', source'
-  const value = source === undefined ? '' : ', $2::text'
+  const values = source === undefined ? markedId(table) : `${markedId(table)}, $2::text`
   return {
     sql: `WITH clock AS MATERIALIZED (SELECT ${qualified(schema, 'usage_period_end')}() AS period_end), stored AS (
         INSERT INTO ${table} (workspace_id${column})
-          SELECT id${value} FROM clock, unnest($1::uuid[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING)
+          SELECT ${values} FROM clock, unnest($1::${idType}[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING)
       SELECT
         (extract(epoch FROM period_end - statement_timestamp()) * 1000)::text AS remaining_ms,
         concat_ws(

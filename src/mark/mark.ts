@@ -1,8 +1,10 @@
 import { A_CONNECTION, type Connection, execute, type Statement } from '../database/connection.ts'
 import { isPool } from '../database/deadline.ts'
 import { A_SCHEMA, placeOf, qualified } from '../database/schema-path.ts'
+import { workspaceIdType } from '../database/workspace-id-type.ts'
 import { checkOption, checkOptions, type OptionRules } from '../options.ts'
-import { canonicalWorkspaceId } from '../workspace-id.ts'
+import { canonicalWorkspaceId, type WorkspaceId, type WorkspaceIdType } from '../workspace-id.ts'
+import { explainIdType, ID_TYPE_OPTION, markedId } from './id-type.ts'
 import { countMarks } from './marks-by-source.ts'
 import { retrySerialization } from './serialization.ts'
 import { assertSource, SOURCE_OPTION } from './source.ts'
@@ -15,18 +17,23 @@ export interface MarkOptions {
    * Default: the connection's `application_name`, or `unknown` where that is empty.
    */
   source?: string
+  /**
+   * The type of `workspaces.id` in the database: `uuid`, `bigint`, `integer`, or `text` (`varchar` too). Default `uuid`.
+   * A mark can't ask the database first. If it is another one, the call is refused and stores nothing.
+   */
+  idType?: WorkspaceIdType
 }
 
 /** What the options of {@link markUsage} may be. */
-export const MARK_OPTIONS: OptionRules<MarkOptions> = { source: SOURCE_OPTION }
+export const MARK_OPTIONS: OptionRules<MarkOptions> = { source: SOURCE_OPTION, idType: ID_TYPE_OPTION }
 
 /** Options of {@link insertPendingUsage}. */
-export interface InsertOptions {
+export interface InsertOptions extends Pick<MarkOptions, 'idType'> {
   /** The schema of `pending_usage`, as in `pg_namespace`. Default: `search_path` leads to it. */
   schema?: string
 }
 
-const INSERT_OPTIONS: OptionRules<InsertOptions> = { schema: A_SCHEMA }
+const INSERT_OPTIONS: OptionRules<InsertOptions> = { schema: A_SCHEMA, idType: ID_TYPE_OPTION }
 
 /** What {@link markUsage} did. */
 export interface MarkResult {
@@ -45,33 +52,38 @@ export interface MarkResult {
  * from the metrics.
  *
  * @param connection Where the INSERT runs. The role needs `INSERT (workspace_id, source)` on `pending_usage`.
- * @param ids One id, or many. The statement sorts them, so that concurrent callers can't deadlock. It stores all or
+ * @param ids One id, or many, as {@link canonicalWorkspaceId} accepts them. The statement sorts them, so that concurrent callers can't deadlock. It stores all or
  *   none. An empty list does nothing.
  * @throws {InvalidOptionError} If `connection` is no connection, or `options` is no object; nothing is sent then.
  * @throws {UnknownOptionError} If there is no option of that name; nothing is sent then.
- * @throws {InvalidWorkspaceIdError} If one of the ids is not a UUID; nothing is sent then.
+ * @throws {InvalidWorkspaceIdError} If one of the ids is not of the type `idType`; nothing is sent then.
  * @throws {InvalidSourceError} If the source is empty, too long or holds NUL; nothing is sent then.
+ * @throws {WorkspaceIdTypeError} If the ids of the database are of another type than `idType`.
  * @throws {NotMigratedError} If there is no `pending_usage`.
  * @throws {StandbyError} On a standby, or in a read-only session.
  */
 export async function markUsage(
   connection: Connection,
-  ids: string | readonly string[],
+  ids: WorkspaceId | readonly WorkspaceId[],
   options: MarkOptions = {},
 ): Promise<MarkResult> {
   checkOption('connection', connection, A_CONNECTION)
   checkOptions(options, MARK_OPTIONS)
-  const passed: readonly string[] = Array.isArray(ids) ? ids : [ids as string]
-  const distinct = [...new Set(passed.map(id => canonicalWorkspaceId(id)))]
+  const { idType = 'uuid' } = options
+  const passed: readonly WorkspaceId[] = Array.isArray(ids) ? ids : [ids as WorkspaceId]
+  const distinct = [...new Set(passed.map(id => canonicalWorkspaceId(id, idType)))]
   const source = options.source === undefined ? undefined : assertSource(options.source)
   if (distinct.length === 0) return { marked: 0, stored: 0 }
   // One statement on the plain connection, also for a schema: the statement names the table in it.
   const { plain, schema } = placeOf(connection)
-  const store = () =>
-    execute(plain, insertPendingUsage(distinct, source, schema === undefined ? {} : { schema }))
+  const statement = insertPendingUsage(distinct, source, { idType, ...(schema !== undefined && { schema }) })
+  const store = () => execute(plain, statement)
   // On a pool the statement is a transaction of its own. Anything else may be in a transaction of the caller.
-  const { affected } = await recordBatch(source, distinct.length, () =>
-    isPool(connection) ? retrySerialization(store) : store(),
+  const { affected } = await explainIdType(
+    idType,
+    () => workspaceIdType(connection),
+    () =>
+      recordBatch(source, distinct.length, () => (isPool(connection) ? retrySerialization(store) : store())),
   )
   countMarks(source, passed.length, distinct.length)
   return { marked: distinct.length, stored: affected ?? 0 }
@@ -83,7 +95,7 @@ export async function markUsage(
  * `ON CONFLICT DO NOTHING` names no column, so that it needs no privilege but `INSERT (workspace_id, source)`. The
  * period comes from the column's default, so that a marker can't choose one.
  *
- * @param ids Distinct UUIDs; not checked here.
+ * @param ids Distinct ids in their canonical form ({@link canonicalWorkspaceId}); not checked here.
  * @param source Not checked here. Undefined leaves it to the column's default.
  * @throws {InvalidOptionError} If an option is not what it may be.
  * @throws {UnknownOptionError} If there is no such option.
@@ -94,16 +106,18 @@ export function insertPendingUsage(
   options: InsertOptions = {},
 ): Statement<never> {
   checkOptions(options, INSERT_OPTIONS)
-  const table = qualified(options.schema, 'pending_usage')
+  const { schema, idType = 'uuid' } = options
+  const table = qualified(schema, 'pending_usage')
+  const id = markedId(table)
   return source === undefined
     ? {
         sql: `INSERT INTO ${table} (workspace_id)
-          SELECT id FROM unnest($1::uuid[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`,
+          SELECT ${id} FROM unnest($1::${idType}[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`,
         parameters: [ids],
       }
     : {
         sql: `INSERT INTO ${table} (workspace_id, source)
-          SELECT id, $2::text FROM unnest($1::uuid[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`,
+          SELECT ${id}, $2::text FROM unnest($1::${idType}[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`,
         parameters: [ids, source],
       }
 }

@@ -1,3 +1,4 @@
+import { MAX_TEXT_ID_LENGTH, type WorkspaceIdType } from '../workspace-id.ts'
 import type { PeriodAnswer } from './batch.ts'
 import type { MarkCounts } from './mark-counts.ts'
 import { LONG_AGO, later, type Moment, msUntil } from './moment.ts'
@@ -6,6 +7,14 @@ const CLOCK_CHECK_MS = 250
 const MAX_UNPROVEN = 256
 const MAX_REMEMBERED = 1_000_000
 const FOUND_PLACES = 2 ** 16
+
+/** How long the ids of a type may be. A text of 255 characters may have twice as many units. */
+const LENGTHS: Record<WorkspaceIdType, readonly [shortest: number, longest: number]> = {
+  uuid: [36, 36],
+  bigint: [1, 20],
+  integer: [1, 11],
+  text: [1, 2 * MAX_TEXT_ID_LENGTH],
+}
 
 /**
  * The ids that are stored in the open period. They stay here until the period ends.
@@ -19,12 +28,14 @@ const FOUND_PLACES = 2 ** 16
  * because one stands still while the machine sleeps.
  */
 export class OpenPeriod {
+  readonly #shortest: number
+  readonly #longest: number
   readonly #markAgain: (id: string) => void
   readonly #counts: MarkCounts
   readonly #ids = new Set<string>()
   /**
-   * Strings that callers passed for stored ids. The last characters of a string give its place. A look-up here takes
-   * half the time of a Set, because a Set hashes all 36 characters of a new string. The strings are few, because each
+   * Strings that callers passed for stored ids. A few characters of a string give its place. A look-up here takes half
+   * the time of a Set, because a Set hashes all 36 characters of a new string. The strings are few, because each
    * may be a slice that keeps a whole request in memory.
    */
   readonly #found: string[] = new Array(FOUND_PLACES).fill('')
@@ -42,7 +53,8 @@ export class OpenPeriod {
    * @param markAgain Called with the id of a mark that was answered from here after the period's end.
    * @param counts Where the marks are counted that were answered from here and are proven.
    */
-  constructor(markAgain: (id: string) => void, counts: MarkCounts) {
+  constructor(idType: WorkspaceIdType, markAgain: (id: string) => void, counts: MarkCounts) {
+    ;[this.#shortest, this.#longest] = LENGTHS[idType]
     this.#markAgain = markAgain
     this.#counts = counts
   }
@@ -54,7 +66,8 @@ export class OpenPeriod {
    * @param id A canonical id, or a spelling that was passed before. Returns false for anything else.
    */
   answer(id: string, spelling = id): boolean {
-    if (typeof id !== 'string' || id.length !== 36) return false
+    const { length } = id
+    if (length < this.#shortest || length > this.#longest) return false
     const place = placeOf(spelling)
     if (this.#found[place] !== spelling) {
       if (!this.#ids.has(id)) return false
@@ -125,8 +138,23 @@ export class OpenPeriod {
   }
 }
 
-/** A number below FOUND_PLACES, from the last digits of a UUID. They are random in all versions that are in use. */
+/**
+ * A number below FOUND_PLACES. The last digits of a UUID or a number differ most. Texts may all end alike, or begin alike,
+ * so characters from the middle and the beginning count as well.
+ */
 function placeOf(id: string): number {
-  const three = (id.charCodeAt(35) * 31 + id.charCodeAt(34)) * 31 + id.charCodeAt(33)
-  return (three * 31 + id.charCodeAt(32)) & (FOUND_PLACES - 1)
+  const last = id.length - 1
+  if (last < 3) return placeOfShort(id)
+  const middle = last >> 1
+  const end =
+    ((id.charCodeAt(last) * 31 + id.charCodeAt(last - 1)) * 31 + id.charCodeAt(last - 2)) * 31 +
+    id.charCodeAt(last - 3)
+  const start = (id.charCodeAt(0) * 31 + id.charCodeAt(middle)) * 31 + id.charCodeAt(middle - 1)
+  return (end + start * 7) & (FOUND_PLACES - 1)
+}
+
+function placeOfShort(id: string): number {
+  let place = 0
+  for (let i = 0; i < id.length; i++) place = place * 31 + id.charCodeAt(i)
+  return place & (FOUND_PLACES - 1)
 }

@@ -1,6 +1,10 @@
 import type { Logger } from '../logger.ts'
-import { A_LOGGER, integerWithin, type OptionRules } from '../options.ts'
-import { SOURCE_OPTION } from './source.ts'
+import { A_LOGGER, checkOptions, integerWithin, type OptionRules } from '../options.ts'
+import type { WorkspaceIdType } from '../workspace-id.ts'
+import type { BatchOptions } from './batch.ts'
+import { ID_TYPE_OPTION } from './id-type.ts'
+import { assertSource, SOURCE_OPTION } from './source.ts'
+import { standardErrorLogger } from './standard-error-logger.ts'
 import type { UsageTracker } from './tracker.ts'
 
 /** The defaults of a tracker's options, and of the one of `close`. */
@@ -14,6 +18,12 @@ export interface UsageTrackerOptions {
    * `application_name`, because only the database knows it.
    */
   source?: string
+  /**
+   * The type of `workspaces.id` in the database: `uuid`, `bigint`, `integer`, or `text` (`varchar` too). Default `uuid`.
+   * If it is another one, each statement is refused. Then the tracker logs a {@link WorkspaceIdTypeError} and keeps the
+   * marks.
+   */
+  idType?: WorkspaceIdType
   /**
    * The number of distinct ids that may wait for the database, from 1 to 16,000,000. A million takes about 80 MB.
    * Above it new ids are dropped, counted in {@link UsageTrackerStats.dropped} and logged once per outage.
@@ -35,9 +45,27 @@ export interface UsageTrackerOptions {
 /** What the options of {@link UsageTracker} may be. */
 export const TRACKER_OPTIONS: OptionRules<UsageTrackerOptions> = {
   source: SOURCE_OPTION,
+  idType: ID_TYPE_OPTION,
   maxPending: integerWithin(1, 16_000_000),
   statementTimeoutMs: integerWithin(100, 3_600_000, 'milliseconds'),
   logger: A_LOGGER,
+}
+
+/** What a tracker works with. */
+export interface TrackerSettings {
+  marks: BatchOptions
+  maxPending: number
+  statementTimeoutMs: number
+  logger: Logger
+}
+
+/** Checks the options of a tracker, and fills in the defaults. */
+export function trackerSettings(options: UsageTrackerOptions): TrackerSettings {
+  checkOptions(options, TRACKER_OPTIONS)
+  const { source, idType = 'uuid', maxPending = DEFAULTS.maxPending, logger = standardErrorLogger } = options
+  const { statementTimeoutMs = DEFAULTS.statementTimeoutMs } = options
+  const marks = { source: source === undefined ? undefined : assertSource(source), idType }
+  return { marks, maxPending, statementTimeoutMs, logger }
 }
 
 /** Counts since the tracker was made. `marked` is always the sum of the next four. */

@@ -2,8 +2,8 @@ import { A_CONNECTION, type Connection, listenForErrors } from '../database/conn
 import { MarksNotStoredError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { checkOption, checkOptions } from '../options.ts'
-import { canonicalWorkspaceId } from '../workspace-id.ts'
-import { type PeriodAnswer, storeBatch } from './batch.ts'
+import { canonicalWorkspaceId, type WorkspaceId, type WorkspaceIdType } from '../workspace-id.ts'
+import { type BatchOptions, type PeriodAnswer, storeBatch } from './batch.ts'
 import { LostMarks } from './lost-marks.ts'
 import { MarkCounts } from './mark-counts.ts'
 import { countTracker } from './marks-by-source.ts'
@@ -11,16 +11,15 @@ import { type Mode, modeAfter, sends, takesMarks } from './mode.ts'
 import { now } from './moment.ts'
 import { OpenPeriod } from './open-period.ts'
 import { Outage } from './outage.ts'
+import { ownString } from './own-string.ts'
 import { PendingMarks } from './pending-marks.ts'
-import { assertSource } from './source.ts'
-import { standardErrorLogger } from './standard-error-logger.ts'
 import { findSdk } from './telemetry.ts'
 import {
   CLOSE_OPTIONS,
   type CloseOptions,
   type CloseResult,
   DEFAULTS,
-  TRACKER_OPTIONS,
+  trackerSettings,
   type UsageTrackerOptions,
   type UsageTrackerStats,
 } from './tracker-options.ts'
@@ -33,8 +32,8 @@ export type { CloseOptions, CloseResult, UsageTrackerOptions, UsageTrackerStats 
  *
  * The tracker sends one statement at a time. Marks that come meanwhile wait for the next statement, which carries up to
  * 5,000 of them. So an idle tracker stores a mark within one round trip. A failed statement is sent again until it
- * succeeds, after a pause that grows from 250 ms to 30 s. So is one that is not answered in time. The pause is 30 s from the start if PostgreSQL refuses the
- * statement for a lasting reason, such as a missing privilege.
+ * succeeds, after a pause that grows from 250 ms to 30 s. So is one that is not answered in time. The pause is 30 s
+ * from the start if PostgreSQL refuses the statement for a lasting reason, such as a missing privilege.
  *
  * Marks that wait keep the process alive. {@link UsageTracker.close} bounds that. Marks above `maxPending` are lost. So
  * are the marks that `close` gives up on. Both are logged. A crash of the server loses stored marks that were not
@@ -44,14 +43,15 @@ export type { CloseOptions, CloseResult, UsageTrackerOptions, UsageTrackerStats 
  */
 export class UsageTracker implements AsyncDisposable {
   readonly #db: Connection
-  readonly #source: string | undefined
+  readonly #marks: BatchOptions
+  readonly #idType: WorkspaceIdType
   readonly #statementTimeoutMs: number
   readonly #logger: Logger
   readonly #stopListening: () => void
 
   #mode: Mode = 'idle'
   readonly #counts = new MarkCounts()
-  readonly #openPeriod = new OpenPeriod(id => this.#admit(id), this.#counts)
+  readonly #openPeriod: OpenPeriod
   readonly #pending: PendingMarks
   readonly #outage: Outage
 
@@ -82,12 +82,13 @@ export class UsageTracker implements AsyncDisposable {
    */
   constructor(db: Connection, options: UsageTrackerOptions = {}) {
     checkOption('db', db, A_CONNECTION)
-    checkOptions(options, TRACKER_OPTIONS)
-    const { source, maxPending = DEFAULTS.maxPending, logger = standardErrorLogger } = options
-    this.#statementTimeoutMs = options.statementTimeoutMs ?? DEFAULTS.statementTimeoutMs
-    this.#source = source === undefined ? undefined : assertSource(source)
+    const { marks, maxPending, statementTimeoutMs, logger } = trackerSettings(options)
+    this.#statementTimeoutMs = statementTimeoutMs
+    this.#marks = marks
+    this.#idType = marks.idType
     this.#db = db
     this.#logger = logger
+    this.#openPeriod = new OpenPeriod(marks.idType, id => this.#admit(id), this.#counts)
     this.#pending = new PendingMarks(maxPending, this.#counts)
     this.#outage = new Outage(logger)
     this.#lost = new LostMarks(logger, this.#counts)
@@ -95,7 +96,7 @@ export class UsageTracker implements AsyncDisposable {
       this.#openPeriod.forget()
       logger.warn({ err: error }, 'an idle database connection broke')
     })
-    this.#stopCounting = countTracker(this.#source, this.#counts, this.#readPending)
+    this.#stopCounting = countTracker(marks.source, this.#counts, this.#readPending)
     findSdk()
   }
 
@@ -103,11 +104,12 @@ export class UsageTracker implements AsyncDisposable {
    * Marks a workspace as in use now. Returns at once. The mark is stored soon after. {@link UsageTracker.drain} tells
    * when.
    *
-   * @param workspaceId A UUID, in upper or lower case.
-   * @throws {InvalidWorkspaceIdError} If it is not a UUID. It throws nothing else.
+   * @param workspaceId An id of the type `idType`, as {@link canonicalWorkspaceId} accepts it. A string is fastest.
+   * @throws {InvalidWorkspaceIdError} If it is no id of that type. It throws nothing else.
    */
-  mark(workspaceId: string): void {
-    if (!this.#openPeriod.answer(workspaceId)) this.#admit(workspaceId)
+  mark(workspaceId: WorkspaceId): void {
+    const id = typeof workspaceId === 'string' ? workspaceId : canonicalWorkspaceId(workspaceId, this.#idType)
+    if (!this.#openPeriod.answer(id)) this.#admit(id)
   }
 
   /**
@@ -151,22 +153,18 @@ export class UsageTracker implements AsyncDisposable {
 
   /** Takes a mark that the open period did not answer. */
   #admit(workspaceId: string): void {
-    if (!takesMarks(this.#mode)) this.#ignore(workspaceId)
+    if (!takesMarks(this.#mode)) this.#lost.ignore(canonicalWorkspaceId(workspaceId, this.#idType))
     // The look-up comes before the validation, so that repeats are cheap during an outage as well.
     else if (!this.#pending.answer(workspaceId)) {
-      this.#admitCanonical(canonicalWorkspaceId(workspaceId), workspaceId)
+      this.#admitCanonical(canonicalWorkspaceId(workspaceId, this.#idType), workspaceId)
     }
   }
 
   #admitCanonical(id: string, spelling: string): void {
     if (id !== spelling && (this.#openPeriod.answer(id, spelling) || this.#pending.answer(id))) return
-    if (!this.#pending.add(id)) this.#lost.drop(this.#pending.maxPending, this.#outage.consecutiveErrors)
+    const { maxPending } = this.#pending
+    if (!this.#pending.add(ownString(id))) this.#lost.drop(maxPending, this.#outage.consecutiveErrors)
     else if (this.#mode === 'idle') this.#sent = this.#send()
-  }
-
-  #ignore(workspaceId: string): void {
-    canonicalWorkspaceId(workspaceId)
-    this.#lost.ignore(workspaceId)
   }
 
   /** Asks for a mode. A closing tracker ignores all modes but `closed`. */
@@ -197,7 +195,7 @@ export class UsageTracker implements AsyncDisposable {
     const batch = this.#pending.sendBatch()
     let answer: PeriodAnswer | undefined
     try {
-      answer = await storeBatch(this.#db, batch, this.#source, this.#statementTimeoutMs)
+      answer = await storeBatch(this.#db, batch, this.#marks, this.#statementTimeoutMs)
     } catch (error) {
       this.#pending.returnBatch()
       this.#pending.absorbRepeats()

@@ -64,7 +64,7 @@ for (const major of [18, 15] as const) {
         const answer = await storeBatch(
           pool,
           Array.from({ length: 8 }, () => randomUUID()),
-          'ssh',
+          { source: 'ssh', idType: 'uuid' },
           5_000,
         )
         const answered = Number(answer!.period.split(' ')[0])

@@ -20,8 +20,8 @@ export async function work(database: string, logger: usage.Logger): Promise<void
   await worker.stop()
 }
 
-// @ts-expect-error: an id is a string. This would pass if the tracker were of type any.
-tracker.mark(1)
+// @ts-expect-error: an id is a string or a number. This would pass if the tracker were of type any.
+tracker.mark(true)
 // @ts-expect-error: a logger is no option of a flush.
 usage.flush(connection, { logger: undefined })
 // @ts-expect-error: neither a Kysely nor anything with a query method.
