@@ -19,12 +19,10 @@ export { explainUsage, type SourceUsage, type UsageExplanation } from './activit
 export { type FailingFlushes, failingFlushes } from './activity/failing-flushes.ts'
 export { type Health, type HealthOptions, usageHealth } from './activity/health.ts'
 export { DEFAULT_MAX_LAG_SECONDS } from './activity/health-options.ts'
-export {
-  DEFAULT_IDLE_PAGE_SIZE,
-  type IdleOptions,
-  type IdleWorkspace,
-  idleWorkspaces,
-} from './activity/idle.ts'
+export { idleWorkspaces } from './activity/idle.ts'
+export { type IdleForecast, type IdleForecastOptions, idleForecast } from './activity/idle-forecast.ts'
+export { DEFAULT_IDLE_PAGE_SIZE, type IdleOptions } from './activity/idle-options.ts'
+export type { IdleWorkspace } from './activity/idle-row.ts'
 export { type LastFlush, lastFlush } from './activity/last-flush.ts'
 export type { Problem, ProblemCode, Severity } from './activity/problem.ts'
 export {

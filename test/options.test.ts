@@ -6,6 +6,7 @@ import { grantPrivileges, revokePrivileges } from '../src/access/grant.ts'
 import { explainUsage } from '../src/activity/explain.ts'
 import { failingFlushes } from '../src/activity/failing-flushes.ts'
 import { idleWorkspaces } from '../src/activity/idle.ts'
+import { idleForecast } from '../src/activity/idle-forecast.ts'
 import { lastFlush } from '../src/activity/last-flush.ts'
 import { refusedWorkspaces } from '../src/activity/refused.ts'
 import { openPeriodRemaining, pendingStatus } from '../src/activity/status.ts'
@@ -36,6 +37,7 @@ const FUNCTIONS: Record<string, [call: (options: never) => unknown, option: stri
   flush: [options => flush(nowhere, options), 'batchSize'],
   drain: [options => drain(nowhere, options), 'onFlush'],
   idleWorkspaces: [options => idleWorkspaces(nowhere, options), 'idleForSeconds'],
+  idleForecast: [options => idleForecast(nowhere, options), 'idleForSeconds'],
   grantPrivileges: [options => grantPrivileges(nowhere, options), 'markers'],
   revokePrivileges: [options => revokePrivileges(nowhere, options), 'workers'],
   startFlushWorker: [options => startFlushWorker(options), 'flushIntervalSeconds'],
@@ -109,6 +111,7 @@ const CONNECTED: Record<string, (connection: never) => unknown> = {
   flush: connection => flush(connection),
   drain: connection => drain(connection),
   idleWorkspaces: connection => idleWorkspaces(connection, { idleForSeconds: 1 }).next(),
+  idleForecast: connection => idleForecast(connection, { idleForSeconds: 1 }),
   explainUsage: connection => explainUsage(connection, ID),
   pendingStatus: connection => pendingStatus(connection),
   openPeriodRemaining: connection => openPeriodRemaining(connection),

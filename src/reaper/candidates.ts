@@ -1,4 +1,5 @@
-import { type IdleWorkspace, idleWorkspaces } from '../activity/idle.ts'
+import { idleWorkspaces } from '../activity/idle.ts'
+import type { IdleWorkspace } from '../activity/idle-row.ts'
 import type { Connection } from '../database/connection.ts'
 import { createdBefore, stoppedFor, tellsCreation } from './stopped-workspaces.ts'
 

@@ -1,4 +1,4 @@
-import type { IdleWorkspace } from '../activity/idle.ts'
+import type { IdleWorkspace } from '../activity/idle-row.ts'
 import type { Queryable } from '../database/connection.ts'
 import { executeWithin } from '../database/deadline.ts'
 import type { ConnectionPool } from '../database/pool.ts'

@@ -1,5 +1,5 @@
 import { HEALTH_OPTIONS } from '../activity/health.ts'
-import { IDLE_OPTIONS } from '../activity/idle.ts'
+import { IDLE_OPTIONS } from '../activity/idle-options.ts'
 import type { Queryable } from '../database/connection.ts'
 import { A_POOL, type ConnectionPool } from '../database/pool.ts'
 import { DURATION_WORDS, formatDuration, parseDuration } from '../duration.ts'

@@ -3,7 +3,9 @@ import { test } from 'node:test'
 import { privilegeStatements } from '../../src/access/duties.ts'
 import { explainUsage } from '../../src/activity/explain.ts'
 import { failingFlushes } from '../../src/activity/failing-flushes.ts'
-import { type IdleWorkspace, idleWorkspaces } from '../../src/activity/idle.ts'
+import { idleWorkspaces } from '../../src/activity/idle.ts'
+import { idleForecast } from '../../src/activity/idle-forecast.ts'
+import type { IdleWorkspace } from '../../src/activity/idle-row.ts'
 import { lastFlush } from '../../src/activity/last-flush.ts'
 import { refusedWorkspaces } from '../../src/activity/refused.ts'
 import { openPeriodRemaining, pendingStatus } from '../../src/activity/status.ts'
@@ -59,19 +61,23 @@ async function answers(connection: Connection, ids: string[]) {
     assert.ok(Math.abs(asOf.getTime() - Date.now()) < 60_000)
     explanations.push(explanation)
   }
-  const idle: Omit<IdleWorkspace, 'idleSeconds'>[] = []
-  for await (const { idleSeconds, ...workspace } of idleWorkspaces(connection, {
+  const idle: Omit<IdleWorkspace, 'idleSeconds' | 'leftSeconds'>[] = []
+  for await (const { idleSeconds, leftSeconds, ...workspace } of idleWorkspaces(connection, {
     idleForSeconds: 60,
     pageSize: 2,
   })) {
     assert.equal(idleSeconds === null, workspace.lastUsedAt === null)
+    assert.equal(leftSeconds === null, workspace.lastUsedAt === null)
     idle.push(workspace)
   }
+  const { asOf, ...forecast } = await idleForecast(connection, { idleForSeconds: 60 })
+  assert.ok(Math.abs(asOf.getTime() - Date.now()) < 60_000)
   const { lagSeconds, ...pending } = await pendingStatus(connection)
   assert.ok(lagSeconds > 86_000 && lagSeconds < 90_000, String(lagSeconds))
   return {
     explanations,
     idle,
+    forecast,
     pending,
     last: await lastFlush(connection),
     failing: await failingFlushes(connection),

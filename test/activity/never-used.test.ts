@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { explainUsage } from '../../src/activity/explain.ts'
-import { type IdleWorkspace, idleWorkspaces } from '../../src/activity/idle.ts'
+import { idleWorkspaces } from '../../src/activity/idle.ts'
+import type { IdleWorkspace } from '../../src/activity/idle-row.ts'
 import { flush } from '../../src/flush/flush.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { createWorkspaces, storeClosedMarks } from '../support/seed.ts'
@@ -29,7 +30,10 @@ for (const never of sentinels) {
     }
     const { lastUsedAt, exists } = await explainUsage(pool, id!)
     assert.deepEqual({ lastUsedAt, exists }, { lastUsedAt: null, exists: true })
-    assert.deepEqual(await listed(), [{ workspaceId: id, lastUsedAt: null, idleSeconds: null }])
+    assert.deepEqual(
+      (await listed()).map(({ workspaceId, lastUsedAt, idleSince }) => [workspaceId, lastUsedAt, idleSince]),
+      [[id, null, null]],
+    )
 
     const at = await storeClosedMarks(pool, [id!])
     assert.deepEqual((await explainUsage(pool, id!)).lastUsedAt, at)

@@ -3,23 +3,29 @@ import { pipeline } from 'node:stream/promises'
 import type { Option } from 'commander'
 import { explainPrivilegeError } from '../../access/refusal.ts'
 import { usageCompleteSince } from '../../activity/complete-since.ts'
-import { IDLE_OPTIONS, type IdleWorkspace, idleWorkspaces } from '../../activity/idle.ts'
+import { idlePages } from '../../activity/idle.ts'
+import { idleForecast } from '../../activity/idle-forecast.ts'
+import { IDLE_OPTIONS } from '../../activity/idle-options.ts'
 import type { Queryable } from '../../database/connection.ts'
+import { formatDuration } from '../../duration.ts'
 import type { Command } from '../command.ts'
 import { type DatabaseOptions, databaseOptions, withPool } from '../options/database-option.ts'
 import { durationAllowedBy } from '../options/duration.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { numberAllowedBy, yesOrNo } from '../options/parsers.ts'
 import { switchOption, VariableOption } from '../options/variable-option.ts'
-import { count } from '../output/count.ts'
-import { formatAge, formatTime } from '../output/time.ts'
+import { forecastLines } from '../output/idle-forecast-lines.ts'
+import { csvLines, jsonLines, tableLines } from '../output/idle-lines.ts'
+import { formatTime } from '../output/time.ts'
 import { isBrokenPipe, type Output, type Terminal } from '../terminal.ts'
 
 interface Options extends DatabaseOptions, JsonOptions {
   for: number
+  within?: number
   limit?: number
   neverUsed: boolean
   csv: boolean
+  count: boolean
 }
 
 export const idleCommand: Command<Options> = {
@@ -31,23 +37,49 @@ export const idleCommand: Command<Options> = {
       'WORKSPACE_USAGE_IDLE_FOR',
       { needed: true },
     ).argParser(durationAllowedBy(IDLE_OPTIONS.idleForSeconds)),
+    new VariableOption(
+      '--within <duration>',
+      'also what will be idle for that long within this time, with the time left',
+      'WORKSPACE_USAGE_IDLE_WITHIN',
+    ).argParser(durationAllowedBy(IDLE_OPTIONS.withinSeconds)),
     new VariableOption('--limit <n>', 'list this many at most', 'WORKSPACE_USAGE_IDLE_LIMIT').argParser(
       numberAllowedBy(IDLE_OPTIONS.limit),
     ),
     neverUsedOption(),
     jsonOption().conflicts('csv'),
     switchOption('--csv', 'print CSV', 'WORKSPACE_USAGE_CSV'),
+    switchOption(
+      '--count',
+      'list none: count how many are due now, in a day and in a week',
+      'WORKSPACE_USAGE_IDLE_COUNT',
+    ).conflicts(['within', 'limit', 'neverUsed', 'csv']),
   ],
-  run: async (terminal, { for: idleForSeconds, limit, neverUsed, csv, json, ...database }) => {
-    const format = json ? jsonLines : csv ? csvLines : tableLines
-    const options = { idleForSeconds, neverUsed, ...(limit !== undefined && { limit }) }
-    return await withPool(database, async pool => {
-      const idle = explainingRefusal(idleWorkspaces(pool, options), pool)
-      await print(format(idle), terminal.stdout)
-      await tellLoss(terminal, pool, idleForSeconds)
+  run: async (terminal, options) =>
+    await withPool(options, async pool => {
+      await (options.count ? printForecast : printList)(terminal, pool, options)
+      await tellLoss(terminal, pool, options.for)
       return 0
-    })
-  },
+    }),
+}
+
+async function printList(terminal: Terminal, pool: Queryable, options: Options): Promise<void> {
+  const { for: idleForSeconds, within: withinSeconds, limit, neverUsed, csv, json } = options
+  const format = json ? jsonLines : csv ? csvLines : tableLines(withinSeconds !== undefined)
+  const pages = idlePages(pool, {
+    idleForSeconds,
+    neverUsed,
+    ...(withinSeconds !== undefined && { withinSeconds }),
+    ...(limit !== undefined && { limit }),
+  })
+  await print(format(explainingRefusal(pages, pool)), terminal.stdout)
+}
+
+async function printForecast(terminal: Terminal, pool: Queryable, { for: idleForSeconds, json }: Options) {
+  const forecast = await idleForecast(pool, { idleForSeconds }).catch(async error => {
+    throw await explainPrivilegeError(pool, error, 'reader')
+  })
+  if (json) terminal.printJson(forecast)
+  else terminal.print(forecastLines(forecast, formatDuration(idleForSeconds)))
 }
 
 /** A workspace whose last marks were lost looks idle. The list itself has one format, so this is told beside it. */
@@ -70,42 +102,12 @@ function neverUsedOption(): Option {
     .default(true, 'yes')
 }
 
-async function* explainingRefusal(idle: AsyncIterable<IdleWorkspace>, pool: Queryable) {
+async function* explainingRefusal<Page>(idle: AsyncIterable<Page>, pool: Queryable) {
   try {
     yield* idle
   } catch (error) {
     throw await explainPrivilegeError(pool, error, 'reader')
   }
-}
-
-/** One JSON document: an array, with one workspace per line. */
-async function* jsonLines(workspaces: AsyncIterable<IdleWorkspace>): AsyncGenerator<string> {
-  let before = '[\n'
-  for await (const workspace of workspaces) {
-    yield before + JSON.stringify(workspace)
-    before = ',\n'
-  }
-  yield before === ',\n' ? '\n]\n' : '[]\n'
-}
-
-async function* csvLines(workspaces: AsyncIterable<IdleWorkspace>): AsyncGenerator<string> {
-  yield 'workspace_id,last_used_at,idle_seconds\n'
-  for await (const { workspaceId, lastUsedAt, idleSeconds } of workspaces) {
-    yield `${workspaceId},${lastUsedAt?.toISOString() ?? ''},${idleSeconds ?? ''}\n`
-  }
-}
-
-/** The columns have fixed widths. To fit them to the content, all rows would have to be in memory. */
-async function* tableLines(workspaces: AsyncIterable<IdleWorkspace>): AsyncGenerator<string> {
-  yield `${'workspace'.padEnd(36)}  ${'last used'.padEnd(20)}  idle for\n`
-  let lines = 0
-  for await (const { workspaceId, lastUsedAt, idleSeconds } of workspaces) {
-    lines += 1
-    const time = lastUsedAt === null ? 'never used' : formatTime(lastUsedAt)
-    const age = idleSeconds === null ? '' : formatAge(idleSeconds)
-    yield `${`${workspaceId}  ${time.padEnd(20)}  ${age}`.trimEnd()}\n`
-  }
-  yield `${count(lines, 'workspace')}\n`
 }
 
 /** Prints as fast as the reader reads. Stops reading the database when the reader is gone (`| head`). */

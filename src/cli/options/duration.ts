@@ -12,7 +12,8 @@ export function durationAllowedBy(rule: Allowed): (text: string) => number {
   return text => {
     const seconds = parseDuration(text)
     if (seconds === null) throw new InvalidArgumentError(`Allowed: ${DURATION_WORDS}.`)
-    assertAllowed(rule, seconds, rule.range?.map(formatDuration).join(' to '))
+    // No length of 0 can be typed, even if the rule allows it.
+    assertAllowed(rule, seconds, rule.range?.map(end => formatDuration(Math.max(1, end))).join(' to '))
     return seconds
   }
 }
