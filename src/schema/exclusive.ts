@@ -16,8 +16,9 @@ export interface SchemaOptions {
    */
   connectionString: string
   /**
-   * The schema of the tables, whatever `search_path` is. `migrate` creates it if it is missing. Only a `workspaces` in
-   * this schema is used. Default: the schema that `search_path` names.
+   * The schema of the tables, whatever `search_path` is. `migrate` creates it if it is missing. If the
+   * schema has no `workspaces` and `search_path` leads to one of yours, `migrate` adopts that through a view. Default:
+   * the schema that `search_path` names.
    */
   schema?: string
   /** Logs each step. Default: no log. */

@@ -19,6 +19,7 @@ import { schemaExists } from './own-schema.ts'
 import { isLogged, switchPersistence } from './persistence.ts'
 import { commentRecord, isRecorded, restoreRecord } from './record.ts'
 import { explainingRefusals } from './refusal.ts'
+import { withSessionPath, workspacesElsewhere } from './session-path.ts'
 import { renewForeignKeys } from './workspace-keys.ts'
 
 export type { AdoptionWarning } from './adoption-warnings.ts'
@@ -55,7 +56,7 @@ export interface MigrateResult {
   workspacesCreated: boolean
   /** The table behind `workspaces`. */
   workspaces: AdoptedTable
-  /** What became of the view `workspaces`. Null if the option `table` was not given. */
+  /** What became of the view `workspaces`. Null if the option `table` was not given, and no table was found elsewhere. */
   adoption: Adoption | null
   queue: QueueInstallation
   /** Whether marks survive a crash of the server, because all their tables are LOGGED. */
@@ -112,12 +113,14 @@ type MigratedTables = Pick<MigrateResult, 'applied' | 'restored' | 'workspacesCr
 
 /** All in the transaction that holds the lock. */
 async function migrateTables(
-  { database, logger, schema, locked }: SchemaChange,
+  { database, logger, schema, isNamed, locked }: SchemaChange,
   options: Undefinable<AdoptionOptions>,
 ): Promise<MigratedTables> {
   const tables = await explainingRefusals(schema, () =>
     locked('create', async ({ transaction }) => {
-      const adoption = await adopt(transaction, schema, options)
+      const adoption = isNamed
+        ? await withSessionPath(transaction, schema, () => adopt(transaction, schema, options, isNamed))
+        : await adopt(transaction, schema, options, isNamed)
       // A view that is not committed is seen in its own transaction only.
       if (adoption === null || adoption === 'kept') await assertAdoptable(database)
       else await withoutLocks(transaction, () => assertAdoptable(transaction))
@@ -142,10 +145,13 @@ async function adopt(
   transaction: Connection,
   schema: string,
   options: Undefinable<AdoptionOptions>,
+  isNamed: boolean,
 ): Promise<Adoption | null> {
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
   const { table } = options
-  return table === undefined ? null : await adoptTable(transaction, schema, { ...given, table })
+  if (table !== undefined) return await adoptTable(transaction, schema, { ...given, table })
+  const elsewhere = isNamed ? await workspacesElsewhere(transaction, schema) : null
+  return elsewhere && (await adoptTable(transaction, schema, elsewhere))
 }
 
 async function assertAdoptable(connection: Connection): Promise<void> {

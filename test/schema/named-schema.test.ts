@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { inSchema } from '../../src/database/in-schema.ts'
 import { createPool } from '../../src/database/pool.ts'
+import { flush } from '../../src/flush/flush.ts'
 import { markUsage } from '../../src/mark/mark.ts'
 import { migrate, migrateDown } from '../../src/schema/migrate.ts'
 import { uninstall } from '../../src/schema/uninstall.ts'
@@ -65,7 +66,7 @@ test('uninstall leaves a schema of somebody else, and one that holds something e
   assert.equal(rows.length, 2)
 })
 
-test('a table workspaces elsewhere in search_path is left alone, and one in the schema is adopted', async () => {
+test('a table workspaces in the schema is used, and not one that search_path finds elsewhere', async () => {
   const { connectionString, pool } = await createEmptyDatabase()
   await pool.query(`CREATE TABLE public.workspaces (id uuid PRIMARY KEY, last_used_at timestamptz);
     CREATE SCHEMA app; CREATE TABLE app.workspaces (id uuid PRIMARY KEY, last_used_at timestamptz, name text)`)
@@ -74,6 +75,42 @@ test('a table workspaces elsewhere in search_path is left alone, and one in the 
   const { rows } = await pool.query(`SELECT confrelid::regclass::text AS table FROM pg_constraint
     WHERE contype = 'f' AND conrelid = 'app.workspace_usage'::regclass`)
   assert.deepEqual(rows, [{ table: 'app.workspaces' }])
+})
+
+test('a table workspaces that search_path finds elsewhere is adopted through a view, if the schema has none', async () => {
+  const database = await createEmptyDatabase()
+  const { connectionString, pool } = database
+  await pool.query(`CREATE SCHEMA app; ALTER DATABASE "${database.name}" SET search_path = app, public`)
+  const client = await database.connect()
+  await client.query(
+    'CREATE TABLE workspaces (id bigint PRIMARY KEY, last_used_at timestamptz, created_at timestamptz)',
+  )
+  const result = await migrate({ connectionString, schema: 'usage' })
+  assert.deepEqual(
+    [result.adoption, result.workspacesCreated, result.workspaces.table, result.workspaces.createdColumn],
+    ['created', false, 'app.workspaces', 'created_at'],
+  )
+  assert.equal((await migrate({ connectionString, schema: 'usage' })).adoption, null)
+  await client.query('INSERT INTO workspaces (id) VALUES (7)')
+  await client.query(`INSERT INTO usage.pending_usage (period_end, workspace_id, source)
+    VALUES (now() - interval '1 minute', 7, 'test')`)
+  const shared = createPool(connectionString, { applicationName: 'test', max: 2 })
+  assert.equal((await flush(inSchema(shared, 'usage'))).flushed, 1)
+  await shared.end()
+  const { rows } = await client.query('SELECT FROM app.workspaces WHERE last_used_at IS NOT NULL')
+  assert.equal(rows.length, 1)
+})
+
+test('the table that is named for a schema is found as the session finds it, and so is what its condition calls', async () => {
+  const { connectionString, pool } = await createEmptyDatabase()
+  await pool.query(`CREATE TABLE public.sandboxes (key text PRIMARY KEY, used timestamptz);
+    CREATE FUNCTION public.is_live(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true'`)
+  const options = { table: 'sandboxes', idColumn: 'key', lastUsedColumn: 'used', where: 'is_live(key)' }
+  const first = await migrate({ connectionString, schema: 'usage', ...options })
+  assert.deepEqual([first.adoption, first.workspaces.table], ['created', 'public.sandboxes'])
+  assert.equal((await migrate({ connectionString, schema: 'usage', ...options })).adoption, 'kept')
+  const { left } = await uninstall({ connectionString, schema: 'usage' })
+  assert.ok(!left.some(({ object }) => object === 'schema usage'), JSON.stringify(left))
 })
 
 test('several machines may migrate into a schema that does not exist yet, at once', async () => {
