@@ -2,7 +2,7 @@ import type { IdleWorkspace } from '../../activity/idle-row.ts'
 import { count } from './count.ts'
 import { csvField } from './csv-field.ts'
 import { printable } from './printable.ts'
-import { formatAge, formatTime } from './time.ts'
+import { formatAge, formatTime, isoTime } from './time.ts'
 
 /** Writes a list of idle workspaces. A million lines are written in pieces of many lines, because each piece takes time. */
 export type IdleFormat = (pages: AsyncIterable<Iterable<IdleWorkspace>>) => AsyncGenerator<string>
@@ -12,12 +12,20 @@ export async function* jsonLines(pages: AsyncIterable<Iterable<IdleWorkspace>>):
   let before = '[\n'
   for await (const page of pages) {
     yield* inPieces(page, workspace => {
-      const line = before + JSON.stringify(workspace)
+      const line = before + json(workspace)
       before = ',\n'
       return line
     })
   }
   yield before === ',\n' ? '\n]\n' : '[]\n'
+}
+
+/** What `JSON.stringify` writes, in a third of the time. */
+function json(workspace: IdleWorkspace): string {
+  const { workspaceId, lastUsedAt, createdAt, usedUntil, idleSince, idleSeconds, dueAt, leftSeconds } =
+    workspace
+  const time = (date: Date | null) => (date === null ? null : `"${isoTime(date)}"`)
+  return `{"workspaceId":${JSON.stringify(workspaceId)},"lastUsedAt":${time(lastUsedAt)},"createdAt":${time(createdAt)},"usedUntil":${time(usedUntil)},"idleSince":${time(idleSince)},"idleSeconds":${idleSeconds},"dueAt":${time(dueAt)},"leftSeconds":${leftSeconds}}`
 }
 
 export async function* csvLines(pages: AsyncIterable<Iterable<IdleWorkspace>>): AsyncGenerator<string> {
@@ -26,10 +34,8 @@ export async function* csvLines(pages: AsyncIterable<Iterable<IdleWorkspace>>): 
     yield* inPieces(page, workspace => {
       const { workspaceId, lastUsedAt, createdAt, usedUntil, idleSince, dueAt } = workspace
       const { idleSeconds, leftSeconds } = workspace
-      const [used, created, until, since, due] = [lastUsedAt, createdAt, usedUntil, idleSince, dueAt].map(
-        time => time?.toISOString() ?? '',
-      )
-      return `${csvField(workspaceId)},${used},${idleSeconds ?? ''},${created},${until},${since},${due},${leftSeconds ?? ''}\n`
+      const time = (date: Date | null) => (date === null ? '' : isoTime(date))
+      return `${csvField(workspaceId)},${time(lastUsedAt)},${idleSeconds ?? ''},${time(createdAt)},${time(usedUntil)},${time(idleSince)},${time(dueAt)},${leftSeconds ?? ''}\n`
     })
   }
 }
