@@ -6,6 +6,7 @@ import { InvalidOptionError, WorkspacesTableError } from '../errors.ts'
 import { type OptionRules, whatever } from '../options.ts'
 import { assertCondition, createView, isSameView, type ViewOfTable } from './adopted-view.ts'
 import { assertColumn, findHostTable, type HostTable } from './host-table.ts'
+import { assertSameIdType } from './id-type.ts'
 import { A_COLUMN, A_TABLE, columnName } from './identifiers.ts'
 import { type PresentWorkspaces, replaceWorkspaces } from './replace-workspaces.ts'
 import { VIEW_COMMENT } from './workspaces-table.ts'
@@ -82,7 +83,7 @@ export async function adoptTable(
   const view = viewOf(table, options)
   if (present?.oid === table.oid) return isItself(view, schema)
   await assertCondition(transaction, view)
-  if (present !== null) await assertTypeStays(transaction, view)
+  if (present !== null) await assertSameIdType(transaction, view)
   if (present === null) {
     await createView(transaction, schema, view)
     await assertFound(transaction, schema, table)
@@ -175,40 +176,6 @@ async function withinSavepoint(transaction: Connection, run: () => Promise<boole
     await execute(transaction, { sql: 'ROLLBACK TO SAVEPOINT changing_view', parameters: [] })
     return false
   }
-}
-
-/** @throws {WorkspacesTableError} If the ids would get another type than our tables have. */
-async function assertTypeStays(connection: Connection, { table, id }: ViewOfTable): Promise<void> {
-  const { rows } = await execute(
-    connection,
-    compile(sql<{ type: string }>`
-      SELECT format_type(atttypid, NULL) AS type FROM pg_attribute
-      WHERE attrelid = to_regclass('pending_usage') AND attname = 'workspace_id'`),
-  )
-  const ours = rows[0]?.type
-  const type = table.columns.get(id)!
-  if (ours !== undefined && !isSameType(ours, type)) throw anotherType(table.text, id, type, ours)
-}
-
-/** `text` and `varchar` compare and fit alike. */
-export function isSameType(one: string, other: string): boolean {
-  const plain = (type: string) => type.replace(/^character varying(\(\d+\))?$/, 'text')
-  return plain(one) === plain(other)
-}
-
-/** The error of a table whose ids have another type than ours. */
-export function anotherType(
-  table: string | null,
-  column: string,
-  type: string,
-  ours: string,
-): WorkspacesTableError {
-  return new WorkspacesTableError(
-    column,
-    `has type ${type}, and the tables of workspace-usage hold ids of type ${ours}`,
-    `type ${ours}, or a new start (workspace-usage migrate --down --all, which removes pending marks)`,
-    table,
-  )
 }
 
 /** @throws {WorkspacesTableError} If what is called `workspaces` is not ours, or holds rows. */

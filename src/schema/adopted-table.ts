@@ -15,17 +15,14 @@ export interface AdoptedTable {
   where: string | null
 }
 
-/**
- * Tells which table the flush writes.
- *
- * @throws {NotMigratedError} If there is no `workspaces`.
- */
-export async function adoptedTable(connection: Connection): Promise<AdoptedTable> {
+/** Tells which table the flush writes. Null if there is none. */
+export async function adoptedTable(connection: Connection): Promise<AdoptedTable | null> {
+  const table = await workspacesTable(connection)
+  if (table === null) return null
   const { rows } = await execute<{ definition: string | null }>(connection, {
-    sql: "SELECT pg_catalog.pg_get_viewdef('workspaces'::regclass) AS definition",
+    sql: "SELECT pg_catalog.pg_get_viewdef(pg_catalog.to_regclass('workspaces')) AS definition",
     parameters: [],
   })
-  const table = (await workspacesTable(connection))!
   // An own view has one WHERE, on a line of its own.
   const [, where] = /\n\s*WHERE ([\s\S]*?);?\s*$/.exec(rows[0]?.definition ?? '') ?? []
   return {

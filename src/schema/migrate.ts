@@ -104,7 +104,7 @@ export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
     )
     const warnings = await adoptionWarnings(database)
     for (const warning of warnings) logger.warn({ ...warning }, `${warning.object}: ${warning.consequence}`)
-    const workspaces = await adoptedTable(database)
+    const workspaces = (await adoptedTable(database))!
     return { schema, ...tables, workspaces, queue, logged: await isLogged(database, schema), warnings }
   })
 }

@@ -90,7 +90,6 @@ async function statusOf(
 ): Promise<Status> {
   const health = await usageHealth(pool, healthOptions(options))
   const { lastFlush: last, failing } = health
-  const workspaces = health.pending === null && lenient ? null : await adoptedTable(pool)
   if (health.pending !== null) {
     return {
       health,
@@ -98,17 +97,17 @@ async function statusOf(
       last,
       failing,
       refused: await refusedWorkspaces(pool, { limit }),
-      workspaces,
+      workspaces: await adoptedTable(pool),
     }
   }
-  if (lenient) return { health, pending: null, last, failing, refused: null, workspaces }
+  if (lenient) return { health, pending: null, last, failing, refused: null, workspaces: null }
   return {
     health,
     pending: await pendingStatus(pool),
     last: await lastFlush(pool),
     failing: await failingFlushes(pool),
     refused: await refusedWorkspaces(pool, { limit }),
-    workspaces,
+    workspaces: await adoptedTable(pool),
   }
 }
 

@@ -80,12 +80,12 @@ test('worker and migrate end with 1 if the flush queue exists with another polic
 
 test("migrate ends with 1 if the table workspaces can't be adopted", async () => {
   const { connectionString, pool } = await createEmptyDatabase()
-  await pool.query('CREATE TABLE workspaces (id bigint PRIMARY KEY, last_used_at timestamptz)')
+  await pool.query('CREATE TABLE workspaces (id numeric PRIMARY KEY, last_used_at timestamptz)')
   const env = { DATABASE_URL: await commandLineUrl(connectionString) }
   const { code, stdout, stderr } = await runCommand(['migrate', '--json'], { env })
   assert.match(
     stderr,
-    /^error: the existing table "workspaces" can't be adopted: column "id" has type bigint; /,
+    /^error: the existing table "workspaces" can't be adopted: column "id" has type numeric; /,
   )
   assert.deepEqual({ code, stdout }, refused)
 })
