@@ -13,6 +13,7 @@ import {
 import { type AdoptedTable, adoptedTable } from './adopted-table.ts'
 import { assertWorkspacesAdoptable } from './adoption.ts'
 import { type AdoptionWarning, adoptionWarnings } from './adoption-warnings.ts'
+import { showCreatedAt } from './created-at.ts'
 import { changeSchema, SCHEMA_OPTIONS, type SchemaChange, type SchemaOptions } from './exclusive.ts'
 import { runMigrations, takeBackNewest } from './migrator.ts'
 import { schemaExists } from './own-schema.ts'
@@ -122,13 +123,16 @@ async function migrateTables(
         ? await withSessionPath(transaction, schema, () => adopt(transaction, schema, options, isNamed))
         : await adopt(transaction, schema, options, isNamed)
       // A view that is not committed is seen in its own transaction only.
-      if (adoption === null || adoption === 'kept') await assertAdoptable(database)
-      else await withoutLocks(transaction, () => assertAdoptable(transaction))
+      const seeing = adoption === null || adoption === 'kept' ? database : transaction
+      if (seeing === database) await assertWorkspacesAdoptable(database)
+      else await withoutTrace(transaction, () => assertWorkspacesAdoptable(transaction))
+      await assertViewsSeeAllRows(seeing)
       await assertQueueUpgradable(database)
       const restored = await restoreRecord(transaction, schema)
       const workspacesCreated = !(await workspacesExist(transaction))
       const applied = await runMigrations(transaction, schema)
       await renewForeignKeys(transaction, schema)
+      await showCreatedAt(transaction, schema)
       await commentRecord(transaction, schema)
       return { applied, restored, workspacesCreated, adoption }
     }),
@@ -154,13 +158,11 @@ async function adopt(
   return elsewhere && (await adoptTable(transaction, schema, elsewhere))
 }
 
-async function assertAdoptable(connection: Connection): Promise<void> {
-  await assertWorkspacesAdoptable(connection)
-  await assertViewsSeeAllRows(connection)
-}
-
-/** Lets go of the locks of what it asks, so that later statements meet no deadlock when they need stronger ones. */
-async function withoutLocks(transaction: Connection, ask: () => Promise<void>): Promise<void> {
+/**
+ * Lets go of the locks of what it asks, so that later statements meet no deadlock when they need stronger ones. It may
+ * ask what PostgreSQL refuses.
+ */
+async function withoutTrace(transaction: Connection, ask: () => Promise<void>): Promise<void> {
   await execute(transaction, { sql: 'SAVEPOINT asking', parameters: [] })
   await ask()
   await execute(transaction, { sql: 'ROLLBACK TO SAVEPOINT asking', parameters: [] })

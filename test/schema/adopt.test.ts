@@ -137,6 +137,33 @@ test('the view moves from one table to another, and the foreign key with it if a
   assert.equal(await referredBy(pool, 'workspace_usage'), 'app.sandboxes')
 })
 
+testOnBothVersions(
+  'the time of creation is shown once the table has it, whether it is called workspaces or another name',
+  async ({ connectionString, pool }) => {
+    await pool.query('CREATE TABLE workspaces (id bigint PRIMARY KEY, last_used_at timestamptz)')
+    await migrate({ connectionString })
+    await pool.query(`
+    ALTER TABLE workspaces ADD created_at timestamptz DEFAULT '2026-01-01Z'; INSERT INTO workspaces VALUES (7)`)
+    assert.deepEqual(await createdAt(pool), [null])
+    await migrate({ connectionString })
+    assert.deepEqual(await createdAt(pool), ['2026-01-01T00:00:00.000Z'])
+    await uninstall({ connectionString })
+    await pool.query(`DROP TABLE workspaces; ${SANDBOXES}`)
+    await sandbox(pool)
+    await migrate({ connectionString, ...NAMES })
+    assert.deepEqual(await createdAt(pool), [null])
+    await migrate({ connectionString, ...NAMES, createdColumn: 'createdAt' })
+    assert.deepEqual(await createdAt(pool), ['2026-01-01T00:00:00.000Z'])
+    await migrate({ connectionString, ...NAMES })
+    assert.deepEqual(await createdAt(pool), [null])
+  },
+)
+
+async function createdAt(pool: TestDatabase['pool']): Promise<(string | null)[]> {
+  const { rows } = await pool.query('SELECT created_at FROM workspace_activity')
+  return rows.map(({ created_at: at }) => (at === null ? null : at.toISOString()))
+}
+
 async function sandbox(pool: TestDatabase['pool']): Promise<string> {
   const { rows } = await pool.query('INSERT INTO app.sandboxes DEFAULT VALUES RETURNING key')
   return rows[0].key
