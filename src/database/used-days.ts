@@ -55,6 +55,11 @@ export function slotsOf(day: Sql, first: Sql, last: Sql): Sql {
   return sql`(((~ ${NONE}) >> ${from}) & ((~ ${NONE}) << ${until}))`
 }
 
+/** SQL of the bit of one slot of a day. */
+export function slotOf(day: Sql, slot: Sql): Sql {
+  return sql`set_bit(${NONE}, ${slot} - ${day} * ${PER_DAY}, 1)`
+}
+
 /** SQL of whether a use filled the slot in which another one ended. */
 export function fills(day: Sql, slots: Sql, until: Sql): Sql {
   return sql`(${day} = ${dateOf(dayOf(lastSlot(until)))} AND get_bit(${slots}, ${lastSlot(until)} % ${PER_DAY}) = 1)`

@@ -23,8 +23,8 @@ export async function flushWithin(
 ): Promise<FlushResult> {
   const { connection } = transaction
   const started = performance.now()
-  const { reset, idType } = await lookFirst(connection)
-  const settings = { ...options, idType }
+  const { reset, ...found } = await lookFirst(connection)
+  const settings = { ...options, ...found }
   const result: FlushResult = { ...emptyResult(), emptied: reset?.emptied ?? false, reset }
   const restore = await prepare(transaction, settings.timeoutSeconds * 1_000)
   let done = 0

@@ -4,6 +4,7 @@ import { type Connection, execute } from '../database/connection.ts'
 import { asIsoText, parseIsoText } from '../database/timestamp.ts'
 import { WORKSPACE_ID_TYPE } from '../database/workspace-id-type.ts'
 import type { WorkspaceIdType } from '../workspace-id.ts'
+import { LONG_PERIOD } from './history.ts'
 
 /** Why pending marks were lost. */
 export type ResetReason =
@@ -84,17 +85,22 @@ const REASON = sql`CASE
   ELSE 'unknown'
 END`
 
-/** Looks for what every flush must know first: whether marks were lost, and the type of the ids of workspaces. */
+/**
+ * Looks for what every flush must know first: whether marks were lost, the type of the ids of workspaces, and whether a
+ * period is long for the history.
+ */
 export async function lookFirst(
   connection: Connection,
-): Promise<{ reset: UsageReset | null; idType: WorkspaceIdType }> {
+): Promise<{ reset: UsageReset | null; idType: WorkspaceIdType; longPeriod: boolean }> {
   const { rows } = await execute(
     connection,
-    compile(sql<{ well: boolean | string; id_type: WorkspaceIdType }>`
-      SELECT (${ALL_IS_WELL})::text AS well, ${sql.raw(WORKSPACE_ID_TYPE)}::text AS id_type`),
+    compile(sql<{ well: boolean | string; id_type: WorkspaceIdType; long: boolean | string }>`
+      SELECT (${ALL_IS_WELL})::text AS well, ${sql.raw(WORKSPACE_ID_TYPE)}::text AS id_type,
+        (${LONG_PERIOD})::text AS long`),
   )
-  const { well, id_type: idType } = rows[0]!
-  return { reset: String(well) === 'true' ? null : await noteReset(connection), idType }
+  const { well, id_type: idType, long } = rows[0]!
+  const reset = String(well) === 'true' ? null : await noteReset(connection)
+  return { reset, idType, longPeriod: String(long) === 'true' }
 }
 
 /**

@@ -12,7 +12,7 @@ import { type Edge, Walk } from './walk.ts'
 const BESIDE_SHARE = 1 / 4
 
 /** The settings of a flush, with what it has found in the database. */
-type SettleSettings = FlushSettings & { idType: WorkspaceIdType }
+type SettleSettings = FlushSettings & { idType: WorkspaceIdType; longPeriod?: boolean }
 
 /** Flushes some marks, around the workspaces that the database refuses. */
 export async function settle(

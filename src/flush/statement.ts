@@ -57,6 +57,8 @@ export interface FlushStatementOptions {
   careful: boolean
   /** The type of the ids of workspaces in this database. */
   idType: WorkspaceIdType
+  /** Whether a period may be longer than a slot of the history. Default true, which costs more. */
+  longPeriod?: boolean
 }
 
 /**
@@ -68,7 +70,7 @@ export interface FlushStatementOptions {
  * those took seconds for 5,000 rows. So one set becomes a sorted array, and `width_bucket` searches it.
  */
 export function flushStatement(taking: Taking, options: FlushStatementOptions): Statement<FlushRow> {
-  const { sources, unknownAfterSeconds, careful, idType } = options
+  const { sources, unknownAfterSeconds, careful, idType, longPeriod = true } = options
   const ids = idSql(idType)
   const tellsEdge =
     taking.from === 'pending' && taking.ranges !== undefined && !taking.among && !taking.beside
@@ -77,7 +79,7 @@ export function flushStatement(taking: Taking, options: FlushStatementOptions): 
     ${lock(taking, careful, ids)},
     ${classify(unknownAfterSeconds, ids)},
     ${taking.from === 'pending' ? setAside : lookAgainLater(ids)},
-    ${update(ids)}${sources ? sql`, ${updateHistory}` : sql``},
+    ${update(ids)}${sources ? sql`, ${updateHistory(taking.from !== 'pending' || longPeriod)}` : sql``},
     ${noteSources},
     ${tellsEdge ? sql`${edgeOfBatch(taking, ids)},` : sql``}
     ${count(tellsEdge, ids)},
