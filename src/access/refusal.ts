@@ -1,4 +1,5 @@
 import { type Connection, execute } from '../database/connection.ts'
+import { schemaOf } from '../database/schema-path.ts'
 import { sqlState } from '../database/sql-state.ts'
 import { type Duty, InsufficientPrivilegeError, RowSecurityError } from '../errors.ts'
 
@@ -8,11 +9,13 @@ import { type Duty, InsufficientPrivilegeError, RowSecurityError } from '../erro
  * error is returned as it is. If the name of the role can't be read, this error is returned as it is too.
  *
  * @param connection Has the same role. It must not be in the transaction that failed.
+ * @param schema The schema that was named for the tables. Default: that of the connection.
  */
 export async function explainPrivilegeError(
   connection: Connection,
   error: unknown,
   duty: Duty,
+  schema: string | null = schemaOf(connection),
 ): Promise<unknown> {
   // No privilege helps against row security, which has the same SQLSTATE.
   if (!(error instanceof Error) || error instanceof RowSecurityError || sqlState(error) !== '42501')
@@ -23,7 +26,7 @@ export async function explainPrivilegeError(
       sql: 'SELECT current_user::text AS role',
       parameters: [],
     })
-    return new InsufficientPrivilegeError(rows[0]!.role, duty, error.message, where, { cause: error })
+    return new InsufficientPrivilegeError(rows[0]!.role, duty, error.message, where, { cause: error, schema })
   } catch {
     return error
   }

@@ -1,5 +1,6 @@
 import { explainPrivilegeError } from '../access/refusal.ts'
 import { A_CONNECTION, type Connection } from '../database/connection.ts'
+import { schemaOf } from '../database/schema-path.ts'
 import { sqlState } from '../database/sql-state.ts'
 import { parseIsoText } from '../database/timestamp.ts'
 import {
@@ -74,7 +75,7 @@ export async function usageHealth(connection: Connection, options: HealthOptions
       try {
         return await healthFacts(bounded, limits)
       } catch (error) {
-        throw await explainPrivilegeError(bounded, error, 'worker')
+        throw await explainPrivilegeError(bounded, error, 'worker', schemaOf(connection))
       }
     })
     return health(facts, judge(facts, limits))

@@ -2,7 +2,7 @@ import type { CompiledQuery, QueryExecutorProvider } from 'kysely'
 import { checkOption, whatever } from '../options.ts'
 import { explainDatabaseError } from './explain-error.ts'
 import type { ConnectionPool, PooledClient } from './pool.ts'
-import { placedIn, placeOf } from './schema-path.ts'
+import { placedIn, placeOf, schemaOf } from './schema-path.ts'
 import { isPool, takeClient } from './take-client.ts'
 import { inTurn, sendWithinPath } from './within-path.ts'
 
@@ -37,6 +37,8 @@ export const A_CONNECTION = whatever('a pg Pool or Client, PGlite, or a Kysely i
 export interface Statement<Row> {
   readonly sql: string
   readonly parameters: readonly unknown[]
+  /** The schema of our tables, if the text names it itself or the path leads to it already. Then no path is set. */
+  readonly schema?: string
   /** Never there: it only carries the type. */
   readonly row?: Row
 }
@@ -66,7 +68,7 @@ export async function execute<Row>(
   try {
     return await send(connection, statement, cancellation)
   } catch (error) {
-    throw explainDatabaseError(error)
+    throw explainDatabaseError(error, statement.schema ?? schemaOf(connection))
   }
 }
 
@@ -75,7 +77,8 @@ async function send<Row>(
   statement: Statement<Row>,
   cancellation?: AbortSignal,
 ): Promise<StatementResult<Row>> {
-  const { plain, schema, isFresh } = placeOf(connection)
+  const { plain, schema: placed, isFresh } = placeOf(connection)
+  const schema = statement.schema === undefined ? placed : undefined
   if (schema !== undefined && isPool(plain)) {
     return await onClientOf(plain, client => send(placedIn(client, schema, true), statement))
   }

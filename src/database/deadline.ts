@@ -105,7 +105,8 @@ async function executeOnPool<Row>(
   const client = await connectWithin(pool, ms)
   try {
     const destroy = () => destroyConnection(client)
-    const session = schema === undefined ? client : placedIn(client, schema, true)
+    const isPlain = schema === undefined || statement.schema !== undefined
+    const session = isPlain ? client : placedIn(client, schema, true)
     return await answerWithin(ms, () => execute(session, statement), destroy)
   } catch (error) {
     failure = error

@@ -7,15 +7,17 @@ import { sqlState } from './sql-state.ts'
  * errors of statements that did not go through `execute`: pg-boss's and Kysely's.
  *
  * It goes by SQLSTATE and by the place in PostgreSQL's source, because the texts are translated.
+ *
+ * @param schema The schema that was named for the tables. Default: `search_path` leads to them.
  */
-export function explainDatabaseError(error: unknown): unknown {
+export function explainDatabaseError(error: unknown, schema: string | null = null): unknown {
   if (!(error instanceof Error) || error instanceof WorkspaceUsageError) return error
   switch (sqlState(error)) {
     case '42P01': // undefined_table
     case '42883': // undefined_function
     case '3F000': // invalid_schema_name
     case '42703': // undefined_column
-      return missesOurs(error) ? new NotMigratedError(error.message, { cause: error }) : error
+      return missesOurs(error) ? new NotMigratedError(error.message, { cause: error, schema }) : error
     case '0A000': // feature_not_supported, which is much else beside
       return REFUSED_BY_STANDBY.includes(routineOf(error)) ? new StandbyError({ cause: error }) : error
     case '25006': // read_only_sql_transaction

@@ -46,6 +46,13 @@ export function placeOf<Plain extends object>(connection: Plain): Place<Plain> {
   )
 }
 
+/** The schema that was named for a connection, or for the pool that it stands for. Null if there is none. */
+export function schemaOf(connection: object): string | null {
+  const { schema } = connection as { schema?: unknown }
+  // A Kysely instance has a field of this name, which is no text.
+  return placeOf(connection).schema ?? (typeof schema === 'string' ? schema : null)
+}
+
 /**
  * The same connection, with a note of the schema. All its methods and fields are those of the connection.
  *

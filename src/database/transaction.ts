@@ -34,7 +34,7 @@ export async function transactionOn<Result>(
       .transaction()
       .setIsolationLevel('read committed')
       .execute(async transaction => {
-        const session = withDeadline(transaction, ms)
+        const session = withDeadline(transaction, schema, ms)
         if (schema !== undefined) await setPath(sendOn(session), schema)
         return await run({ connection: session, callers: false })
       })
@@ -50,7 +50,8 @@ async function onPool<Result>(
   run: (transaction: OpenTransaction) => Promise<Result>,
 ): Promise<Result> {
   const client = await connectWithin(pool, ms)
-  const queryable: Queryable = {
+  const queryable: SessionIn = {
+    schema,
     query: (text, values) =>
       answerWithin(
         ms,
@@ -80,7 +81,7 @@ async function onSession<Result>(
   ms: number,
   run: (transaction: OpenTransaction) => Promise<Result>,
 ): Promise<Result> {
-  const connection = withDeadline(session, ms)
+  const connection = withDeadline(session, schema, ms)
   const callers = await isInTransaction(sendOn(connection), 'usage_transaction')
   if (!callers) await execute(connection, command(BEGIN))
   const [commit, rollback] = callers
@@ -98,10 +99,17 @@ async function onSession<Result>(
   }
 }
 
-function withDeadline(session: Connection, ms: number): Queryable {
+/** It is in the transaction that has set the path. The schema is for the errors of its statements. */
+interface SessionIn extends Queryable {
+  readonly schema: string | undefined
+}
+
+function withDeadline(session: Connection, schema: string | undefined, ms: number): SessionIn {
+  const named = schema === undefined ? {} : { schema }
   return {
+    schema,
     query: async (sql, parameters = []) => {
-      const { rows, affected } = await executeWithin(session, { sql, parameters }, ms)
+      const { rows, affected } = await executeWithin(session, { sql, parameters, ...named }, ms)
       return { rows, rowCount: affected ?? null }
     },
   }

@@ -12,7 +12,7 @@ export const ACCESS_CHECKS: readonly Check[] = [
   { area: 'access', name: 'row security of the views', needsTables: true, look: lookAtViews },
 ]
 
-async function lookAtDuties({ db, role, asked }: Subject): Promise<Looked> {
+async function lookAtDuties({ db, role, asked, named }: Subject): Promise<Looked> {
   const found = await duties(db, role)
   const able = found.filter(({ state }) => state === 'full').map(({ duty }) => duty)
   const begun = found.filter(({ state }) => state === 'partial')
@@ -22,7 +22,7 @@ async function lookAtDuties({ db, role, asked }: Subject): Promise<Looked> {
     findings: begun.flatMap(({ duty, missing }) =>
       [...missing].map(([object, actions]) => {
         const what = `${actions.join(', ')} on ${object}`
-        const { command } = new InsufficientPrivilegeError(role, duty, what, null)
+        const { command } = new InsufficientPrivilegeError(role, duty, what, null, { schema: named ?? null })
         return {
           code: 'privilege-missing',
           severity: 'warning',

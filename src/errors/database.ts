@@ -5,14 +5,22 @@ import { quote, WorkspaceUsageError } from './base.ts'
 export class NotMigratedError extends WorkspaceUsageError {
   /** The object that is missing or too old. */
   readonly missing: string
+  /** The schema that was named. Null if `search_path` was to lead to the tables. */
+  readonly schema: string | null
 
-  constructor(missing: string, options?: ErrorOptions) {
-    super(
-      `this database is not migrated: ${missing}. Run \`workspace-usage migrate\` against it first.`,
-      options,
-    )
+  constructor(
+    missing: string,
+    { schema = null, ...options }: ErrorOptions & { schema?: string | null } = {},
+  ) {
+    const command = `workspace-usage migrate${schemaFlag(schema)}`
+    super(`this database is not migrated: ${missing}. Run \`${command}\` against it first.`, options)
     this.missing = missing
+    this.schema = schema
   }
+}
+
+function schemaFlag(schema: string | null): string {
+  return schema === null ? '' : ` --schema ${shellWord(schema)}`
 }
 
 /** The server is a standby, or the session is read-only. An UNLOGGED table can be used on the primary only. */
@@ -87,8 +95,15 @@ export class InsufficientPrivilegeError extends WorkspaceUsageError {
   /** The place in a function or trigger, in PostgreSQL's words. Null if PostgreSQL refused the statement itself. */
   readonly where: string | null
 
-  constructor(role: string, duty: Duty, refusal: string, where: string | null, options?: ErrorOptions) {
-    const command = `workspace-usage grant --${duty} ${shellWord(role)}`
+  /** @param options `schema` is the one that was named. */
+  constructor(
+    role: string,
+    duty: Duty,
+    refusal: string,
+    where: string | null,
+    { schema = null, ...options }: ErrorOptions & { schema?: string | null } = {},
+  ) {
+    const command = `workspace-usage grant --${duty} ${shellWord(role)}${schemaFlag(schema)}`
     const remedy =
       where === null
         ? `Run: ${command}`

@@ -46,16 +46,14 @@ export async function storeBatch(
   timeoutMs: number,
 ): Promise<PeriodAnswer | undefined> {
   const batch = [...ids]
-  // On the plain connection, also for a schema: the statement names the objects in it, and stays one round trip.
-  const { plain, schema } = placeOf(connection)
-  const statement = storeStatement(batch, { source, idType }, schema)
+  const statement = storeStatement(batch, { source, idType }, placeOf(connection).schema)
   const ask = async () => {
     const { rows } = await executeWithin(connection, workspaceIdTypeStatement, timeoutMs)
     return rows[0]!.type
   }
   const { rows } = await explainIdType(idType, ask, () =>
     recordBatch(source, batch.length, () =>
-      retrySerialization(() => executeWithin(plain, statement, timeoutMs)),
+      retrySerialization(() => executeWithin(connection, statement, timeoutMs)),
     ),
   )
   const row = rows[0]
@@ -89,5 +87,6 @@ function storeStatement(
         ) AS period
       FROM clock`,
     parameters: source === undefined ? [ids] : [ids, source],
+    ...(schema !== undefined && { schema }),
   }
 }

@@ -74,10 +74,9 @@ export async function markUsage(
   const distinct = [...new Set(passed.map(id => canonicalWorkspaceId(id, idType)))]
   const source = options.source === undefined ? undefined : assertSource(options.source)
   if (distinct.length === 0) return { marked: 0, stored: 0 }
-  // One statement on the plain connection, also for a schema: the statement names the table in it.
-  const { plain, schema } = placeOf(connection)
+  const { schema } = placeOf(connection)
   const statement = insertPendingUsage(distinct, source, { idType, ...(schema !== undefined && { schema }) })
-  const store = () => execute(plain, statement)
+  const store = () => execute(connection, statement)
   // On a pool the statement is a transaction of its own. Anything else may be in a transaction of the caller.
   const { affected } = await explainIdType(
     idType,
@@ -109,13 +108,16 @@ export function insertPendingUsage(
   const { schema, idType = 'uuid' } = options
   const table = qualified(schema, 'pending_usage')
   const id = markedId(table)
+  const named = schema === undefined ? {} : { schema }
   return source === undefined
     ? {
+        ...named,
         sql: `INSERT INTO ${table} (workspace_id)
           SELECT ${id} FROM unnest($1::${idType}[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`,
         parameters: [ids],
       }
     : {
+        ...named,
         sql: `INSERT INTO ${table} (workspace_id, source)
           SELECT ${id}, $2::text FROM unnest($1::${idType}[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`,
         parameters: [ids, source],

@@ -24,6 +24,8 @@ export interface TransactionReports {
  * too.
  */
 export class JobTransaction {
+  /** The schema of the tables, if one is named. The transaction has set the path to it. */
+  readonly schema: string | undefined
   readonly #client: PooledClient
   readonly #reports: TransactionReports
   /** A pool does not listen to a client that is in use. An error that nobody hears would end the process. */
@@ -35,7 +37,8 @@ export class JobTransaction {
   #released = false
   #reported = false
 
-  private constructor(client: PooledClient, reports: TransactionReports) {
+  private constructor(client: PooledClient, reports: TransactionReports, schema: string | undefined) {
+    this.schema = schema
     this.#client = client
     this.#reports = reports
     client.on('error', this.#onError)
@@ -52,7 +55,7 @@ export class JobTransaction {
     reports: TransactionReports,
     schema?: string,
   ): Promise<JobTransaction> {
-    const transaction = new JobTransaction(client, reports)
+    const transaction = new JobTransaction(client, reports, schema)
     try {
       await client.query(beginIn(BEGIN, schema))
     } catch (error) {

@@ -82,7 +82,8 @@ async function start(settings: WorkerSettings): Promise<FlushWorker> {
   const reach = new Reach(logger, error => reports?.unreachable(error))
   const connections = new BoundedPool(pool, flushTimeoutSeconds, reach)
   // pg-boss's own statements do not go through `execute`, so their errors are explained here.
-  const explain: Explain = error => explainPrivilegeError(connections, explainDatabaseError(error), 'worker')
+  const explain: Explain = error =>
+    explainPrivilegeError(connections, explainDatabaseError(error, connections.schema ?? null), 'worker')
   let boss: PgBoss | undefined
   let running: Running | undefined
   let stopObserving = () => {}

@@ -184,7 +184,13 @@ test('a schema without our tables is named, even if search_path leads to tables 
   const connections: Connection[] = [database.pool, await database.connect(), database.kysely]
   for (const connection of connections) {
     const placed = inSchema(connection, 'bare')
-    const missing = { name: 'NotMigratedError', message: /relation "bare\.pending_usage" does not exist/ }
+    const missing = {
+      name: 'NotMigratedError',
+      message:
+        'this database is not migrated: relation "bare.pending_usage" does not exist. Run `workspace-usage migrate ' +
+        '--schema bare` against it first.',
+      schema: 'bare',
+    }
     await assert.rejects(pendingStatus(placed), missing)
     await assert.rejects(flush(placed), missing)
     await assert.rejects(markUsage(placed, crypto.randomUUID()), missing)

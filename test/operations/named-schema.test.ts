@@ -70,7 +70,12 @@ for (const path of ["''", 'decoys', 'decoys, public']) {
       { ...env, DATABASE_URL: database.connectionString },
     ]
     assert.equal((await runCommand(revoke, { env: owner })).code, 0)
-    assert.equal((await runCommand(['explain', id!], { env })).code, 1)
+    const refused = await runCommand(['explain', id!], { env })
+    assert.equal(refused.code, 1)
+    assert.match(
+      refused.stderr,
+      /workspace-usage grant --reader .* --schema 'Our "usage" it'\\''s\\ \$1 利用'/,
+    )
     assert.equal((await runCommand(['period', '45'], { env: owner })).code, 0)
     assert.match((await runCommand(['migrate'], { env: owner })).stdout, /the schema is up to date/)
   })
