@@ -15,10 +15,24 @@ export { privilegeStatements, type RoleDuties } from './access/duties.ts'
 export { grantPrivileges, revokePrivileges } from './access/grant.ts'
 export { explainPrivilegeError } from './access/refusal.ts'
 export { usageCompleteSince } from './activity/complete-since.ts'
-export { explainUsage, type SourceUsage, type UsageExplanation } from './activity/explain.ts'
+export {
+  type ExplainOptions,
+  explainUsage,
+  type SourceUsage,
+  type UsageExplanation,
+} from './activity/explain.ts'
 export { type FailingFlushes, failingFlushes } from './activity/failing-flushes.ts'
 export { type Health, type HealthOptions, usageHealth } from './activity/health.ts'
 export { DEFAULT_MAX_LAG_SECONDS } from './activity/health-options.ts'
+export {
+  DEFAULT_BREAK_SECONDS,
+  type HistoryOptions,
+  type Since,
+  type SourceHistory,
+  type UsageHistory,
+  type UsageInterval,
+  usageHistory,
+} from './activity/history.ts'
 export { idleWorkspaces } from './activity/idle.ts'
 export { type IdleForecast, type IdleForecastOptions, idleForecast } from './activity/idle-forecast.ts'
 export { DEFAULT_IDLE_PAGE_SIZE, type IdleOptions } from './activity/idle-options.ts'
@@ -98,6 +112,7 @@ export type {
   WorkspaceActivityBySourceView,
   WorkspaceActivityView,
   WorkspacesTable,
+  WorkspaceUsageDailyView,
   WorkspaceUsageTable,
 } from './schema/tables.ts'
 export { type LeftBehind, type UninstallResult, uninstall } from './schema/uninstall.ts'

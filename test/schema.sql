@@ -556,7 +556,8 @@ CREATE VIEW workspace_usage_daily AS
     no_hidden_usage.source,
     NULL::integer AS minutes_used,
     NULL::timestamp with time zone AS first_used_at,
-    no_hidden_usage.last_used_at
+    no_hidden_usage.last_used_at,
+    NULL::bit(288) AS slots
    FROM no_hidden_usage('workspace_usage_daily'::name, ARRAY['pending_usage'::regclass, 'set_aside_usage'::regclass, 'workspaces'::regclass, 'workspace_usage'::regclass, 'workspace_usage_day'::regclass, 'source_usage'::regclass]) no_hidden_usage(workspace_id, last_used_at, source, pending)
 UNION ALL
  SELECT used.workspace_id,
@@ -564,7 +565,8 @@ UNION ALL
     used.source,
     ((5 * bit_count(bit_or(used.slots))))::integer AS minutes_used,
     min(used.first_used_at) AS first_used_at,
-    max(used.last_used_at) AS last_used_at
+    max(used.last_used_at) AS last_used_at,
+    (bit_or(used.slots))::bit(288) AS slots
    FROM ( SELECT workspace_usage_day.workspace_id,
             workspace_usage_day.day,
             workspace_usage_day.source,

@@ -3,12 +3,14 @@ import { type Connection, execute, type Statement } from './connection.ts'
 
 /**
  * SQL of the type of `pending_usage.workspace_id`, which is that of `workspaces.id`: a {@link WorkspaceIdType}. A
- * `varchar` counts as `text`.
+ * `varchar` counts as `text`. The names are written out, because quote_all_identifiers puts quotes around some.
  */
 export const WORKSPACE_ID_TYPE = `(
     SELECT CASE a.atttypid
-      WHEN 'pg_catalog.varchar'::pg_catalog.regtype THEN 'text'
-      ELSE pg_catalog.format_type(a.atttypid, NULL)
+      WHEN 'pg_catalog.uuid'::pg_catalog.regtype THEN 'uuid'
+      WHEN 'pg_catalog.int8'::pg_catalog.regtype THEN 'bigint'
+      WHEN 'pg_catalog.int4'::pg_catalog.regtype THEN 'integer'
+      ELSE 'text'
     END
     FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = 'pending_usage'::pg_catalog.regclass AND a.attname = 'workspace_id'

@@ -1,5 +1,5 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
-import { fills, SLOT_SECONDS, usedDays } from '../database/used-days.ts'
+import { fills, SLOT_SECONDS, SLOTS_OF_A_DAY, usedDays } from '../database/used-days.ts'
 
 /*
  * The views that show flushed and pending usage in one snapshot. migrations/0003 and 0009 explain why a lookup of one
@@ -94,7 +94,7 @@ const ACTIVITY_COLUMNS = sql`workspace_id, last_used_at, source, pending, NULL::
 const BY_SOURCE_COLUMNS = sql`workspace_id, source, last_used_at, pending, NULL::boolean AS counts,
       NULL::timestamptz AS used_until`
 const DAILY_COLUMNS = sql`workspace_id, NULL::date AS day, source, NULL::integer AS minutes_used,
-      NULL::timestamptz AS first_used_at, last_used_at`
+      NULL::timestamptz AS first_used_at, last_used_at, NULL::bit(${sql.lit(SLOTS_OF_A_DAY)}) AS slots`
 
 /** Adds the check of row security to the query of a view. migrations/0007 explains it. */
 function checked(
@@ -216,7 +216,8 @@ function bySource(schema: string): RawBuilder<unknown> {
 function daily(schema: string): RawBuilder<unknown> {
   return sql`
     SELECT workspace_id, day, source, (${sql.lit(SLOT_SECONDS / 60)} * bit_count(bit_or(slots)))::integer AS minutes_used,
-      min(first_used_at) AS first_used_at, max(last_used_at) AS last_used_at
+      min(first_used_at) AS first_used_at, max(last_used_at) AS last_used_at,
+      bit_or(slots)::bit(${sql.lit(SLOTS_OF_A_DAY)}) AS slots
     FROM (
       SELECT workspace_id, day, source, slots, first_used_at, last_used_at FROM ${sql.id(schema, 'workspace_usage_day')}
       UNION ALL

@@ -9,6 +9,7 @@ export interface UsageSchema {
   workspace_usage: WorkspaceUsageTable
   workspace_activity: WorkspaceActivityView
   workspace_activity_by_source: WorkspaceActivityBySourceView
+  workspace_usage_daily: WorkspaceUsageDailyView
   workspaces: WorkspacesTable
 }
 
@@ -47,6 +48,20 @@ export interface WorkspaceActivityBySourceView {
   last_used_at: Date
   /** Whether that last use is still pending. */
   pending: boolean
+}
+
+/** One row per workspace, source and day of UTC. Pending usage is included. */
+export interface WorkspaceUsageDailyView {
+  workspace_id: string
+  /** As the driver parses a `date`. */
+  day: Date
+  source: string
+  /** In whole slots of five minutes. */
+  minutes_used: number
+  first_used_at: Date
+  last_used_at: Date
+  /** A character for each slot of the day, from midnight on: `1` if it was used. */
+  slots: string
 }
 
 /** The columns that this package needs. A host's own table may have more. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { beforeEach, test } from 'node:test'
-import { explainUsage } from '../../src/activity/explain.ts'
+import { explainUsage, type SourceUsage } from '../../src/activity/explain.ts'
 import { InvalidWorkspaceIdError, NotMigratedError } from '../../src/errors.ts'
 import { flush } from '../../src/flush/flush.ts'
 import { createEmptyDatabase, createTestDatabase } from '../support/database.ts'
@@ -13,6 +13,13 @@ beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, workspaces CASCADE')
 })
 
+const PLAIN = { counts: true, usedUntil: null }
+
+/** The tests of the history look at the rest. */
+function withoutSince(sources: SourceUsage[]) {
+  return sources.map(({ since: _, sinceAtLeast: __, ...source }) => source)
+}
+
 test('explainUsage merges flushed and pending use by source, the newest first', async () => {
   const [id, other] = await createWorkspaces(pool, 2)
   const web = await storeClosedMarks(pool, [id!], { agoMs: 90_000, source: 'web' })
@@ -23,16 +30,13 @@ test('explainUsage merges flushed and pending use by source, the newest first', 
   await storeClosedMarks(pool, [id!], { agoMs: 40_000, source: 'ssh' })
   const ssh = await storeClosedMarks(pool, [id!], { agoMs: 20_000, source: 'ssh' })
 
-  const { asOf, lastUsedAt, ...explanation } = await explainUsage(pool, id!.toUpperCase())
-  assert.deepEqual(explanation, {
-    workspaceId: id,
-    exists: true,
-    sources: [
-      { source: 'ssh', lastUsedAt: ssh, pending: true },
-      { source: 'vscode', lastUsedAt: vscode, pending: false },
-      { source: 'web', lastUsedAt: web, pending: false },
-    ],
-  })
+  const { asOf, lastUsedAt, sources, ...explanation } = await explainUsage(pool, id!.toUpperCase())
+  assert.deepEqual(explanation, { workspaceId: id, exists: true, createdAt: null, usedUntil: null })
+  assert.deepEqual(withoutSince(sources), [
+    { source: 'ssh', lastUsedAt: ssh, pending: true, ...PLAIN },
+    { source: 'vscode', lastUsedAt: vscode, pending: false, ...PLAIN },
+    { source: 'web', lastUsedAt: web, pending: false, ...PLAIN },
+  ])
   assert.deepEqual(lastUsedAt, ssh)
   assert.ok(Math.abs(asOf.getTime() - ssh.getTime() - 20_000) < 5_000)
 })
@@ -41,7 +45,7 @@ test('explainUsage shows use in the open period as used at the time of its answe
   const [id] = await createWorkspaces(pool, 1)
   await storeClosedMarks(pool, [id!], { agoMs: -3_600_000, source: 'ssh' })
   const { sources, lastUsedAt, asOf } = await explainUsage(kysely, id!)
-  assert.deepEqual(sources, [{ source: 'ssh', lastUsedAt: asOf, pending: true }])
+  assert.deepEqual(withoutSince(sources), [{ source: 'ssh', lastUsedAt: asOf, pending: true, ...PLAIN }])
   assert.deepEqual(lastUsedAt, asOf)
 })
 
@@ -51,7 +55,7 @@ test('explainUsage distinguishes a workspace that was never used, one that does 
   const at = await storeClosedMarks(pool, [marked], { source: 'ssh' })
   const explained = async (id: string) => {
     const { exists, lastUsedAt, sources } = await explainUsage(pool, id)
-    return { exists, lastUsedAt, sources }
+    return { exists, lastUsedAt, sources: withoutSince(sources) }
   }
   assert.deepEqual(await explained(id!), { exists: true, lastUsedAt: null, sources: [] })
   await pool.query(`UPDATE workspaces SET last_used_at = '-infinity'`)
@@ -60,7 +64,7 @@ test('explainUsage distinguishes a workspace that was never used, one that does 
   assert.deepEqual(await explained(marked), {
     exists: false,
     lastUsedAt: null,
-    sources: [{ source: 'ssh', lastUsedAt: at, pending: true }],
+    sources: [{ source: 'ssh', lastUsedAt: at, pending: true, ...PLAIN }],
   })
 })
 

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
 import { explainUsage } from '../../src/activity/explain.ts'
+import { usageHistory } from '../../src/activity/history.ts'
 import { idleWorkspaces } from '../../src/activity/idle.ts'
 import { flush } from '../../src/flush/flush.ts'
 import { markUsage } from '../../src/mark/mark.ts'
@@ -32,7 +33,12 @@ test('every read shows a mark as soon as it is stored, without any flush', async
   assert.equal(await idle(), undefined)
   const { lastUsedAt, asOf, sources } = await explainUsage(pool, id!)
   assert.deepEqual(lastUsedAt, asOf)
-  assert.deepEqual(sources, [{ source: 'ssh', lastUsedAt: asOf, pending: true }])
+  assert.deepEqual(
+    sources.map(({ source, lastUsedAt, pending }) => ({ source, lastUsedAt, pending })),
+    [{ source: 'ssh', lastUsedAt: asOf, pending: true }],
+  )
+  const history = await usageHistory(pool, id!)
+  assert.deepEqual(history.sources[0]?.intervals.at(-1)?.until, history.asOf)
   for (const view of ['workspace_activity', 'workspace_activity_by_source']) {
     const { rows } = await pool.query(
       `SELECT workspace_id, source, last_used_at = statement_timestamp() AS now, pending FROM ${view}`,

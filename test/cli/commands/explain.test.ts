@@ -45,12 +45,27 @@ test('explain --json prints what explainUsage returns', async () => {
   const { asOf, ...explanation } = JSON.parse(stdout)
   assert.equal(code, 0)
   assert.ok(Date.parse(asOf) >= at.getTime())
-  assert.deepEqual(explanation, {
-    workspaceId: id,
-    exists: true,
-    lastUsedAt: at.toISOString(),
-    sources: [{ source: 'a "b"\n', lastUsedAt: at.toISOString(), pending: true }],
-  })
+  assert.deepEqual(
+    { ...explanation, sources: undefined },
+    {
+      workspaceId: id,
+      exists: true,
+      createdAt: null,
+      lastUsedAt: at.toISOString(),
+      usedUntil: null,
+      sources: undefined,
+    },
+  )
+  const [{ source, lastUsedAt, pending, since }] = explanation.sources
+  assert.deepEqual(
+    { source, lastUsedAt, pending, since },
+    {
+      source: 'a "b"\n',
+      lastUsedAt: at.toISOString(),
+      pending: true,
+      since: new Date(at.getTime() - 30_000).toISOString(),
+    },
+  )
 })
 
 test('explain says that a workspace was never used, or that its sources are not on record', async () => {
