@@ -1,7 +1,8 @@
 import { sql } from 'kysely'
 import { compile } from '../database/compile.ts'
-import { type Connection, execute } from '../database/connection.ts'
+import type { Connection } from '../database/connection.ts'
 import { asIsoText, parseIsoText } from '../database/timestamp.ts'
+import { executeWithoutJit } from '../database/without-jit.ts'
 import { checkOptions, type OptionRules } from '../options.ts'
 import { IDLE_OPTIONS } from './idle-options.ts'
 import { IDLE_TIMES } from './idle-times.ts'
@@ -42,13 +43,14 @@ export interface IdleForecast {
  * @throws {NotMigratedError} If the view does not exist, or is of an older version.
  * @throws {RowSecurityError} If row-level security may hide rows from the owner of the view.
  * @throws {StandbyError} On a standby.
+ * @throws {NoAnswerError} If a pool does not answer within ten minutes.
  */
 export async function idleForecast(
   connection: Connection,
   options: IdleForecastOptions,
 ): Promise<IdleForecast> {
   checkOptions(options, FORECAST_OPTIONS, ['idleForSeconds'])
-  const { rows } = await execute(connection, compile(forecastStatement(options.idleForSeconds)))
+  const { rows } = await executeWithoutJit(connection, compile(forecastStatement(options.idleForSeconds)))
   const { as_of, counts } = rows[0]!
   const [workspaces, due, dueInDay, dueInWeek, neverUsed, inUse] = counts.split(' ').map(Number) as Counts
   return { workspaces, due, dueInDay, dueInWeek, neverUsed, inUse, asOf: parseIsoText(as_of) }

@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { asHexText, isoTextOf, parseHexText } from '../database/timestamp.ts'
+import { executeWithoutJit } from '../database/without-jit.ts'
 import { WORKSPACE_ID_TYPE } from '../database/workspace-id-type.ts'
 import type { WorkspaceIdType } from '../workspace-id.ts'
 import { DEFAULT_IDLE_PAGE_SIZE, type IdleOptions } from './idle-options.ts'
@@ -107,7 +108,7 @@ function idlePage(
 }
 
 async function readLines(connection: Connection, statement: RawBuilder<PageRow>): Promise<string[]> {
-  const { rows } = await execute(connection, compile(statement))
+  const { rows } = await executeWithoutJit(connection, compile(statement))
   return rows[0]?.page?.split('\n') ?? []
 }
 

@@ -23,6 +23,7 @@ import type { IdleWorkspace } from './idle-row.ts'
  * @throws {NotMigratedError} While iterating, if the view does not exist, or is of an older version.
  * @throws {RowSecurityError} While iterating, if row-level security may hide rows from the owner of the view.
  * @throws {StandbyError} While iterating, on a standby.
+ * @throws {NoAnswerError} While iterating, if a pool does not answer within ten minutes.
  */
 export function idleWorkspaces(connection: Connection, options: IdleOptions): AsyncGenerator<IdleWorkspace> {
   return eachOf(idlePages(connection, options))
