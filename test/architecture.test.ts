@@ -35,6 +35,7 @@ const RULES: Rule[] = [
   { place: 'src/database/', imports: ROOT_FILES },
   { place: 'src/mark/', imports: [...ROOT_FILES, 'src/database/'] },
   { place: 'src/flush/', imports: [...ROOT_FILES, 'src/database/'] },
+  { place: 'src/history/', imports: [...ROOT_FILES, 'src/database/'] },
   { place: 'src/schema/', imports: [...ROOT_FILES, 'src/database/'] },
   {
     place: 'src/schema/migrate.ts',

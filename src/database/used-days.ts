@@ -17,7 +17,8 @@ export const SLOTS_OF_A_DAY = 288
 type Sql = RawBuilder<unknown>
 
 const PER_DAY = sql.lit(SLOTS_OF_A_DAY)
-const NONE = sql`(0)::bit(${PER_DAY})`
+/** SQL of the bits of a day without use. */
+export const NO_SLOTS = sql`(0)::bit(${PER_DAY})`
 
 /** SQL of the first slot of a use. It is not after the last one. */
 export function firstSlot(from: Sql, until: Sql): Sql {
@@ -52,12 +53,12 @@ export function midnightOf(day: Sql): Sql {
 export function slotsOf(day: Sql, first: Sql, last: Sql): Sql {
   const from = sql`greatest(${first} - ${day} * ${PER_DAY}, 0)`
   const until = sql`greatest(${sql.lit(SLOTS_OF_A_DAY - 1)} - (${last} - ${day} * ${PER_DAY}), 0)`
-  return sql`(((~ ${NONE}) >> ${from}) & ((~ ${NONE}) << ${until}))`
+  return sql`(((~ ${NO_SLOTS}) >> ${from}) & ((~ ${NO_SLOTS}) << ${until}))`
 }
 
 /** SQL of the bit of one slot of a day. */
 export function slotOf(day: Sql, slot: Sql): Sql {
-  return sql`set_bit(${NONE}, ${slot} - ${day} * ${PER_DAY}, 1)`
+  return sql`set_bit(${NO_SLOTS}, ${slot} - ${day} * ${PER_DAY}, 1)`
 }
 
 /** SQL of whether a use filled the slot in which another one ended. */

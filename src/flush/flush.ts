@@ -44,6 +44,11 @@ export interface FlushOptions {
    */
   sources?: boolean
   /**
+   * Whether to write in which five minutes of which day a source used a workspace. Default true. False keeps the last use
+   * alone, and needs `sources` as well.
+   */
+  history?: boolean
+  /**
    * How long marks of a workspace that does not exist are kept, in seconds from the end of their period: 0 to 86,400.
    * Default {@link DEFAULT_UNKNOWN_AFTER_SECONDS}. The transaction that creates the workspace may still be open.
    */
@@ -61,6 +66,7 @@ export interface FlushOptions {
 export const FLUSH_OPTIONS: OptionRules<FlushOptions> = {
   batchSize: integerWithin(1, MAX_BATCH_SIZE),
   sources: YES_OR_NO,
+  history: YES_OR_NO,
   unknownAfterSeconds: numberWithin(0, 86_400, 'seconds'),
   oldestFirst: YES_OR_NO,
   timeoutSeconds: numberWithin(0.1, 3_600, 'seconds'),
@@ -130,8 +136,8 @@ export async function flush(connection: Connection, options: FlushOptions = {}):
 
 /** Fills in the defaults. */
 export function flushSettings(options: FlushOptions): FlushSettings {
-  const { batchSize = DEFAULT_BATCH_SIZE, sources = true, oldestFirst = false } = options
+  const { batchSize = DEFAULT_BATCH_SIZE, oldestFirst = false, sources = true, history = true } = options
   const { unknownAfterSeconds = DEFAULT_UNKNOWN_AFTER_SECONDS } = options
   const { timeoutSeconds = DEFAULT_TIMEOUT_SECONDS } = options
-  return { batchSize, sources, oldestFirst, unknownAfterSeconds, timeoutSeconds }
+  return { batchSize, sources, history, oldestFirst, unknownAfterSeconds, timeoutSeconds }
 }

@@ -5,6 +5,7 @@ import {
   firstSlot,
   lastSlot,
   midnightOf,
+  NO_SLOTS,
   SLOT_SECONDS,
   slotOf,
   slotsOf,
@@ -40,6 +41,12 @@ const LONG = sql`
           WHERE ${dayOf(sql`first_slot`)} < ${LAST_DAY}
         ) AS earlier`
 
+/** Without a history, one row has the last use. It is of no day that anybody asks for. */
+const LAST = sql`
+        SELECT workspace_id, source, 0 AS day, ${NO_SLOTS} AS slots, period_end AS first_used_at,
+          period_end AS last_used_at
+        FROM (${SETTLED}) AS settled`
+
 function ofDay(day: Sql): Sql {
   return sql`workspace_id, source, ${day} AS day, ${slotsOf(day, sql`first_slot`, sql`last_slot`)} AS slots,
           greatest(used_from, ${midnightOf(day)}) AS first_used_at`
@@ -51,20 +58,22 @@ const USED = sql`
       FROM (${SETTLED}) AS settled
     ),`
 
+const PARTS = { short: SHORT, long: LONG, last: LAST }
+
 /**
  * Part of the flush statement: writes when each source used each workspace. What a row holds is a union, a minimum and a
  * maximum, so the order of flushes does not matter.
  *
- * @param long Whether one of the marks may fill more than one slot.
+ * @param uses What is kept of a mark: its one slot, all that it may fill, or only the last use.
  */
-export function updateHistory(long: boolean): Sql {
-  return sql`${long ? USED : sql``}
+export function updateHistory(uses: keyof typeof PARTS): Sql {
+  return sql`${uses === 'long' ? USED : sql``}
     -- We hold the lock of the workspace. So nobody deletes it before the foreign key is checked, and no other flush
     -- writes its history. In the order of the index, neighbours share its pages.
     by_source AS (
       INSERT INTO workspace_usage_day AS u (workspace_id, source, day, slots, first_used_at, last_used_at)
       SELECT workspace_id, source, ${dateOf(sql`day`)}, bit_or(slots), min(first_used_at), max(last_used_at)
-      FROM (${long ? LONG : SHORT}
+      FROM (${PARTS[uses]}
       ) AS part
       GROUP BY workspace_id, source, day
       ORDER BY workspace_id, source, day

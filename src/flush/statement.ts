@@ -46,8 +46,9 @@ export interface FlushCounts {
 
 /** How the flush runs. */
 export interface FlushStatementOptions {
-  /** Whether to write `workspace_usage`. */
+  /** Whether to write when each source used each workspace, and whether to keep in which five minutes. */
   sources: boolean
+  history: boolean
   /** Marks of a workspace that does not exist are kept until they are this old, in seconds. */
   unknownAfterSeconds: number
   /**
@@ -70,7 +71,8 @@ export interface FlushStatementOptions {
  * those took seconds for 5,000 rows. So one set becomes a sorted array, and `width_bucket` searches it.
  */
 export function flushStatement(taking: Taking, options: FlushStatementOptions): Statement<FlushRow> {
-  const { sources, unknownAfterSeconds, careful, idType, longPeriod = true } = options
+  const { sources, history, unknownAfterSeconds, careful, idType, longPeriod = true } = options
+  const uses = !history ? 'last' : taking.from !== 'pending' || longPeriod ? 'long' : 'short'
   const ids = idSql(idType)
   const tellsEdge =
     taking.from === 'pending' && taking.ranges !== undefined && !taking.among && !taking.beside
@@ -79,7 +81,7 @@ export function flushStatement(taking: Taking, options: FlushStatementOptions): 
     ${lock(taking, careful, ids)},
     ${classify(unknownAfterSeconds, ids)},
     ${taking.from === 'pending' ? setAside : lookAgainLater(ids)},
-    ${update(ids)}${sources ? sql`, ${updateHistory(taking.from !== 'pending' || longPeriod)}` : sql``},
+    ${update(ids)}${sources ? sql`, ${updateHistory(uses)}` : sql``},
     ${noteSources},
     ${tellsEdge ? sql`${edgeOfBatch(taking, ids)},` : sql``}
     ${count(tellsEdge, ids)},

@@ -220,6 +220,7 @@ function daily(schema: string): RawBuilder<unknown> {
       bit_or(slots)::bit(${sql.lit(SLOTS_OF_A_DAY)}) AS slots
     FROM (
       SELECT workspace_id, day, source, slots, first_used_at, last_used_at FROM ${sql.id(schema, 'workspace_usage_day')}
+      WHERE day > '1970-01-01'::date
       UNION ALL
       SELECT marks.workspace_id, days.day, marks.source, days.slots, days.first_used_at, days.last_used_at
       FROM (${marksOf(schema)}) marks

@@ -7,7 +7,12 @@ import type { Refusal } from '../../flush/refusal.ts'
 import type { UsageReset } from '../../flush/reset.ts'
 import type { Command } from '../command.ts'
 import { type DatabaseOptions, databaseOptions, withPool } from '../options/database-option.ts'
-import { batchSizeOption, sourcesOption, unknownAfterOption } from '../options/flush-options.ts'
+import {
+  batchSizeOption,
+  historyDaysOption,
+  sourcesOption,
+  unknownAfterOption,
+} from '../options/flush-options.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { switchOption } from '../options/variable-option.ts'
 import { count, describeFlush } from '../output/count.ts'
@@ -19,6 +24,7 @@ interface Options extends DatabaseOptions, JsonOptions {
   wait: boolean
   batchSize: number
   sources: boolean
+  historyDays: number
   unknownAfter: number
 }
 
@@ -28,16 +34,23 @@ export const flushCommand: Command<Options> = {
     switchOption('--wait', 'wait for the open period to close first', 'WORKSPACE_USAGE_WAIT'),
     batchSizeOption(),
     sourcesOption(),
+    historyDaysOption(),
     unknownAfterOption(),
     jsonOption(),
   ],
-  run: async (terminal, { wait, batchSize, sources, unknownAfter, json, ...database }) =>
+  run: async (terminal, { wait, batchSize, sources, historyDays, unknownAfter, json, ...database }) =>
     await withPool(database, async pool => {
       if (wait) await openPeriodCloses(pool, terminal)
       const started = performance.now()
       const result = await drainVisibly(
         pool,
-        { batchSize, sources, unknownAfterSeconds: unknownAfter, retryRefused: true },
+        {
+          batchSize,
+          sources,
+          history: historyDays > 0,
+          unknownAfterSeconds: unknownAfter,
+          retryRefused: true,
+        },
         terminal,
       )
       const durationMs = Math.round(performance.now() - started)

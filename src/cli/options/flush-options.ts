@@ -1,5 +1,6 @@
 import type { Option } from 'commander'
 import { DEFAULT_BATCH_SIZE, DEFAULT_UNKNOWN_AFTER_SECONDS, FLUSH_OPTIONS } from '../../flush/flush.ts'
+import { DEFAULT_HISTORY_DAYS, HISTORY_DAYS } from '../../history/clear-history.ts'
 import { numberAllowedBy, yesOrNo } from './parsers.ts'
 import { VariableOption } from './variable-option.ts'
 
@@ -19,6 +20,17 @@ export function sourcesOption(): Option {
   )
     .argParser(yesOrNo)
     .default(true, 'yes')
+}
+
+/** `--history-days <days>`, for every command that flushes. */
+export function historyDaysOption(): Option {
+  return new VariableOption(
+    '--history-days <days>',
+    'how many days of history to keep, in slots of five minutes; 0: none',
+    'WORKSPACE_USAGE_HISTORY_DAYS',
+  )
+    .argParser(numberAllowedBy(HISTORY_DAYS))
+    .default(DEFAULT_HISTORY_DAYS)
 }
 
 /** `--unknown-after <seconds>`, for every command that flushes. */
