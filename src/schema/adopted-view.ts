@@ -104,13 +104,17 @@ function parenthesised(where: string): RawBuilder<unknown> {
 /** Everything that PostgreSQL says of a condition when it reads it, beside what is of the moment. */
 function explain(error: unknown, { table, where }: ViewOfTable): unknown {
   const state = sqlState(error) ?? ''
-  // 42: syntax and names. 22: a value, such as that of a constant. 0A: what a condition can't have. Rights are no matter
+  // 42: syntax and names. 22: a value, such as that of a constant. 0A: what a condition can't have. 08P01: it has
+  // parameters. Rights are no matter
   // of the condition, and a name that exists already (42P07, 42710) or another shape of the view (42P16) is not either.
-  if (where === null || !/^(42|22|0A)/.test(state)) return error
+  if (where === null || !/^(42|22|0A|08P01)/.test(state)) return error
   if (['42501', '42P07', '42710', '42P16'].includes(state)) return error
   // It may stand in an error of ours, which says that a missing column were one of ours.
   const raised = (error instanceof WorkspaceUsageError ? error.cause : error) as Error & { hint?: string }
-  const message = [raised.message, raised.hint].filter(text => text !== undefined).join('. ')
+  const message = [raised.message, raised.hint]
+    .filter(text => text !== undefined)
+    .join('. ')
+    .replace(/\s+/g, ' ')
   return new WorkspacesTableError(
     null,
     `can't be chosen from by the condition ${JSON.stringify(where)} (${state}: ${message})`,

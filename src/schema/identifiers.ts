@@ -8,7 +8,7 @@ export interface TableName {
 }
 
 const QUOTED = '"((?:[^"\\0]|"")+)"'
-const TABLE = new RegExp(`^(?:(?:${QUOTED}|([^".\\0]+))\\.)?(?:${QUOTED}|([^"\\0]+))$`)
+const TABLE = new RegExp(`^(?:(?:${QUOTED}|([^".\\0]+))\\.)?(?:${QUOTED}|([^".\\0](?:[^"\\0]*[^".\\0])?))$`)
 const COLUMN = new RegExp(`^(?:${QUOTED}|([^"\\0]+))$`)
 
 /** What a table may be called. */
