@@ -133,6 +133,9 @@ export {
   type FlushJobOutput,
   type FlushQueues,
   flushQueues,
+  REAP_QUEUE,
 } from './worker/queue.ts'
+export { type Reaper, type ReapJobOutput, startReaper } from './worker/reaper.ts'
+export { DEFAULT_REAP_CRON, type ReaperOptions } from './worker/reaper-options.ts'
 export { type FlushWorker, startFlushWorker } from './worker/worker.ts'
 export type { FlushWorkerOptions } from './worker/worker-options.ts'

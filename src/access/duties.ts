@@ -18,6 +18,11 @@ export interface RoleDuties {
   workers?: readonly string[]
   /** They read the last use through the views, pending usage included. They can't read the tables. */
   readers?: readonly string[]
+  /**
+   * They stop idle workspaces, by hand or on pg-boss's schedule. They read what readers read and what the checks need, and
+   * can lock a workspace. What their `stop` does to the host's own tables must be granted beside.
+   */
+  reapers?: readonly string[]
 }
 
 const ROLES = whatever(
@@ -26,7 +31,12 @@ const ROLES = whatever(
 )
 
 /** What the duties may be. */
-export const DUTY_RULES: OptionRules<RoleDuties> = { markers: ROLES, workers: ROLES, readers: ROLES }
+export const DUTY_RULES: OptionRules<RoleDuties> = {
+  markers: ROLES,
+  workers: ROLES,
+  readers: ROLES,
+  reapers: ROLES,
+}
 
 /**
  * Returns the statements that give each role what its duties need and no more, or that take it back. Each statement can
@@ -40,8 +50,8 @@ export const DUTY_RULES: OptionRules<RoleDuties> = { markers: ROLES, workers: RO
  * @throws {UnknownRoleError} If a role does not exist.
  * @throws {NotMigratedError} If the database is not migrated.
  * @throws {SearchPathError} If the tables are in a schema that `search_path` does not find.
- * @throws {RowSecurityError} If row security would hide rows from a worker, or from the views of the readers. Only
- *   `grant` throws it.
+ * @throws {RowSecurityError} If row security would hide rows from a worker, or a reaper, or from the views. Only `grant`
+ *   throws it.
  */
 export async function privilegeStatements(
   connection: Connection,
@@ -49,17 +59,19 @@ export async function privilegeStatements(
   duties: RoleDuties,
 ): Promise<string[]> {
   checkOptions(duties, DUTY_RULES)
-  const { markers = [], workers = [], readers = [] } = duties
-  const roles = [...new Set([...markers, ...workers, ...readers])]
+  const { markers = [], workers = [], readers = [], reapers = [] } = duties
+  const roles = [...new Set([...markers, ...workers, ...readers, ...reapers])]
   await assertRolesExist(connection, roles)
   const layout = await usageLayout(connection)
-  if (action === 'grant') await assertRowsVisible(connection, workers, readers)
-  const ofWorkers = workers.length > 0 ? workerPrivileges(layout, await jobTables(connection)) : []
+  if (action === 'grant')
+    await assertRowsVisible(connection, [...workers, ...reapers], [...readers, ...reapers])
+  const tables = workers.length + reapers.length > 0 ? await jobTables(connection) : []
   const usable = action === 'grant' ? await usableSchemas(connection, roles) : undefined
   return [
     ...markers.map(role => ({ role, privileges: markerPrivileges(layout) })),
-    ...workers.map(role => ({ role, privileges: ofWorkers })),
+    ...workers.map(role => ({ role, privileges: workerPrivileges(layout, tables) })),
     ...readers.map(role => ({ role, privileges: readerPrivileges(layout) })),
+    ...reapers.map(role => ({ role, privileges: reaperPrivileges(layout, tables) })),
   ]
     .flatMap(({ role, privileges }) =>
       usable ? grants(role, privileges, usable.get(role)!) : revocations(role, privileges),
@@ -70,14 +82,15 @@ export async function privilegeStatements(
 /**
  * What a duty needs, each privilege once.
  *
- * @throws {NotMigratedError} If the database is not migrated. For a worker, pg-boss counts as well.
+ * @throws {NotMigratedError} If the database is not migrated. For a worker or a reaper, pg-boss counts as well.
  * @throws {SearchPathError} If the tables are in a schema that `search_path` does not find.
  */
 export async function dutyPrivileges(connection: Connection, duty: Duty): Promise<Privilege[]> {
   const layout = await usageLayout(connection)
   if (duty === 'marker') return markerPrivileges(layout)
   if (duty === 'reader') return readerPrivileges(layout)
-  return workerPrivileges(layout, await jobTables(connection))
+  const tables = await jobTables(connection)
+  return duty === 'reaper' ? reaperPrivileges(layout, tables) : workerPrivileges(layout, tables)
 }
 
 /**
@@ -106,7 +119,6 @@ function markerPrivileges(layout: UsageLayout): Privilege[] {
 const ROWS = { SELECT: WHOLE, INSERT: WHOLE, UPDATE: WHOLE, DELETE: WHOLE } as const
 
 function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privilege[] {
-  const schema = JOB_SCHEMA
   return [
     ...[...new Set([layout.pending_usage, layout.workspace_usage, layout.workspaces])].map(usage),
     // SELECT … FOR UPDATE needs UPDATE on at least one column.
@@ -134,6 +146,14 @@ function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privilege[] 
     }),
     onTable(layout, 'workspace_usage_day', ROWS),
     onFunction(layout.pending_usage, 'usage_period', ''),
+    ...jobPrivileges(tables),
+  ]
+}
+
+/** What any client of pg-boss needs. */
+function jobPrivileges(tables: JobTable[]): Privilege[] {
+  const schema = JOB_SCHEMA
+  return [
     { on: { kind: 'schema', schema }, actions: { USAGE: WHOLE } },
     { on: { kind: 'every table', schema }, actions: { SELECT: WHOLE } },
     ...tables
@@ -158,6 +178,30 @@ function readerPrivileges(layout: UsageLayout): Privilege[] {
     onFunction(layout.workspace_activity, 'no_hidden_usage', 'name, regclass[]'),
     onFunction(layout.pending_usage, 'usage_complete_since', ''),
     onFunction(layout.pending_usage, 'usage_period', ''),
+  ]
+}
+
+/** The tables that the checks of the verdict read. */
+const CHECKED_TABLES = [
+  'pending_usage',
+  'pending_usage_witness',
+  'set_aside_usage',
+  'refused_usage',
+  'source_usage',
+  'pending_usage_reset',
+] as const
+
+function reaperPrivileges(layout: UsageLayout, tables: JobTable[]): Privilege[] {
+  return [
+    ...readerPrivileges(layout),
+    ...[...new Set([layout.pending_usage, layout.workspaces])]
+      .filter(schema => schema !== layout.workspace_activity)
+      .map(usage),
+    ...CHECKED_TABLES.map(name => onTable(layout, name, { SELECT: WHOLE })),
+    // SELECT … FOR NO KEY UPDATE needs UPDATE on at least one column.
+    onTable(layout, 'workspaces', { SELECT: ['id'], UPDATE: ['last_used_at'] }),
+    onTable(layout, 'stopped_workspaces', ROWS),
+    ...jobPrivileges(tables),
   ]
 }
 

@@ -22,7 +22,7 @@ const CONNECT_TIMEOUT_MS = 10_000
  * @throws {UnknownRoleError} If a role does not exist.
  * @throws {NotMigratedError} If the database is not migrated.
  * @throws {SearchPathError} If the tables are in a schema that `search_path` does not find.
- * @throws {RowSecurityError} If row security would hide rows from a worker, or from the views of the readers. Give the
+ * @throws {RowSecurityError} If row security would hide rows from a worker or a reaper, or from the views. Give the
  *   role BYPASSRLS first, because the grant alone would be of no use.
  * @throws {GrantRefusedError} If the pool's role may not do one of the statements.
  */

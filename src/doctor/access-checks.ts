@@ -41,8 +41,8 @@ function noDuty(role: string, asked: boolean): Finding {
     // Somebody who only looks need not do anything else.
     severity: asked ? 'warning' : 'note',
     object: `role ${JSON.stringify(role)}`,
-    message: 'It can neither mark, nor run a worker, nor read the last use.',
-    remedy: `Run workspace-usage grant with --marker, --worker or --reader, and the name of the role.`,
+    message: 'It can neither mark, nor run a worker, nor read the last use, nor stop what is idle.',
+    remedy: `Run workspace-usage grant with --marker, --worker, --reader or --reaper, and the name of the role.`,
   }
 }
 
@@ -64,10 +64,12 @@ async function lookForExcess({ db, role }: Subject): Promise<Looked> {
 async function lookAtRows({ db, role }: Subject): Promise<Looked> {
   const states = new Map((await duties(db, role)).map(({ duty, state }) => [duty, state]))
   const works = states.get('worker') !== 'none'
+  const reaps = ['full', 'partial'].includes(states.get('reaper') ?? 'none')
   const marks = states.get('marker') !== 'none'
-  if (!works && !marks) return { seen: 'not needed: the role neither marks nor works' }
-  const rows = works ? await rowSecurity(db, role) : await rowSecurity(db, role, ['pending_usage'])
-  return { findings: rows.map(({ table }) => hidden(table, role, works ? 'A flush' : 'A mark')) }
+  if (!works && !reaps && !marks) return { seen: 'not needed: the role neither marks, works nor reaps' }
+  const rows = works || reaps ? await rowSecurity(db, role) : await rowSecurity(db, role, ['pending_usage'])
+  const refused = works ? 'A flush' : reaps ? 'A run of the reaper' : 'A mark'
+  return { findings: rows.map(({ table }) => hidden(table, role, refused)) }
 }
 
 async function lookAtViews({ db }: Subject): Promise<Looked> {

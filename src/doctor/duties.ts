@@ -5,7 +5,7 @@ import { type Duty, NotMigratedError } from '../errors.ts'
 import { JOB_SCHEMA } from '../worker/queue.ts'
 import { ask } from './check.ts'
 
-const DUTIES: readonly Duty[] = ['marker', 'worker', 'reader']
+const DUTIES: readonly Duty[] = ['marker', 'worker', 'reader', 'reaper']
 
 /** How far a role can do a duty. */
 export interface DutyOfRole {
@@ -17,12 +17,12 @@ export interface DutyOfRole {
   privileges: HeldPrivilege[]
 }
 
-/** Tells what a role can do. Without pg-boss, nobody can be a worker, and the duty is left out. */
+/** Tells what a role can do. Without pg-boss, nobody can be a worker or a reaper, and these duties are left out. */
 export async function duties(db: Connection, role: string): Promise<DutyOfRole[]> {
   const found: DutyOfRole[] = []
   for (const duty of DUTIES) {
     const wanted = await dutyPrivileges(db, duty).catch((error: unknown) => {
-      if (duty === 'worker' && error instanceof NotMigratedError) return null
+      if (['worker', 'reaper'].includes(duty) && error instanceof NotMigratedError) return null
       throw error
     })
     if (wanted === null) continue
@@ -32,7 +32,16 @@ export async function duties(db: Connection, role: string): Promise<DutyOfRole[]
     const state = lacking.length === 0 ? 'full' : begun ? 'partial' : 'none'
     found.push({ duty, state, missing: byObject(lacking), privileges })
   }
-  return found
+  return withoutPart(found)
+}
+
+/** A reaper has all that a reader has. If it lacks some of that, it is not a reader who lacks it too. */
+function withoutPart(found: DutyOfRole[]): DutyOfRole[] {
+  const reaps = found.some(({ duty, state }) => duty === 'reaper' && state === 'partial')
+  if (!reaps) return found
+  return found.map(one =>
+    one.duty === 'reader' && one.state === 'partial' ? { ...one, state: 'none' } : one,
+  )
 }
 
 /**
@@ -41,6 +50,8 @@ export async function duties(db: Connection, role: string): Promise<DutyOfRole[]
  */
 function tells(duty: Duty, { action, of: { on } }: HeldPrivilege): boolean {
   if (on.kind !== 'table' || on.schema === JOB_SCHEMA || on.name === 'workspaces') return false
+  // A reaper may read all that a reader reads, and what a worker reads.
+  if (duty === 'reaper') return on.name === 'stopped_workspaces'
   return duty === 'reader' || action !== 'SELECT'
 }
 

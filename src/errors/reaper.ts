@@ -27,3 +27,25 @@ export class StopEndedError extends WorkspaceUsageError {
     this.workspaceId = workspaceId
   }
 }
+
+/** The program of `workspace-usage reap --run` has failed for a workspace. */
+export class StopProgramError extends WorkspaceUsageError {
+  readonly program: string
+  readonly workspaceId: string
+  /** Null if a signal ended it. */
+  readonly exitCode: number | null
+  /** Null if it ended by itself. */
+  readonly signal: string | null
+
+  constructor(program: string, workspaceId: string, exitCode: number | null, signal: string | null) {
+    const how = signal === null ? `the exit code ${exitCode}` : signal
+    super(
+      `${quote(program)} ended with ${how} for workspace ${quote(workspaceId)}; expected: the exit code 0. ` +
+        'The workspace is not noted as stopped. Its output, if any, is on standard error.',
+    )
+    this.program = program
+    this.workspaceId = workspaceId
+    this.exitCode = exitCode
+    this.signal = signal
+  }
+}

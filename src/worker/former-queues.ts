@@ -1,6 +1,6 @@
 import type { PgBoss } from 'pg-boss'
 import { type Connection, execute } from '../database/connection.ts'
-import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE, type FlushQueues } from './queue.ts'
+import { FLUSH_QUEUE, type FlushQueues, PUBLIC_QUEUES } from './queue.ts'
 import { type FlushSchedule, flushSchedule } from './schedule.ts'
 
 /*
@@ -22,8 +22,7 @@ export async function removeFormerQueues(
   { flush }: FlushQueues,
 ): Promise<void> {
   if (flush === FLUSH_QUEUE || (await isInstalledInPublic(connection))) return
-  // The flush queue is first, because it refers to the other one as its dead-letter queue.
-  for (const name of [FLUSH_QUEUE, FAILED_FLUSH_QUEUE]) {
+  for (const name of PUBLIC_QUEUES) {
     if (await boss.getQueue(name)) await boss.deleteQueue(name)
   }
 }

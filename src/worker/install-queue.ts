@@ -1,4 +1,4 @@
-import { PgBoss } from 'pg-boss'
+import { PgBoss, policies, type UpdateQueueOptions } from 'pg-boss'
 import type { Connection } from '../database/connection.ts'
 import type { SettledPool } from '../database/settled-pool.ts'
 import type { Logger } from '../logger.ts'
@@ -6,7 +6,13 @@ import { buildIndexes } from './build-indexes.ts'
 import { DEFAULT_FLUSH_INTERVAL_SECONDS, flushInterval, intervalOfCron } from './flush-interval.ts'
 import { presentSchedule, removeFormerQueues } from './former-queues.ts'
 import { type FlushQueues, flushQueues } from './queue.ts'
-import { FAILED_QUEUE_OPTIONS, FLUSH_POLICY, FLUSH_QUEUE_OPTIONS } from './queue-options.ts'
+import {
+  FAILED_QUEUE_OPTIONS,
+  FLUSH_POLICY,
+  FLUSH_QUEUE_OPTIONS,
+  REAP_POLICY,
+  REAP_QUEUE_OPTIONS,
+} from './queue-options.ts'
 import { assertQueueUpgradable, restoreVersion } from './queue-upgrade.ts'
 import { assertPolicy } from './requirements.ts'
 import { scheduleFlushes } from './schedule.ts'
@@ -74,13 +80,29 @@ async function startInstaller(database: SettledPool, logger: Logger): Promise<Pg
   return await boss.start()
 }
 
-/** createQueue does not change a queue that exists. updateQueue does. */
-async function createQueues(boss: PgBoss, { flush, failed }: FlushQueues): Promise<void> {
-  await boss.createQueue(failed, FAILED_QUEUE_OPTIONS)
-  await boss.updateQueue(failed, FAILED_QUEUE_OPTIONS)
-  await boss.createQueue(flush, { policy: FLUSH_POLICY })
-  await assertPolicy(boss, flush)
-  await boss.updateQueue(flush, { ...FLUSH_QUEUE_OPTIONS, deadLetter: failed })
+/** What a queue is installed with. */
+interface QueuePlan {
+  name: string
+  policy: string
+  options: UpdateQueueOptions
+}
+
+/** The queues, each after its dead-letter queue. */
+function plans({ flush, failed, reap }: FlushQueues): QueuePlan[] {
+  return [
+    { name: failed, policy: policies.standard, options: FAILED_QUEUE_OPTIONS },
+    { name: flush, policy: FLUSH_POLICY, options: { ...FLUSH_QUEUE_OPTIONS, deadLetter: failed } },
+    { name: reap, policy: REAP_POLICY, options: REAP_QUEUE_OPTIONS },
+  ]
+}
+
+/** createQueue does not change a queue that exists. updateQueue does, but for the policy. */
+async function createQueues(boss: PgBoss, queues: FlushQueues): Promise<void> {
+  for (const { name, policy, options } of plans(queues)) {
+    await boss.createQueue(name, { policy })
+    await assertPolicy(boss, name, policy)
+    await boss.updateQueue(name, options)
+  }
 }
 
 /** Keeps the interval of an existing schedule. @returns Its cron expression. */

@@ -26,6 +26,21 @@ export const FLUSH_QUEUE_OPTIONS = {
 /** The options of the queue of flush jobs that have failed for good. */
 export const FAILED_QUEUE_OPTIONS = { retentionSeconds: WEEK, deleteAfterSeconds: WEEK } as const
 
+/**
+ * At most one run is queued or active. Two at once would be safe, and would double the rate. A run of a killed process
+ * holds up the next one until it misses its heartbeat.
+ */
+export const REAP_POLICY = 'exclusive'
+
+/** The options of the queue of reapers, beside its policy. A run that failed is not tried again: the next one is due. */
+export const REAP_QUEUE_OPTIONS = {
+  expireInSeconds: HOUR,
+  heartbeatSeconds: 60,
+  retryLimit: 0,
+  retentionSeconds: HOUR,
+  deleteAfterSeconds: WEEK,
+} as const
+
 /** The options of the schedule. After an outage of all workers, `once` means one flush, not one for each missed time. */
 export const SCHEDULE_OPTIONS = { missed: 'once' } as const
 

@@ -12,6 +12,9 @@ export const FLUSH_QUEUE = 'workspace-usage-flush'
 /** The queue of flush jobs of the schema `public` that have failed for good. */
 export const FAILED_FLUSH_QUEUE = 'workspace-usage-flush-failed'
 
+/** The queue whose jobs stop idle workspaces of the schema `public`. */
+export const REAP_QUEUE = 'workspace-usage-reap'
+
 /** The schema that pg-boss is installed in. */
 export const JOB_SCHEMA = 'pgboss'
 
@@ -21,7 +24,18 @@ export interface FlushQueues {
   flush: string
   /** The queue of flush jobs that have failed for good. Look for the reason. Later flushes take the marks. */
   failed: string
+  /** The queue whose jobs stop idle workspaces, if a reaper was started. The output of a job has its counts. */
+  reap: string
 }
+
+/**
+ * The queues of the schema `public`. All that installs, names or removes queues goes by this list. A queue stands before
+ * the one that is its dead-letter queue.
+ */
+const QUEUES: FlushQueues = { flush: FLUSH_QUEUE, failed: FAILED_FLUSH_QUEUE, reap: REAP_QUEUE }
+
+/** The names of all queues of `public`, in the order in which they may be deleted. */
+export const PUBLIC_QUEUES: readonly string[] = Object.values(QUEUES)
 
 /**
  * Names the queues of a schema. Those of `public` have the plain names. Others end with the schema, as in
@@ -29,12 +43,13 @@ export interface FlushQueues {
  * written as a dot and two hexadecimal digits.
  */
 export function queuesOfSchema(schema: string): FlushQueues {
-  if (schema === 'public') return { flush: FLUSH_QUEUE, failed: FAILED_FLUSH_QUEUE }
+  if (schema === 'public') return { ...QUEUES }
   const name = Array.from(Buffer.from(schema), byte => {
     const character = String.fromCharCode(byte)
     return /[\w-]/.test(character) ? character : `.${byte.toString(16).padStart(2, '0')}`
   }).join('')
-  return { flush: `${FLUSH_QUEUE}.${name}`, failed: `${FAILED_FLUSH_QUEUE}.${name}` }
+  const named = Object.entries(QUEUES).map(([use, queue]) => [use, `${queue}.${name}`])
+  return Object.fromEntries(named) as FlushQueues
 }
 
 /**

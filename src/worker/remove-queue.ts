@@ -56,9 +56,8 @@ async function queues(connection: Connection): Promise<{ ours: string[]; foreign
     compile(sql<{ name: string }>`
       SELECT name FROM ${inJobSchema('queue')} WHERE NOT starts_with(name, '__pgboss__') ORDER BY name`),
   )
-  const { flush, failed } = await flushQueues(connection)
-  // The flush queue is first, because it refers to the other one as its dead-letter queue.
-  const own = [flush, failed]
+  // A queue stands before its dead-letter queue.
+  const own: string[] = Object.values(await flushQueues(connection))
   const names = rows.map(({ name }) => name)
   return {
     ours: own.filter(name => names.includes(name)),

@@ -94,16 +94,20 @@ export async function assertSchemaNotNewer(boss: PgBoss): Promise<number> {
 }
 
 /**
- * Checks the policy of the flush queue.
+ * Checks the policy of a queue.
  *
- * @throws {NotMigratedError} If there is no flush queue.
+ * @throws {NotMigratedError} If there is no such queue.
  * @throws {QueuePolicyError} If it has another policy.
  */
-export async function assertPolicy(boss: PgBoss, name: string): Promise<void> {
+export async function assertPolicy(
+  boss: PgBoss,
+  name: string,
+  expected: string = FLUSH_POLICY,
+): Promise<void> {
   const queue = await boss.getQueue(name)
   if (!queue) throw new NotMigratedError(`the pg-boss queue "${name}" does not exist`)
   const policy = queue.policy ?? policies.standard
-  if (policy !== FLUSH_POLICY) throw new QueuePolicyError(name, policy, FLUSH_POLICY)
+  if (policy !== expected) throw new QueuePolicyError(name, policy, expected)
 }
 
 /**

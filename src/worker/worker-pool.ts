@@ -1,7 +1,7 @@
 import { listenForErrors } from '../database/connection.ts'
 import { destroyConnection } from '../database/deadline.ts'
 import { inSchema } from '../database/in-schema.ts'
-import { type ConnectionPool, createPool, type OwnedPool } from '../database/pool.ts'
+import { type ConnectionPool, createPool, type OwnedPool, type PoolOptions } from '../database/pool.ts'
 import type { Logger } from '../logger.ts'
 import { endsWithin } from './ends-within.ts'
 
@@ -19,20 +19,26 @@ export interface WorkerPool {
  * Opens a pool for a connection string, or borrows the host's.
  *
  * @param schema The schema of the tables. Undefined: `search_path` leads to them, or a note of the pool.
+ * @param options Of the pool that is opened.
  * @throws {InvalidOptionError} If the connection string can't be parsed.
  */
 export function takePool(
   database: string | ConnectionPool,
   schema: string | undefined,
   logger: Logger,
+  options: Partial<PoolOptions> = {},
 ): WorkerPool {
-  const { pool, letGo } = openOrBorrow(database, logger)
+  const { pool, letGo } = openOrBorrow(database, logger, options)
   return { pool: schema === undefined ? pool : inSchema(pool, schema), letGo }
 }
 
-function openOrBorrow(database: string | ConnectionPool, logger: Logger): WorkerPool {
+function openOrBorrow(
+  database: string | ConnectionPool,
+  logger: Logger,
+  { applicationName = 'workspace-usage worker', ...options }: Partial<PoolOptions>,
+): WorkerPool {
   if (typeof database === 'string') {
-    const pool = createPool(database, { applicationName: 'workspace-usage worker', max: 5, logger })
+    const pool = createPool(database, { applicationName, max: 5, logger, ...options })
     const open = openClients(pool)
     return { pool, letGo: () => end(pool, open) }
   }

@@ -24,8 +24,8 @@ for (const major of [18, 15] as const) {
 }
 
 async function rolesOn(server: string, major: 18 | 15): Promise<void> {
-  const [marker, worker, reader, stranger] = await Promise.all(
-    ['marker', 'worker', 'reader', 'stranger'].map(purpose => createLoginRole(server, purpose)),
+  const [marker, worker, reader, reaper, stranger] = await Promise.all(
+    ['marker', 'worker', 'reader', 'reaper', 'stranger'].map(purpose => createLoginRole(server, purpose)),
   )
   const database = await createTestDatabase(major === 15 ? { on: server } : {})
   const { pool } = database
@@ -38,6 +38,7 @@ async function rolesOn(server: string, major: 18 | 15): Promise<void> {
     markers: [marker!.name],
     workers: [worker!.name],
     readers: [reader!.name],
+    reapers: [reaper!.name],
   })
   const id = (role: { name: string } | undefined) => pg.escapeIdentifier(role!.name)
 
@@ -46,13 +47,14 @@ async function rolesOn(server: string, major: 18 | 15): Promise<void> {
       [marker!, 'marker'],
       [worker!, 'worker'],
       [reader!, 'reader'],
+      [reaper!, 'reader, reaper'],
     ] as const) {
       const diagnosis = await diagnose(pool, { as: role.name })
       assert.deepEqual(described(diagnosis), [], duty)
       assert.equal(diagnosis.role, role.name)
       assert.equal(seen(diagnosis, 'duties'), duty)
     }
-    assert.equal(seen(await diagnose(pool), 'duties'), 'marker, worker, reader')
+    assert.equal(seen(await diagnose(pool), 'duties'), 'marker, worker, reader, reaper')
   })
 
   test(`each statement of a grant that is taken back is a privilege that the doctor misses, on PostgreSQL ${major}`, async () => {
@@ -60,6 +62,7 @@ async function rolesOn(server: string, major: 18 | 15): Promise<void> {
       [marker!, { markers: [marker!.name] }],
       [worker!, { workers: [worker!.name] }],
       [reader!, { readers: [reader!.name] }],
+      [reaper!, { reapers: [reaper!.name] }],
     ] as const) {
       const statements = await privilegeStatements(pool, 'revoke', duties)
       assert.ok(statements.length >= 3)

@@ -4,13 +4,13 @@ import { PgBoss } from 'pg-boss'
 import { markUsage } from '../../src/mark/mark.ts'
 import { migrate, migrateDown } from '../../src/schema/migrate.ts'
 import { uninstall } from '../../src/schema/uninstall.ts'
-import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE, queuesOfSchema } from '../../src/worker/queue.ts'
+import { FLUSH_QUEUE, PUBLIC_QUEUES, queuesOfSchema } from '../../src/worker/queue.ts'
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { createLoginRole } from '../support/roles.ts'
 import { catalogObjects, schemaDump } from '../support/schema-dump.ts'
 import { testServer } from '../support/test-server.ts'
 
-const QUEUES = [`pg-boss queue ${FLUSH_QUEUE}`, `pg-boss queue ${FAILED_FLUSH_QUEUE}`]
+const QUEUES = PUBLIC_QUEUES.map(queue => `pg-boss queue ${queue}`)
 
 test('uninstall leaves the catalog as it was before migrate, and says what it dropped', async () => {
   const { connectionString, pool } = await createEmptyDatabase()
@@ -97,13 +97,12 @@ test('uninstall removes the package from only one schema if it is in two of them
 
   const { dropped, left } = await uninstall({ connectionString: url.href })
 
-  const queues = queuesOfSchema('app')
   assert.deepEqual(
     dropped.toSorted(),
-    [...ours, ...[queues.flush, queues.failed].map(name => `pg-boss queue ${name}`)].sort(),
+    [...ours, ...Object.values(queuesOfSchema('app')).map(name => `pg-boss queue ${name}`)].sort(),
   )
   assert.deepEqual(left, [
-    { object: 'schema pgboss', reason: `it has other queues: ${FLUSH_QUEUE}, ${FAILED_FLUSH_QUEUE}` },
+    { object: 'schema pgboss', reason: `it has other queues: ${PUBLIC_QUEUES.join(', ')}` },
   ])
   assert.equal(await schemaDump(pool, 'app'), '')
   assert.equal(await schemaDump(pool), dump)

@@ -5,7 +5,14 @@ import { lastFlush } from '../../src/activity/last-flush.ts'
 import { createPool } from '../../src/database/pool.ts'
 import { migrate } from '../../src/schema/migrate.ts'
 import { uninstall } from '../../src/schema/uninstall.ts'
-import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE, flushQueues, queuesOfSchema } from '../../src/worker/queue.ts'
+import {
+  FAILED_FLUSH_QUEUE,
+  FLUSH_QUEUE,
+  flushQueues,
+  PUBLIC_QUEUES,
+  queuesOfSchema,
+  REAP_QUEUE,
+} from '../../src/worker/queue.ts'
 import { startFlushWorker } from '../../src/worker/worker.ts'
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { collectLog } from '../support/log-lines.ts'
@@ -32,10 +39,15 @@ test('the queues of each schema have names of their own that pg-boss allows', ()
   const names = schemas.flatMap(schema => Object.values(queuesOfSchema(schema)))
   assert.equal(new Set(names).size, names.length)
   for (const name of names) assert.match(name, /^[\w.\-/]+$/)
-  assert.deepEqual(queuesOfSchema('public'), { flush: FLUSH_QUEUE, failed: FAILED_FLUSH_QUEUE })
+  assert.deepEqual(queuesOfSchema('public'), {
+    flush: FLUSH_QUEUE,
+    failed: FAILED_FLUSH_QUEUE,
+    reap: REAP_QUEUE,
+  })
   assert.deepEqual(queuesOfSchema('größe x'), {
     flush: 'workspace-usage-flush.gr.c3.b6.c3.9fe.20x',
     failed: 'workspace-usage-flush-failed.gr.c3.b6.c3.9fe.20x',
+    reap: 'workspace-usage-reap.gr.c3.b6.c3.9fe.20x',
   })
 })
 
@@ -75,7 +87,7 @@ async function flushTheirOwn(database: TestDatabase): Promise<void> {
   await other.end()
   const { dropped } = await uninstall({ connectionString: url })
   assert.ok(dropped.includes(`pg-boss queue ${queues.flush}`))
-  assert.deepEqual(await queueNames(pool), [FLUSH_QUEUE, FAILED_FLUSH_QUEUE])
+  assert.deepEqual(await queueNames(pool), PUBLIC_QUEUES)
 }
 
 test('a schema that used the queues of public gets its own at the next migrate, and keeps its interval', async () => {
@@ -85,14 +97,13 @@ test('a schema that used the queues of public gets its own at the next migrate, 
   // As an older release has left it.
   await pool.query(`INSERT INTO pgboss.queue SELECT (jsonb_populate_record(q,
       jsonb_build_object('name', 'workspace-usage-flush' || CASE WHEN q.name LIKE '%failed%' THEN '-failed' ELSE '' END,
-        'dead_letter', NULL))).* FROM pgboss.queue q WHERE q.name LIKE 'workspace-usage%'`)
+        'dead_letter', NULL))).* FROM pgboss.queue q WHERE q.name LIKE 'workspace-usage-flush%'`)
   await pool.query(`INSERT INTO pgboss.schedule (name, cron) VALUES ($1, '*/5 * * * *')`, [FLUSH_QUEUE])
   await pool.query(`DELETE FROM pgboss.schedule WHERE name <> $1`, [FLUSH_QUEUE])
   await migrate({ connectionString: url })
-  const { flush, failed } = queuesOfSchema('app')
-  assert.deepEqual(await queueNames(pool), [failed, flush].sort())
+  assert.deepEqual(await queueNames(pool), Object.values(queuesOfSchema('app')).sort())
   assert.deepEqual((await pool.query('SELECT name, cron, data FROM pgboss.schedule')).rows, [
-    { name: flush, cron: '*/5 * * * *', data: { intervalSeconds: 300 } },
+    { name: queuesOfSchema('app').flush, cron: '*/5 * * * *', data: { intervalSeconds: 300 } },
   ])
 })
 
@@ -101,7 +112,7 @@ test('the queues of public stay when another schema is migrated and public still
   await installIn(database, 'app')
   assert.deepEqual(
     await queueNames(database.pool),
-    [...Object.values(queuesOfSchema('app')), FLUSH_QUEUE, FAILED_FLUSH_QUEUE].sort(),
+    [...Object.values(queuesOfSchema('app')), ...PUBLIC_QUEUES].sort(),
   )
 })
 

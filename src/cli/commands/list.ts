@@ -62,6 +62,12 @@ export const COMMANDS: readonly ListedCommand[] = [
     load: async () => (await import('./idle.ts')).idleCommand,
   },
   {
+    name: 'reap',
+    description: 'run a program for each workspace not used for a time; without --run, list them',
+    argument: { syntax: '[argument...]', description: 'arguments of the program, before the id' },
+    load: async () => (await import('./reap.ts')).reapCommand,
+  },
+  {
     name: 'period',
     description: 'show the length of a period, or set it',
     argument: { syntax: '[seconds]', description: 'the new length; default: show the length' },

@@ -10,6 +10,7 @@ const DUTIES: Record<Duty, string> = {
   marker: 'role that marks',
   worker: 'role that runs workers, or flushes by hand',
   reader: 'role that reads the last use: explain, idle, the views',
+  reaper: 'role that stops idle workspaces: reap, startReaper',
 }
 
 /** The duties, in the order in which they are listed. */
@@ -39,8 +40,8 @@ export function roleDuties(options: DutyOptions): RoleDuties {
     const flags = DUTY_NAMES.map(duty => `--${duty}`)
     throw new UsageError(`name at least one role: ${flags.slice(0, -1).join(', ')} or ${flags.at(-1)}`)
   }
-  const { marker: markers, worker: workers, reader: readers } = options
-  return { markers, workers, readers }
+  const { marker: markers, worker: workers, reader: readers, reaper: reapers } = options
+  return { markers, workers, readers, reapers }
 }
 
 function roleOption(duty: Duty): Option {
