@@ -3,9 +3,10 @@ import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { type Duty, UnknownRoleError } from '../errors.ts'
 import { checkOptions, type OptionRules, whatever } from '../options.ts'
-import { JOB_SCHEMA, type JobTable, jobTables } from '../worker/queue.ts'
-import { type UsageLayout, usageLayout } from './layout.ts'
-import { type Privilege, privilegeText, WHOLE } from './privilege.ts'
+import { jobTables } from '../worker/queue.ts'
+import { markerPrivileges, readerPrivileges, reaperPrivileges, workerPrivileges } from './duty-privileges.ts'
+import { usageLayout } from './layout.ts'
+import { type Privilege, privilegeText } from './privilege.ts'
 import { assertNoRowSecurity, assertViewsSeeAllRows } from './row-security.ts'
 
 /** Which roles have which duty. Names are spelled as in `pg_roles`. A role may have several duties. */
@@ -104,117 +105,6 @@ function grants(role: string, privileges: Privilege[], usable: Set<string>): Raw
 function revocations(role: string, privileges: Privilege[]): RawBuilder<unknown>[] {
   const taken = privileges.filter(({ stays }) => !stays).reverse()
   return taken.map(privilege => sql`REVOKE ${privilegeText(privilege)} FROM ${sql.id(role)}`)
-}
-
-function markerPrivileges(layout: UsageLayout): Privilege[] {
-  const schema = layout.pending_usage
-  return [
-    usage(schema),
-    onTable(layout, 'pending_usage', { INSERT: ['workspace_id', 'source'] }),
-    // The default of period_end calls both functions as the marker. The host may have revoked EXECUTE from PUBLIC.
-    ...['usage_period_end', 'usage_period'].map(name => onFunction(schema, name, '')),
-  ]
-}
-
-const ROWS = { SELECT: WHOLE, INSERT: WHOLE, UPDATE: WHOLE, DELETE: WHOLE } as const
-
-function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privilege[] {
-  return [
-    ...[...new Set([layout.pending_usage, layout.workspace_usage, layout.workspaces])].map(usage),
-    // SELECT … FOR UPDATE needs UPDATE on at least one column.
-    onTable(layout, 'pending_usage', { SELECT: WHOLE, DELETE: WHOLE, UPDATE: ['source'] }),
-    onTable(layout, 'pending_usage_witness', {
-      SELECT: WHOLE,
-      INSERT: WHOLE,
-      UPDATE: ['flushed_at', 'counts', 'unsettled'],
-    }),
-    onTable(layout, 'set_aside_usage', ROWS),
-    onTable(layout, 'refused_usage', ROWS),
-    onTable(layout, 'source_usage', ROWS),
-    onTable(layout, 'pending_usage_reset', { SELECT: WHOLE, INSERT: WHOLE }),
-    onTable(layout, 'pending_usage_place', { SELECT: WHOLE, INSERT: WHOLE, UPDATE: WHOLE }),
-    ...['usage_complete_since', 'pending_usage_server'].map(name =>
-      onFunction(layout.pending_usage, name, ''),
-    ),
-    onTable(layout, 'workspaces', { SELECT: ['id', 'last_used_at'], UPDATE: ['last_used_at'] }),
-    // Older workers write here. What is out of date is removed.
-    onTable(layout, 'workspace_usage', {
-      SELECT: WHOLE,
-      INSERT: WHOLE,
-      UPDATE: ['last_used_at'],
-      DELETE: WHOLE,
-    }),
-    onTable(layout, 'workspace_usage_day', ROWS),
-    onFunction(layout.pending_usage, 'usage_period', ''),
-    ...jobPrivileges(tables),
-  ]
-}
-
-/** What any client of pg-boss needs. */
-function jobPrivileges(tables: JobTable[]): Privilege[] {
-  const schema = JOB_SCHEMA
-  return [
-    { on: { kind: 'schema', schema }, actions: { USAGE: WHOLE } },
-    { on: { kind: 'every table', schema }, actions: { SELECT: WHOLE } },
-    ...tables
-      .filter(({ writes }) => writes.length > 0)
-      .map(
-        ({ name, writes }): Privilege => ({
-          on: { kind: 'table', schema, name },
-          actions: Object.fromEntries(writes.map(action => [action, WHOLE])),
-        }),
-      ),
-    { on: { kind: 'every sequence', schema }, actions: { USAGE: WHOLE } },
-    { on: { kind: 'every function', schema }, actions: { EXECUTE: WHOLE } },
-  ]
-}
-
-function readerPrivileges(layout: UsageLayout): Privilege[] {
-  const views = ['workspace_activity', 'workspace_activity_by_source', 'workspace_usage_daily'] as const
-  return [
-    ...[...new Set(views.map(view => layout[view]))].map(usage),
-    ...views.map(view => onTable(layout, view, { SELECT: WHOLE })),
-    // The views call it as the reader. The host may have revoked EXECUTE from PUBLIC.
-    onFunction(layout.workspace_activity, 'no_hidden_usage', 'name, regclass[]'),
-    onFunction(layout.pending_usage, 'usage_complete_since', ''),
-    onFunction(layout.pending_usage, 'usage_period', ''),
-  ]
-}
-
-/** The tables that the checks of the verdict read. */
-const CHECKED_TABLES = [
-  'pending_usage',
-  'pending_usage_witness',
-  'set_aside_usage',
-  'refused_usage',
-  'source_usage',
-  'pending_usage_reset',
-] as const
-
-function reaperPrivileges(layout: UsageLayout, tables: JobTable[]): Privilege[] {
-  return [
-    ...readerPrivileges(layout),
-    ...[...new Set([layout.pending_usage, layout.workspaces])]
-      .filter(schema => schema !== layout.workspace_activity)
-      .map(usage),
-    ...CHECKED_TABLES.map(name => onTable(layout, name, { SELECT: WHOLE })),
-    // SELECT … FOR NO KEY UPDATE needs UPDATE on at least one column.
-    onTable(layout, 'workspaces', { SELECT: ['id'], UPDATE: ['last_used_at'] }),
-    onTable(layout, 'stopped_workspaces', ROWS),
-    ...jobPrivileges(tables),
-  ]
-}
-
-function usage(schema: string): Privilege {
-  return { on: { kind: 'schema', schema }, actions: { USAGE: WHOLE }, stays: true }
-}
-
-function onTable(layout: UsageLayout, name: keyof UsageLayout, actions: Privilege['actions']): Privilege {
-  return { on: { kind: 'table', schema: layout[name], name }, actions }
-}
-
-function onFunction(schema: string, name: string, types: string): Privilege {
-  return { on: { kind: 'function', schema, name, arguments: types }, actions: { EXECUTE: WHOLE } }
 }
 
 /** Privileges do not help against row security. A role could be granted all this, and every flush would be refused. */

@@ -1,7 +1,7 @@
 import { idleWorkspaces } from '../activity/idle.ts'
 import type { IdleWorkspace } from '../activity/idle-row.ts'
 import type { Connection } from '../database/connection.ts'
-import { createdBefore, stoppedFor, tellsCreation } from './stopped-workspaces.ts'
+import { stoppedFor } from './stopped-workspaces.ts'
 
 /** Candidates that are looked up together. */
 const BATCH = 500
@@ -21,30 +21,28 @@ export async function* candidates(
   connection: Connection,
   { idleForSeconds, again }: CandidateRules,
 ): AsyncGenerator<IdleWorkspace> {
-  const neverUsed = await tellsCreation(connection)
-  const pick = (batch: IdleWorkspace[]) => fitting(connection, batch, { idleForSeconds, again })
   let batch: IdleWorkspace[] = []
-  for await (const workspace of idleWorkspaces(connection, { idleForSeconds, neverUsed })) {
-    batch.push(workspace)
-    if (batch.length < BATCH) continue
-    yield* await pick(batch)
+  const pick = async () => {
+    const picked = again ? batch : await notStopped(connection, batch)
     batch = []
+    return picked
   }
-  if (batch.length > 0) yield* await pick(batch)
+  for await (const workspace of idleWorkspaces(connection, { idleForSeconds })) {
+    // Those of which no time is known come last.
+    if (workspace.idleSince === null) break
+    batch.push(workspace)
+    if (batch.length === BATCH) yield* await pick()
+  }
+  if (batch.length > 0) yield* await pick()
 }
 
-async function fitting(
-  connection: Connection,
-  batch: IdleWorkspace[],
-  { idleForSeconds, again }: CandidateRules,
-): Promise<IdleWorkspace[]> {
-  const idsOf = (workspaces: IdleWorkspace[]) => workspaces.map(({ workspaceId }) => workspaceId)
-  const unused = batch.filter(({ lastUsedAt }) => lastUsedAt === null)
-  const old = unused.length > 0 ? await createdBefore(connection, idsOf(unused), idleForSeconds) : new Set()
-  const stopped = again ? new Map<string, Date>() : await stoppedFor(connection, idsOf(batch))
-  return batch.filter(({ workspaceId, lastUsedAt }) => {
-    if (lastUsedAt === null && !old.has(workspaceId)) return false
+async function notStopped(connection: Connection, batch: IdleWorkspace[]): Promise<IdleWorkspace[]> {
+  const stopped = await stoppedFor(
+    connection,
+    batch.map(({ workspaceId }) => workspaceId),
+  )
+  return batch.filter(({ workspaceId, idleSince }) => {
     const since = stopped.get(workspaceId)
-    return since === undefined || (lastUsedAt !== null && lastUsedAt > since)
+    return since === undefined || idleSince! > since
   })
 }

@@ -97,12 +97,11 @@ async function lock(connection: Connection, workspaceId: string): Promise<boolea
 
 const finite = (time: string) => asIsoText(`CASE WHEN isfinite(${time}) THEN ${time} END`)
 
-/** Views of an older release have no created_at, so it is read by its name. */
 const RECHECK = `
   SELECT json_build_object(
     'complete', complete.since <= cutoff, 'completeSince', ${finite('complete.since')},
     'known', known IS NOT NULL,
-    'idle', coalesce(isfinite(idle_since) AND idle_since <= cutoff, false),
+    'idle', coalesce(used_until IS NULL AND isfinite(idle_since) AND idle_since <= cutoff, false),
     'stoppedBefore', EXISTS (
       SELECT FROM stopped_workspaces s WHERE s.workspace_id = $1 AND s.idle_since >= found.idle_since
     ),
@@ -112,11 +111,9 @@ const RECHECK = `
   )::text AS found
   FROM (SELECT usage_complete_since() AS since, statement_timestamp() - make_interval(secs => $2) AS cutoff) complete
   LEFT JOIN (
-    SELECT true AS known, last_used_at, source, created_at, coalesce(last_used_at, created_at) AS idle_since
-    FROM (
-      SELECT last_used_at, source, (to_jsonb(activity) ->> 'created_at')::timestamptz AS created_at
-      FROM workspace_activity activity WHERE workspace_id = $1
-    ) row_of_view
+    SELECT true AS known, last_used_at, source, used_until, created_at,
+      coalesce(last_used_at, created_at) AS idle_since
+    FROM workspace_activity WHERE workspace_id = $1
   ) found ON true`
 
 async function recheck(

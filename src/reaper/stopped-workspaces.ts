@@ -22,32 +22,6 @@ export async function stoppedFor(
   return new Map(stopped.map(([id, since]) => [id, parseIsoText(since)]))
 }
 
-/** Of these workspaces, those that were created at least so many seconds ago. */
-export async function createdBefore(
-  connection: Connection,
-  workspaceIds: readonly string[],
-  seconds: number,
-): Promise<Set<string>> {
-  const statement: Statement<{ old: string | null }> = {
-    sql: `SELECT json_agg(workspace_id::text)::text AS old FROM workspace_activity
-      WHERE workspace_id = ANY ($1) AND isfinite(created_at)
-        AND created_at <= statement_timestamp() - make_interval(secs => $2)`,
-    parameters: [workspaceIds, seconds],
-  }
-  const { rows } = await execute(connection, statement)
-  return new Set(JSON.parse(rows[0]!.old ?? '[]'))
-}
-
-/** Whether the views tell when a workspace was created. */
-export async function tellsCreation(connection: Connection): Promise<boolean> {
-  const statement: Statement<{ name: string }> = {
-    sql: `SELECT attname::text AS name FROM pg_catalog.pg_attribute
-      WHERE attrelid = pg_catalog.to_regclass('workspace_activity') AND attname = 'created_at' AND NOT attisdropped`,
-    parameters: [],
-  }
-  return (await execute(connection, statement)).rows.length > 0
-}
-
 /**
  * Notes a stop, in the transaction of the stop. A workspace that `stop` has deleted is not noted.
  *

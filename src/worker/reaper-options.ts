@@ -14,6 +14,8 @@ export interface ReaperOptions extends ReapPolicy {
    * its own. The role needs what `workspace-usage grant --reaper` gives.
    */
   database: string | ConnectionPool
+  /** The schema of this package's tables, see {@link FlushWorkerOptions.schema}. Default: `search_path` leads to them. */
+  schema?: string
   /** Logs each stop, each failure, and each run. */
   logger: Logger
   /**
@@ -38,6 +40,7 @@ const CRON = new RegExp(`^${FIELD}( ${FIELD}){4}$`)
 export const REAPER_OPTIONS: OptionRules<ReaperOptions> = {
   ...POLICY_RULES,
   database: WORKER_OPTIONS.database,
+  schema: WORKER_OPTIONS.schema,
   logger: WORKER_OPTIONS.logger,
   cron: whatever(
     `a cron expression of five fields, such as "${DEFAULT_REAP_CRON}"`,
@@ -64,6 +67,7 @@ export interface ReaperSettings
   > {
   policy: ReapPolicy
   signal: AbortSignal | undefined
+  schema: string | undefined
 }
 
 /**
@@ -74,7 +78,7 @@ export interface ReaperSettings
  */
 export function reaperSettings(options: ReaperOptions): ReaperSettings {
   checkOptions(options, REAPER_OPTIONS, ['database', 'logger', 'idleFor', 'stop'])
-  const { database, logger, signal, cron = DEFAULT_REAP_CRON, timeZone = 'UTC', ...rest } = options
+  const { database, schema, logger, signal, cron = DEFAULT_REAP_CRON, timeZone = 'UTC', ...rest } = options
   const { pollSeconds = 30, waitSeconds = 0, ...policy } = rest
-  return { database, logger, signal, cron, timeZone, pollSeconds, waitSeconds, policy }
+  return { database, schema, logger, signal, cron, timeZone, pollSeconds, waitSeconds, policy }
 }

@@ -55,7 +55,7 @@ export async function startReaper(options: ReaperOptions): Promise<Reaper> {
 async function start(settings: ReaperSettings): Promise<Reaper> {
   const { logger, policy } = settings
   const stopSeconds = (policy.stopTimeoutSeconds ?? DEFAULT_STOP_TIMEOUT_SECONDS) + STOP_GRACE_SECONDS
-  const { pool, letGo: letGoOfPool } = takePool(settings.database, logger, {
+  const { pool, letGo: letGoOfPool } = takePool(settings.database, settings.schema, logger, {
     applicationName: 'workspace-usage reaper',
     statementTimeoutMs: Math.max(60, stopSeconds) * 1_000,
   })

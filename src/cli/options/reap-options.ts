@@ -1,8 +1,8 @@
 import { Option } from 'commander'
 import { HEALTH_OPTIONS } from '../../activity/health.ts'
-import { IDLE_OPTIONS } from '../../activity/idle.ts'
+import { IDLE_OPTIONS } from '../../activity/idle-options.ts'
 import { DEFAULT_REAP_LIMIT, DEFAULT_REAPS_PER_MINUTE, POLICY_RULES } from '../../reaper/reap-options.ts'
-import { type DatabaseOptions, databaseOption } from './database-option.ts'
+import { type DatabaseOptions, databaseOptions } from './database-option.ts'
 import { durationAllowedBy } from './duration.ts'
 import { type JsonOptions, jsonOption } from './json-option.ts'
 import { numberAllowedBy } from './parsers.ts'
@@ -27,7 +27,7 @@ const DEFAULT_STOP_TIMEOUT = 60
 /** Makes the options of `reap`. */
 export function reapOptions(): Option[] {
   return [
-    databaseOption(),
+    ...databaseOptions(),
     new VariableOption(
       '--for <duration>',
       'not used for at least this long: 45s, 90m, 12h, 30d, 2w',
