@@ -72,11 +72,14 @@ function byObject(actions: readonly Action[]): Map<string, string[]> {
  * of the owner.
  */
 export async function excess(db: Connection, role: string): Promise<Map<string, string[]> | null> {
-  const full = (await duties(db, role)).filter(({ state }) => state === 'full')
+  const found = await duties(db, role)
+  const full = found.filter(({ state }) => state === 'full')
+  // Beside a full duty of a reader, what a reaper has is no more than what it was given as a reaper.
+  const begun = found.filter(({ duty, state }) => duty === 'reaper' && state === 'partial')
   const rows = await ask<Action & { unlimited: boolean }>(db, HELD_ON_OURS, [role])
   if (full.length === 0 || rows.some(({ unlimited }) => unlimited)) return null
   const allowed = new Set(
-    full.flatMap(({ privileges }) =>
+    [...full, ...begun].flatMap(({ privileges }) =>
       privileges.flatMap(({ object, action, column }) => `${action} ${column ?? ''} ${object}`),
     ),
   )

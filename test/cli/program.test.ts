@@ -47,6 +47,7 @@ const COMMANDS = [
     'sources',
     'explain',
     'idle',
+    'reap',
     'period',
     'grant',
     'revoke',

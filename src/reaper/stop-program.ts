@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import type { Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { StopProgramError } from '../errors.ts'
-import type { Output } from './terminal.ts'
 
 /** How long a program may take to end after SIGTERM, in ms. Then it gets SIGKILL. */
 const KILL_AFTER_MS = 2_000
@@ -17,7 +17,7 @@ export interface StopProgram {
   /** Its first arguments. The id of the workspace is the last one, and in WORKSPACE_ID. */
   arguments: readonly string[]
   /** Where its output goes. */
-  output: Output
+  output: Writable
 }
 
 /**
