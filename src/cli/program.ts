@@ -15,7 +15,7 @@ import { type ExitCode, type Streams, Terminal } from './terminal.ts'
  *   signal.
  */
 export async function run(argv: readonly string[], env: Environment, streams: Streams): Promise<ExitCode> {
-  const terminal = new Terminal(streams)
+  const terminal = new Terminal(streams, env)
   const exitCode = await runCommand(argv, env, terminal).catch(error => fail(error, terminal))
   return await terminal.close().then(
     () => exitCode,

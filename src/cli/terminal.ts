@@ -1,6 +1,7 @@
 import { constants } from 'node:os'
 import type { Readable, Writable } from 'node:stream'
 import { withoutPasswords } from '../without-passwords.ts'
+import type { Environment } from './options/variable-option.ts'
 
 /** 0 success, 1 failure, 2 wrong usage. Ended by a signal: 128 plus the number of the signal. */
 export type ExitCode = number
@@ -27,13 +28,17 @@ export class Terminal {
   readonly stdin: Streams['stdin']
   readonly stdout: Output
   readonly stderr: Output
+  /** Whether the locale is one of UTF-8, so that characters beyond ASCII are shown. */
+  readonly utf8: boolean
   /** Resolves when nobody reads standard output any more (`| head`). Later output is dropped. */
   readonly unread: Promise<void>
   readonly #streams: Streams
   readonly #closings: (() => void)[] = []
   #failure: Error | undefined
 
-  constructor(streams: Streams) {
+  /** @param env The variables of the locale. */
+  constructor(streams: Streams, env: Environment) {
+    this.utf8 = isUtf8(env)
     this.#streams = streams
     this.stdin = streams.stdin
     this.stdout = streams.stdout
@@ -93,6 +98,12 @@ export class Terminal {
     output.on('error', onError)
     this.#closings.push(() => output.removeListener('error', onError))
   }
+}
+
+/** The first variable that is set wins, as in C. A terminal of Windows has no locale, and shows UTF-8. */
+function isUtf8({ LC_ALL, LC_CTYPE, LANG }: Environment): boolean {
+  const locale = LC_ALL || LC_CTYPE || LANG
+  return locale ? /utf-?8/i.test(locale) : process.platform === 'win32'
 }
 
 /** The exit code of a command that a signal ended, as shells define it. */
