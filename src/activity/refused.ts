@@ -59,7 +59,7 @@ export async function refusedWorkspaces(
       FROM (SELECT count(*) AS total FROM refused_usage) counted
       LEFT JOIN LATERAL (
         SELECT since, workspace_id, json_build_object(
-          'workspaceId', workspace_id, 'since', ${asIsoText('since')}, 'attempts', attempts, 'sqlState', sqlstate,
+          'workspaceId', workspace_id::text, 'since', ${asIsoText('since')}, 'attempts', attempts, 'sqlState', sqlstate,
           'message', message, 'nextAttemptAt', ${asIsoText('next_attempt_at')}
         )::text AS line
         FROM refused_usage ORDER BY since, workspace_id LIMIT $1

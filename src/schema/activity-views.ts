@@ -1,5 +1,6 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { fills, SLOT_SECONDS, SLOTS_OF_A_DAY, usedDays } from '../database/used-days.ts'
+import { workspaceIdType } from '../database/workspace-id-type.ts'
 
 /*
  * The views that show flushed and pending usage in one snapshot. migrations/0003 and 0009 explain why a lookup of one
@@ -28,16 +29,24 @@ const READ_TABLES = [
 
 /** Creates or replaces the views. Grants on them stay. */
 export async function createActivityViews(db: Kysely<never>, schema: string): Promise<void> {
+  // Of a varchar, so that all views show one type, whatever the length of the host's is.
+  const isText = (await workspaceIdType(db)) === 'text'
+  const id = (column: RawBuilder<unknown>) => (isText ? sql`${column}::text` : column)
   const createdAt = (await hasCreatedAt(db)) ? finite(sql`w.created_at`) : sql`NULL::timestamptz`
   const views: Record<(typeof VIEWS)[number], RawBuilder<unknown>> = {
-    workspace_activity: checked(schema, 'workspace_activity', ACTIVITY_COLUMNS, activity(schema, createdAt)),
+    workspace_activity: checked(
+      schema,
+      'workspace_activity',
+      ACTIVITY_COLUMNS,
+      activity(schema, id, createdAt),
+    ),
     workspace_activity_by_source: checked(
       schema,
       'workspace_activity_by_source',
       BY_SOURCE_COLUMNS,
-      bySource(schema),
+      bySource(schema, id),
     ),
-    workspace_usage_daily: checked(schema, 'workspace_usage_daily', DAILY_COLUMNS, daily(schema)),
+    workspace_usage_daily: checked(schema, 'workspace_usage_daily', DAILY_COLUMNS, daily(schema, id)),
   }
   for (const view of VIEWS) {
     await sql`CREATE OR REPLACE VIEW ${sql.id(schema, view)} AS ${views[view]}`.execute(db)
@@ -134,7 +143,9 @@ function marksOf(schema: string): RawBuilder<unknown> {
     FROM ${sql.id(schema, 'set_aside_usage')}`
 }
 
-function activity(schema: string, createdAt: RawBuilder<unknown>): RawBuilder<unknown> {
+type Shown = (id: RawBuilder<unknown>) => RawBuilder<unknown>
+
+function activity(schema: string, shown: Shown, createdAt: RawBuilder<unknown>): RawBuilder<unknown> {
   const day = sql.id(schema, 'workspace_usage_day')
   const counted = sql`(
           SELECT CASE
@@ -154,7 +165,7 @@ function activity(schema: string, createdAt: RawBuilder<unknown>): RawBuilder<un
   return sql`
     WITH ${ignoredSources(schema)}
     SELECT
-      w.id AS workspace_id,
+      ${shown(sql`w.id`)} AS workspace_id,
       CASE WHEN live.pending THEN least(p.period_end, statement_timestamp()) ELSE flushed.last_used_at END
         AS last_used_at,
       CASE WHEN live.pending THEN p.source ELSE f.source END AS source,
@@ -184,11 +195,11 @@ function activity(schema: string, createdAt: RawBuilder<unknown>): RawBuilder<un
     ) live`
 }
 
-function bySource(schema: string): RawBuilder<unknown> {
+function bySource(schema: string, shown: Shown): RawBuilder<unknown> {
   return sql`
     WITH ${ignoredSources(schema)}
     SELECT
-      latest.workspace_id,
+      ${shown(sql`latest.workspace_id`)} AS workspace_id,
       latest.source,
       CASE WHEN live.pending THEN least(latest.period_end, statement_timestamp()) ELSE latest.last_used_at END
         AS last_used_at,
@@ -213,9 +224,10 @@ function bySource(schema: string): RawBuilder<unknown> {
     ) live`
 }
 
-function daily(schema: string): RawBuilder<unknown> {
+function daily(schema: string, shown: Shown): RawBuilder<unknown> {
   return sql`
-    SELECT workspace_id, day, source, (${sql.lit(SLOT_SECONDS / 60)} * bit_count(bit_or(slots)))::integer AS minutes_used,
+    SELECT ${shown(sql`workspace_id`)} AS workspace_id, day, source,
+      (${sql.lit(SLOT_SECONDS / 60)} * bit_count(bit_or(slots)))::integer AS minutes_used,
       min(first_used_at) AS first_used_at, max(last_used_at) AS last_used_at,
       bit_or(slots)::bit(${sql.lit(SLOTS_OF_A_DAY)}) AS slots
     FROM (

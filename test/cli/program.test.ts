@@ -85,14 +85,6 @@ const cases: { args: string[]; env?: Record<string, string>; stderr: string | Re
     stderr: /^error: unknown command 'postgres:\/\/somebody:\*\*\*@127.0.0.1\/x'\n/,
   },
   {
-    args: ['mark', ID, '42'],
-    env: { DATABASE_URL: UNREACHABLE },
-    stderr:
-      'error: not a UUID: "42". A workspace id has the form 00000000-0000-0000-0000-000000000000, ' +
-      'in upper or lower case; pass the value of workspaces.id. ' +
-      'In code, ids that are bigint, integer or text need the option idType.\n',
-  },
-  {
     args: ['mark', ID, '--source', ''],
     env: { DATABASE_URL: UNREACHABLE },
     stderr:

@@ -1,5 +1,7 @@
-import { markUsage } from '../../mark/mark.ts'
+import { workspaceIdType } from '../../database/workspace-id-type.ts'
+import { type MarkOptions, markUsage } from '../../mark/mark.ts'
 import { A_SOURCE } from '../../mark/source.ts'
+import type { WorkspaceIdType } from '../../workspace-id.ts'
 import type { Command } from '../command.ts'
 import { type DatabaseOptions, databaseOptions, withPool } from '../options/database-option.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
@@ -42,15 +44,17 @@ how many workspaces it has marked.`,
   run: async (terminal, { source, json, ...database }, ids: string[]) =>
     await withPool(database, async pool => {
       const total: Total = { marked: 0, stored: 0, invalid: 0 }
+      const idType = await workspaceIdType(pool)
+      const options: MarkOptions = { idType, ...(source !== undefined && { source }) }
       const store = async (batch: readonly string[]) => {
-        const { marked, stored } = await markUsage(pool, batch, source === undefined ? {} : { source })
+        const { marked, stored } = await markUsage(pool, batch, options)
         total.marked += marked
         total.stored += stored
       }
       let signal: Signal | undefined
       try {
         if (ids.length > 0) await store(ids)
-        else signal = await markLines(terminal, store, total)
+        else signal = await markLines(terminal, idType, store, total)
       } catch (error) {
         if (total.marked > 0) terminal.tell(`${describe(total)}, before it failed`)
         throw error
@@ -74,6 +78,7 @@ function exitCode({ invalid }: Total, signal: Signal | undefined): ExitCode {
 /** Marks the ids on standard input. Returns the signal that ended it, if one did. */
 async function markLines(
   terminal: Terminal,
+  idType: WorkspaceIdType,
   store: (ids: string[]) => Promise<void>,
   total: Total,
 ): Promise<Signal | undefined> {
@@ -93,7 +98,7 @@ async function markLines(
     total.invalid += 1
     terminal.tell(`line ${line}: ${error.message}`)
   }
-  const batches = workspaceIdLines(stdin, { batchSize: BATCH_SIZE, onInvalid, signal: ending.signal })
+  const batches = workspaceIdLines(stdin, { idType, batchSize: BATCH_SIZE, onInvalid, signal: ending.signal })
   try {
     for await (const { ids, lines } of batches) {
       await store(ids)

@@ -1,7 +1,7 @@
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { InvalidWorkspaceIdError } from '../../errors.ts'
-import { canonicalWorkspaceId } from '../../workspace-id.ts'
+import { canonicalWorkspaceId, type WorkspaceIdType } from '../../workspace-id.ts'
 
 /** A batch of ids read from lines. */
 export interface WorkspaceIdBatch {
@@ -12,8 +12,10 @@ export interface WorkspaceIdBatch {
 
 /** How ids are read. */
 export interface WorkspaceIdLinesOptions {
+  /** The type of the ids. In a `text`, spaces at the ends of a line count. */
+  idType: WorkspaceIdType
   batchSize: number
-  /** Called for each line that is not a UUID. The other lines are read as usual. */
+  /** Called for each line that is no id. The other lines are read as usual. */
   onInvalid(line: number, error: InvalidWorkspaceIdError): void
   /** Ends the reading at once. An unfinished batch is dropped. */
   signal: AbortSignal
@@ -22,7 +24,7 @@ export interface WorkspaceIdLinesOptions {
 /** Reads ids in batches, one id per line. Blank lines are skipped. */
 export async function* workspaceIdLines(
   input: Readable,
-  { batchSize, onInvalid, signal }: WorkspaceIdLinesOptions,
+  { idType, batchSize, onInvalid, signal }: WorkspaceIdLinesOptions,
 ): AsyncGenerator<WorkspaceIdBatch> {
   let ids: string[] = []
   let lines = 0
@@ -30,10 +32,11 @@ export async function* workspaceIdLines(
     // readline still delivers lines that it has read before the signal.
     if (signal.aborted) return
     lines += 1
-    const text = line.trim()
-    if (text === '') continue
+    const trimmed = line.trim()
+    if (trimmed === '') continue
+    const id = idType === 'text' ? line : trimmed
     try {
-      ids.push(canonicalWorkspaceId(text))
+      ids.push(canonicalWorkspaceId(id, idType))
     } catch (error) {
       if (!(error instanceof InvalidWorkspaceIdError)) throw error
       onInvalid(lines, error)

@@ -30,6 +30,13 @@ test('mark marks the ids in its arguments with the source that --source names', 
   assert.equal(await pendingCount(pool), 2)
 })
 
+test('mark stores nothing if one of its arguments is no id', async () => {
+  const { code, stderr } = await runCommand(['mark', one, '42'], { env })
+  assert.equal(code, 2)
+  assert.match(stderr, /^error: not a UUID: "42"\. /)
+  assert.equal(await pendingCount(pool), 0)
+})
+
 test('mark uses the source workspace-usage unless an option or a variable names another', async () => {
   await runCommand(['mark', one, '--database-url', env.DATABASE_URL], { env: { DATABASE_URL: 'overridden' } })
   assert.deepEqual(await pendingSources(), ['workspace-usage'])
