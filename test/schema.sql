@@ -574,6 +574,7 @@ UNION ALL
             workspace_usage_day.first_used_at,
             workspace_usage_day.last_used_at
            FROM workspace_usage_day
+          WHERE (workspace_usage_day.day > '1970-01-01'::date)
         UNION ALL
          SELECT marks.workspace_id,
             days.day,
