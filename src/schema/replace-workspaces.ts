@@ -12,8 +12,8 @@ export interface PresentWorkspaces {
 const FORMER = 'workspaces_former'
 
 /**
- * Puts something else in the place of `workspaces`. The views that read it read the other then, and roles have the same
- * rights on it.
+ * Puts something else in the place of `workspaces`. The views that read it read the other then. Its owner is the same, and
+ * roles have the same rights on it.
  *
  * @param create Creates the other. It must have the same columns, perhaps more, of the same types.
  */
@@ -33,6 +33,7 @@ export async function replaceWorkspaces(
     compile(sql`ALTER ${what} ${sql.id(schema, 'workspaces')} RENAME TO ${sql.id(FORMER)}`),
   )
   await create()
+  await keepOwner(transaction, schema, oid)
   for (const { schema, name, definition, options } of views) {
     const settings = options === null ? sql`` : sql`WITH (${sql.raw(options)})`
     await execute(
@@ -49,6 +50,22 @@ export async function replaceWorkspaces(
     )
   }
   await execute(transaction, compile(sql`DROP ${what} ${sql.id(schema, FORMER)}`))
+}
+
+/** The owner of the views that read it has rights on it by being its owner too. */
+async function keepOwner(transaction: Connection, schema: string, former: string): Promise<void> {
+  const { rows } = await execute(
+    transaction,
+    compile(sql<{ owner: string; same: boolean }>`
+      SELECT pg_get_userbyid(relowner)::text AS owner, pg_get_userbyid(relowner) = current_user AS same
+      FROM pg_class WHERE oid = ${former}::oid`),
+  )
+  const { owner, same } = rows[0]!
+  if (same) return
+  await execute(
+    transaction,
+    compile(sql`ALTER VIEW ${sql.id(schema, 'workspaces')} OWNER TO ${sql.id(owner)}`),
+  )
 }
 
 interface ViewRow {

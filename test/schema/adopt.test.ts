@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import pg from 'pg'
+import { diagnose } from '../../src/doctor/diagnose.ts'
 import { flush } from '../../src/flush/flush.ts'
 import { migrate } from '../../src/schema/migrate.ts'
 import { uninstall } from '../../src/schema/uninstall.ts'
 import { createEmptyDatabase, type TestDatabase } from '../support/database.ts'
 import { testOnBothVersions } from '../support/on-both-versions.ts'
+import { createLoginRole } from '../support/roles.ts'
 import { schemaDump } from '../support/schema-dump.ts'
+import { testServer } from '../support/test-server.ts'
 
 const SANDBOXES = `
   CREATE SCHEMA app;
@@ -158,6 +162,65 @@ testOnBothVersions(
     assert.deepEqual(await createdAt(pool), [null])
   },
 )
+
+test('a table that was dropped with all that reads it leaves room for another one', async () => {
+  const { connectionString, pool } = await createEmptyDatabase()
+  await pool.query(`${SANDBOXES}; CREATE TABLE app.boxes (id uuid PRIMARY KEY, last_used_at timestamptz)`)
+  await migrate({ connectionString, ...NAMES })
+  await pool.query('DROP TABLE app.sandboxes CASCADE')
+  const { adoption } = await migrate({ connectionString, table: 'app.boxes' })
+  assert.equal(adoption, 'created')
+  await pool.query('INSERT INTO app.boxes SELECT gen_random_uuid()')
+  assert.equal((await pool.query('SELECT FROM workspace_activity')).rowCount, 1)
+  assert.equal(await referredBy(pool, 'workspace_usage'), 'app.boxes')
+  assert.equal(await referredBy(pool, 'workspace_usage_day'), 'app.boxes')
+})
+
+test('a superuser who adopts for the role that had migrated leaves everything to that role', async () => {
+  const role = await createLoginRole(await testServer(), 'migrator')
+  const database = await createEmptyDatabase()
+  const { connectionString, pool } = database
+  const name = pg.escapeIdentifier(role.name)
+  await pool.query(`GRANT CREATE ON DATABASE ${pg.escapeIdentifier(database.name)} TO ${name};
+    GRANT CREATE ON SCHEMA public TO ${name}; ${SANDBOXES}`)
+  await migrate({ connectionString: role.connectionString(database) })
+  const attempt = () => migrate({ connectionString, ...NAMES })
+  await assert.rejects(
+    attempt(),
+    /GRANT SELECT \(key, "lastActivityAt"\), UPDATE \("lastActivityAt"\) ON app\.sandboxes TO/,
+  )
+  await pool.query(
+    `GRANT SELECT, UPDATE, REFERENCES ON app.sandboxes TO ${name}; GRANT USAGE ON SCHEMA app TO ${name}`,
+  )
+  assert.equal((await attempt()).adoption, 'replaced')
+  const { rows } = await pool.query(
+    `SELECT DISTINCT pg_get_userbyid(relowner) AS owner FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')`,
+  )
+  assert.deepEqual(rows, [{ owner: role.name }])
+})
+
+test('the warnings of an adopted table are about the table below, in its own words', async () => {
+  const { connectionString, pool } = await createEmptyDatabase()
+  await pool.query(`${SANDBOXES};
+    CREATE INDEX by_activity ON app.sandboxes ("lastActivityAt");
+    CREATE FUNCTION app.touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+    CREATE TRIGGER touch BEFORE UPDATE OF "lastActivityAt" ON app.sandboxes FOR EACH ROW EXECUTE FUNCTION app.touch();
+    CREATE PUBLICATION host FOR TABLE app.sandboxes; ALTER TABLE app.sandboxes REPLICA IDENTITY NOTHING`)
+  const { warnings } = await migrate({ connectionString, ...NAMES })
+  assert.deepEqual(
+    warnings.map(({ code, object }) => `${code}: ${object}`),
+    [
+      'index-on-last-used-at: index app.by_activity',
+      'row-trigger: trigger touch on app.sandboxes',
+      'update-refused: table app.sandboxes',
+    ],
+  )
+  assert.match(warnings[0]!.remedy, /leave lastActivityAt out of its columns/)
+  const { checks, findings } = await diagnose(pool)
+  assert.equal(checks.find(({ name }) => name === 'table')?.seen, 'a view of app.sandboxes')
+  assert.ok(findings.some(({ code, object }) => code === 'fillfactor' && object === 'table app.sandboxes'))
+})
 
 async function createdAt(pool: TestDatabase['pool']): Promise<(string | null)[]> {
   const { rows } = await pool.query('SELECT created_at FROM workspace_activity')

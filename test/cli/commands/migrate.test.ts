@@ -16,7 +16,7 @@ test('migrate applies all migrations at once, takes them back one by one, and sa
   assert.equal(up.stderr, '')
   assert.match(
     up.stdout,
-    /^schema public\n(migrated \S+\n)+created the empty table "workspaces".+\n.+ migrate again\.\nqueue workspace-usage-flush, schedule "\* \* \* \* \*", pg-boss schema \d+\n$/,
+    /^schema public\n(migrated \S+\n)+created the empty table "workspaces".+\n.+ workspace-usage migrate --table\.\nqueue workspace-usage-flush, schedule "\* \* \* \* \*", pg-boss schema \d+\n$/,
   )
   assert.deepEqual(
     [...up.stdout.matchAll(/^migrated (\S+)$/gm)].map(([, name]) => name),
@@ -159,3 +159,62 @@ async function tables({ pool }: TestDatabase): Promise<number> {
   )
   return rows.length
 }
+
+test('migrate --table adopts a table by names as they are written, says what it did, and status tells it too', async () => {
+  const database = await createEmptyDatabase()
+  await database.pool.query(
+    'CREATE SCHEMA app; CREATE TABLE app."My.Boxes" (key bigint PRIMARY KEY, "usedAt" timestamptz, born timestamptz, gone boolean)',
+  )
+  const env = await environmentOf(database)
+  const names = ['--table', 'app."My.Boxes"', '--id-column', 'key', '--last-used-column', 'usedAt']
+  const all = [...names, '--created-column', 'born', '--where', 'NOT gone']
+  const table =
+    /^(table +)?workspaces are the rows of app\."My\.Boxes" where .+ \(id: key, last_used_at: usedAt, created_at: born\)$/m
+
+  const first = await runCommand(['migrate', ...all], { env })
+  assert.deepEqual([first.code, first.stderr], [0, ''])
+  assert.match(first.stdout, /^created the view "workspaces"$/m)
+  assert.match(first.stdout, table)
+  const second = await runCommand(['migrate', ...all], { env })
+  assert.match(second.stdout, /^the view "workspaces" is up to date$/m)
+  const third = await runCommand(['migrate', ...names, '--json'], { env })
+  const { adoption, workspaces } = JSON.parse(third.stdout)
+  assert.deepEqual(
+    [adoption, workspaces.table, workspaces.where, workspaces.createdColumn],
+    ['changed', 'app."My.Boxes"', null, null],
+  )
+  const variables = {
+    WORKSPACE_USAGE_TABLE: names[1]!,
+    WORKSPACE_USAGE_ID_COLUMN: 'key',
+    WORKSPACE_USAGE_LAST_USED_COLUMN: 'usedAt',
+    WORKSPACE_USAGE_CREATED_COLUMN: 'born',
+    WORKSPACE_USAGE_WHERE: 'NOT gone',
+  }
+  const byVariables = await runCommand(['migrate'], { env: { ...env, ...variables } })
+  assert.match(byVariables.stdout, /^changed the view "workspaces"$/m)
+  assert.match((await runCommand(['status'], { env })).stdout, table)
+
+  const down = await runCommand(['migrate', '--down', '--all', '--yes'], { env: { ...env, ...variables } })
+  assert.match(down.stdout, /^dropped view public\.workspaces$/m)
+  assert.equal(down.code, 0)
+})
+
+test('migrate --table ends with 1 if the table does not fit, and with 2 if the options do not', async () => {
+  const database = await createEmptyDatabase()
+  const env = await environmentOf(database)
+  const missing = await runCommand(['migrate', '--table', 'app.boxes'], { env })
+  assert.match(missing.stderr, /^error: the table app\.boxes can't be adopted: does not exist; /)
+  assert.equal(missing.code, 1)
+  for (const options of [
+    ['--where', 'true'],
+    ['--table', ''],
+    ['--table', 'a', '--id-column', '"'],
+    ['--table', 'a', '--down'],
+  ]) {
+    assert.equal((await runCommand(['migrate', ...options], { env })).code, 2, options.join(' '))
+  }
+  assert.match(
+    (await runCommand(['migrate', '--help'], { env })).stdout,
+    /The first dot of --table ends the schema/,
+  )
+})
