@@ -143,7 +143,10 @@ async function create({
 
 async function list(options: IdleOptions, connection = pool): Promise<IdleWorkspace[]> {
   const listed: IdleWorkspace[] = []
-  for await (const workspace of idleWorkspaces(connection, options)) listed.push(workspace)
+  for await (const workspace of idleWorkspaces(connection, options)) {
+    listed.push(workspace)
+    assert.ok(listed.length <= 100, 'it comes to no end')
+  }
   return listed
 }
 
