@@ -5,7 +5,7 @@ import type pg from 'pg'
 import { explainUsage } from '../../src/activity/explain.ts'
 import { usageHealth } from '../../src/activity/health.ts'
 import { type PendingStatus, pendingStatus } from '../../src/activity/status.ts'
-import type { Connection } from '../../src/database/connection.ts'
+import type { Connection, Queryable } from '../../src/database/connection.ts'
 import { execute } from '../../src/database/connection.ts'
 import { destroyIdle, executeWithin, isPool } from '../../src/database/deadline.ts'
 import { inSchema } from '../../src/database/in-schema.ts'
@@ -287,4 +287,36 @@ test('a tracker in a schema goes on after its connections went silent', async ()
   await tracker.close()
   await pool.end()
   await own.query('TRUNCATE pending_usage')
+})
+
+test('a session whose driver takes one statement at a time is enough', async () => {
+  const client = await database.connect()
+  const oneAtATime: Queryable = {
+    query: (text, values) =>
+      client.query({ text, values: values ?? [], queryMode: 'extended' } as pg.QueryConfig),
+  }
+  const [id] = await createWorkspaces(own, 1)
+  const placed = inSchema(oneAtATime, OWN_SCHEMA)
+  assert.equal(await usagePeriod(placed), 30)
+  await markUsage(placed, id!)
+  assert.equal((await explainUsage(placed, id!))?.sources.length, 1)
+  await own.query('TRUNCATE pending_usage')
+  await storeClosedMarks(own, [id!])
+  assert.equal((await flush(placed)).flushed, 1)
+})
+
+test('a trigger of the host that needs the path of its session runs in a flush as before', async () => {
+  const [id] = await createWorkspaces(own, 1)
+  await own.query(`
+    CREATE TABLE decoys.audit (id uuid);
+    CREATE FUNCTION decoys.note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO audit VALUES (NEW.id); RETURN NULL; END';
+    CREATE TRIGGER note AFTER UPDATE ON workspaces FOR EACH ROW EXECUTE FUNCTION decoys.note()`)
+  try {
+    await using pool = poolWithPath('decoys')
+    await storeClosedMarks(own, [id!])
+    assert.equal((await flush(inSchema(pool, OWN_SCHEMA))).flushed, 1)
+    assert.equal((await pool.query('SELECT FROM audit')).rows.length, 1)
+  } finally {
+    await own.query('DROP TRIGGER note ON workspaces')
+  }
 })
