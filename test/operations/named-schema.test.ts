@@ -74,7 +74,7 @@ for (const path of ["''", 'decoys', 'decoys, public']) {
     assert.equal(refused.code, 1)
     assert.match(
       refused.stderr,
-      /workspace-usage grant --reader .* --schema 'Our "usage" it'\\''s\\ \$1 利用'/,
+      /workspace-usage grant --reader .* --schema 'Our "usage" it'\\''s\\ \$& 利用'/,
     )
     assert.equal((await runCommand(['period', '45'], { env: owner })).code, 0)
     assert.match((await runCommand(['migrate'], { env: owner })).stdout, /the schema is up to date/)

@@ -3,7 +3,7 @@ import { migrate } from '../../src/schema/migrate.ts'
 import { createEmptyDatabase, type TestDatabase } from './database.ts'
 
 /** The schema of our tables: a name that must be quoted. */
-export const OWN_SCHEMA = `Our "usage" it's\\ $1 利用`
+export const OWN_SCHEMA = `Our "usage" it's\\ $& 利用`
 
 /** Decoys of our tables in a schema that a `search_path` may lead to. All are empty, and no statement of ours fits them. */
 const DECOYS = [
