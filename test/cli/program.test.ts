@@ -28,9 +28,7 @@ test('the --help of each command names a variable for every option except the de
     assert.deepEqual({ code, stderr }, { code: 0, stderr: '' })
     const options = [...stdout.matchAll(/^ {2}(?:-\w, )?--([a-z-]+)/gm)].map(([, option]) => option!)
     const variables = stdout.match(/env:\s+(DATABASE_URL|WORKSPACE_USAGE_|PGBOSS_DASHBOARD_AUTH_)/g) ?? []
-    const without = options.filter(option =>
-      ['help', ...(name === 'migrate' ? DESTRUCTIVE : [])].includes(option),
-    )
+    const without = options.filter(option => ['help', ...(DESTRUCTIVE[name] ?? [])].includes(option))
     assert.equal(variables.length, options.length - without.length, stdout)
     assert.deepEqual(await runCommand(['help', name]), { code, stdout, stderr })
   }
@@ -54,7 +52,10 @@ const COMMANDS = [
   ],
 ]
 // A variable that somebody has forgotten must neither remove nor rewrite tables.
-const DESTRUCTIVE = ['down', 'all', 'yes', 'logged', 'unlogged']
+const DESTRUCTIVE: Record<string, string[]> = {
+  migrate: ['down', 'all', 'yes', 'logged', 'unlogged'],
+  reap: ['run', 'yes', 'again'],
+}
 
 const hint = '(--help tells what is allowed)'
 const cases: { args: string[]; env?: Record<string, string>; stderr: string | RegExp }[] = [
