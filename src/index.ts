@@ -16,6 +16,13 @@ export { grantPrivileges, revokePrivileges } from './access/grant.ts'
 export { explainPrivilegeError } from './access/refusal.ts'
 export { usageCompleteSince } from './activity/complete-since.ts'
 export {
+  type CountedSource,
+  countSource,
+  type IgnoredSource,
+  ignoreSource,
+  retireSource,
+} from './activity/counting.ts'
+export {
   type ExplainOptions,
   explainUsage,
   type SourceUsage,
@@ -46,7 +53,7 @@ export {
   type RefusedWorkspaces,
   refusedWorkspaces,
 } from './activity/refused.ts'
-export { retireSource, type UsageSource, usageSources } from './activity/sources.ts'
+export { type UsageSource, usageSources } from './activity/sources.ts'
 export { openPeriodRemaining, type PendingStatus, pendingStatus } from './activity/status.ts'
 export type { Connection, KyselyExecutor, Queryable, Statement } from './database/connection.ts'
 export type { ConnectionPool, PooledClient } from './database/pool.ts'

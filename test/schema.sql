@@ -457,20 +457,22 @@ UNION ALL
                            FROM ignored))) THEN w.last_used_at
                         ELSE ( SELECT
                                 CASE
-                                    WHEN (bool_or(((NOT used.counts) AND used.there)) AND (NOT bool_or((used.counts AND used.there)))) THEN LEAST(max(used.last_used_at) FILTER (WHERE used.counts), w.last_used_at)
+                                    WHEN ((bool_or(((NOT used.counts) AND (used.last OR (used.there AND ((w.last_used_at = date_trunc('second'::text, w.last_used_at)) OR ((EXTRACT(epoch FROM w.last_used_at) % EXTRACT(epoch FROM usage_period())) = (0)::numeric)))))) IS TRUE) AND (bool_or((used.counts AND (used.last OR used.there OR (used.last_used_at > w.last_used_at)))) IS NOT TRUE)) THEN max(used.last_used_at) FILTER (WHERE used.counts)
                                     ELSE w.last_used_at
                                 END AS last_used_at
                            FROM ( SELECT (u.source <> ALL (ARRAY( SELECT ignored.source
    FROM ignored))) AS counts,
                                     u.last_used_at,
-                                    ((u.last_used_at = w.last_used_at) OR ((u.day = ('1970-01-01'::date + (((ceil((date_part('epoch'::text, w.last_used_at) / (300)::double precision)))::integer - 1) / 288))) AND (get_bit(u.slots, (((ceil((date_part('epoch'::text, w.last_used_at) / (300)::double precision)))::integer - 1) % 288)) = 1))) AS there
+                                    (u.last_used_at = w.last_used_at) AS last,
+                                    ((u.day = ('1970-01-01'::date + (((ceil((date_part('epoch'::text, w.last_used_at) / (300)::double precision)))::integer - 1) / 288))) AND (get_bit(u.slots, (((ceil((date_part('epoch'::text, w.last_used_at) / (300)::double precision)))::integer - 1) % 288)) = 1)) AS there
                                    FROM workspace_usage_day u
                                   WHERE (u.workspace_id = w.id)
                                 UNION ALL
                                  SELECT (u.source <> ALL (ARRAY( SELECT ignored.source
    FROM ignored))),
                                     u.last_used_at,
-                                    (u.last_used_at = w.last_used_at)
+                                    (u.last_used_at = w.last_used_at),
+                                    false
                                    FROM ONLY workspace_usage u
                                   WHERE (u.workspace_id = w.id)) used)
                     END

@@ -14,6 +14,13 @@ export interface UsageSource {
   regular: boolean
   /** Seconds since `lastUsedAt`, by the database's clock. 0 if the last use is in the open period. */
   silentSeconds: number
+  /** Whether its marks keep a workspace alive: see {@link ignoreSource}. */
+  counts: boolean
+  /**
+   * Distinct workspaces that it used in the last 24 hours, by the history and the pending marks. Workers that do not
+   * write the history (`sources: false`) leave only the pending ones.
+   */
+  workspacesLastDay: number
 }
 
 /** A regular source that was not seen for a time. */
@@ -24,6 +31,15 @@ export interface SilentSource {
 }
 
 const IS_REGULAR = `last_used_at - regular_since >= interval '1 day'`
+
+/** SQL of who used what in the last 24 hours, each pair once. There is an index of days. */
+const USED_LAST_DAY = `
+  SELECT source, workspace_id FROM workspace_usage_day
+  WHERE day >= ((statement_timestamp() - interval '1 day') AT TIME ZONE 'UTC')::date
+    AND last_used_at > statement_timestamp() - interval '1 day'
+  UNION
+  SELECT source, workspace_id FROM (${PENDING_MARKS}) AS marks
+  WHERE period_end > statement_timestamp() - interval '1 day'`
 
 interface Row {
   line: string
@@ -48,17 +64,22 @@ export async function usageSources(connection: Connection): Promise<UsageSource[
     sql: `WITH pending AS (
         SELECT source, max(period_end) AS period_end FROM (${PENDING_MARKS}) AS marks GROUP BY source
       ),
+      recent AS (
+        SELECT source, count(*) AS workspaces FROM (${USED_LAST_DAY}) AS used GROUP BY source
+      ),
       known AS (
         SELECT source, greatest(last_used_at, period_end) AS last_used_at, regular_since,
-          coalesce(${IS_REGULAR}, false) AS regular
-        FROM source_usage FULL JOIN pending USING (source)
+          coalesce(${IS_REGULAR}, false) AS regular, coalesce(counts, true) AS counts,
+          coalesce(workspaces, 0) AS workspaces
+        FROM source_usage FULL JOIN pending USING (source) LEFT JOIN recent USING (source)
       )
       SELECT json_build_object(
         'source', source, 'lastUsedAt', ${asIsoText('last_used_at')}, 'regularSince', ${asIsoText('regular_since')},
         'regular', regular,
-        'silentSeconds', greatest(0, extract(epoch FROM statement_timestamp() - last_used_at))
+        'silentSeconds', greatest(0, extract(epoch FROM statement_timestamp() - last_used_at)),
+        'counts', counts, 'workspacesLastDay', workspaces
       )::text AS line, hidden
-      FROM (SELECT ${hiddenTable('source_usage', 'pending_usage')} AS hidden) asked
+      FROM (SELECT ${hiddenTable('source_usage', 'pending_usage', 'workspace_usage_day')} AS hidden) asked
       LEFT JOIN known ON true
       ORDER BY last_used_at DESC, source COLLATE "C"`,
     parameters: [],
@@ -76,7 +97,8 @@ export async function usageSources(connection: Connection): Promise<UsageSource[
 }
 
 /**
- * Lists the regular sources that were not seen for a time, the longest silence first. Marks that are not flushed yet
+ * Lists the regular sources that were not seen for a time, the longest silence first. Sources that do not count are left
+ * out. Marks that are not flushed yet
  * count as seen. So nobody seems silent because flushes fail.
  *
  * @param seconds How long the silence must last.
@@ -86,7 +108,7 @@ export async function silentSources(connection: Connection, seconds: number): Pr
   const statement: Statement<Row> = {
     sql: `WITH candidate AS MATERIALIZED (
         SELECT source, last_used_at FROM source_usage
-        WHERE ${IS_REGULAR} AND last_used_at < statement_timestamp() - make_interval(secs => $1)
+        WHERE counts AND ${IS_REGULAR} AND last_used_at < statement_timestamp() - make_interval(secs => $1)
       ), pending AS MATERIALIZED (
         SELECT source, max(period_end) AS period_end FROM (${PENDING_MARKS}) AS marks
         WHERE source = ANY (ARRAY (SELECT source FROM candidate)) AND EXISTS (SELECT FROM candidate)
@@ -113,20 +135,4 @@ export async function silentSources(connection: Connection, seconds: number): Pr
       lastUsedAt: parseIsoText(lastUsedAt),
       silentSeconds,
     }))
-}
-
-/**
- * Forgets a source that is gone for good, so that its silence is no problem any more. If it marks again, it is known
- * anew, and can go silent again after a day.
- *
- * @param connection The role needs what `workspace-usage grant --worker` gives.
- * @returns Whether the source was known.
- * @throws As {@link usageSources}.
- */
-export async function retireSource(connection: Connection, source: string): Promise<boolean> {
-  const statement: Statement<{ retired: string }> = {
-    sql: 'DELETE FROM source_usage WHERE source = $1 RETURNING source AS retired',
-    parameters: [source],
-  }
-  return (await execute(connection, statement)).rows.length > 0
 }

@@ -64,9 +64,10 @@ function createProgram(terminal: Terminal): Program {
     })
 }
 
-function addCommand(program: Program, { name, description, argument }: ListedCommand): void {
+function addCommand(program: Program, { name, description, argument, secondArgument }: ListedCommand): void {
   const command: Command = program.command(name).description(description)
   if (argument) command.argument(argument.syntax, argument.description)
+  if (secondArgument) command.argument(secondArgument.syntax, secondArgument.description)
 }
 
 /** Turns `help status` into `status --help`, because that loads the options of the command. */

@@ -1,3 +1,4 @@
+import { shellWord } from '../shell-word.ts'
 import type { WorkspaceIdType } from '../workspace-id.ts'
 import { quote, shown, WorkspaceUsageError } from './base.ts'
 
@@ -101,5 +102,34 @@ export class UnknownOptionError extends WorkspaceUsageError {
     super(`no such option: ${quote(option)}. ${remedy} Allowed: ${known.join(', ')}.`)
     this.option = option
     this.known = known
+  }
+}
+
+/** No source of that name is known. Nothing was changed. */
+export class UnknownSourceError extends WorkspaceUsageError {
+  /** What was passed, without the password of a URL. */
+  readonly source: string
+  /** Known sources with similar names, at most three, the most similar first. */
+  readonly nearest: readonly string[]
+
+  constructor(source: string, nearest: readonly string[]) {
+    const hint =
+      nearest.length === 0 ? 'There is none yet.' : `Did you mean ${nearest.map(quote).join(' or ')}?`
+    super(`no such source: ${quote(source)}. ${hint} "workspace-usage sources" lists them.`)
+    this.source = String(shown(source))
+    this.nearest = nearest
+  }
+}
+
+/** A source that does not count can't be forgotten, because it would count then. Nothing was changed. */
+export class SourceIgnoredError extends WorkspaceUsageError {
+  readonly source: string
+
+  constructor(source: string) {
+    super(
+      `the source ${quote(source)} does not count, and would count if it was forgotten. Nobody is warned of its silence. ` +
+        `To forget it nevertheless, let it count first: workspace-usage sources count ${source.startsWith('-') ? '-- ' : ''}${shellWord(source)}`,
+    )
+    this.source = source
   }
 }

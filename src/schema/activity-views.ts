@@ -1,6 +1,7 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
-import { fills, SLOT_SECONDS, SLOTS_OF_A_DAY, usedDays } from '../database/used-days.ts'
+import { SLOT_SECONDS, SLOTS_OF_A_DAY, usedDays } from '../database/used-days.ts'
 import { workspaceIdType } from '../database/workspace-id-type.ts'
+import { countedUse } from './counted-use.ts'
 
 /*
  * The views that show flushed and pending usage in one snapshot. migrations/0003 and 0009 explain why a lookup of one
@@ -9,10 +10,8 @@ import { workspaceIdType } from '../database/workspace-id-type.ts'
  * They are written here, and not in a migration, because they depend on the host's table as well: it may get a column
  * created_at at any time. Columns are only ever added at the end, so that they can be replaced in place.
  *
- * A source that does not count is left out of workspace_activity at once, also for what was flushed before. Nobody
- * recorded which source had moved workspaces.last_used_at. The history tells: if only sources that do not count used the
- * workspace in those five minutes, the last use is that of the others. All this is one expression that is not looked at
- * while every source counts.
+ * A source that does not count is left out of workspace_activity at once, also for what was flushed before: see
+ * counted-use.ts. That is one expression that is not looked at while every source counts.
  */
 
 const VIEWS = ['workspace_activity', 'workspace_activity_by_source', 'workspace_usage_daily'] as const
@@ -146,22 +145,6 @@ function marksOf(schema: string): RawBuilder<unknown> {
 type Shown = (id: RawBuilder<unknown>) => RawBuilder<unknown>
 
 function activity(schema: string, shown: Shown, createdAt: RawBuilder<unknown>): RawBuilder<unknown> {
-  const day = sql.id(schema, 'workspace_usage_day')
-  const counted = sql`(
-          SELECT CASE
-            WHEN bool_or(NOT used.counts AND used.there) AND NOT bool_or(used.counts AND used.there)
-            THEN least(max(used.last_used_at) FILTER (WHERE used.counts), w.last_used_at)
-            ELSE w.last_used_at
-          END
-          FROM (
-            SELECT u.source <> ALL (${IGNORED}) AS counts, u.last_used_at,
-              u.last_used_at = w.last_used_at OR ${fills(sql`u.day`, sql`u.slots`, sql`w.last_used_at`)} AS there
-            FROM ${day} u WHERE u.workspace_id = w.id
-            UNION ALL
-            SELECT u.source <> ALL (${IGNORED}), u.last_used_at, u.last_used_at = w.last_used_at
-            FROM ONLY workspace_usage u WHERE u.workspace_id = w.id
-          ) used
-        )`
   return sql`
     WITH ${ignoredSources(schema)}
     SELECT
@@ -181,7 +164,7 @@ function activity(schema: string, shown: Shown, createdAt: RawBuilder<unknown>):
     ) p ON p.workspace_id = w.id
     CROSS JOIN LATERAL (
       SELECT CASE WHEN w.last_used_at >= '1970-01-02 00:00:00Z'::timestamptz AND w.last_used_at < 'infinity'::timestamptz
-        THEN CASE WHEN NOT EXISTS (SELECT FROM ignored) THEN w.last_used_at ELSE ${counted} END
+        THEN CASE WHEN NOT EXISTS (SELECT FROM ignored) THEN w.last_used_at ELSE ${countedUse(schema, IGNORED)} END
       END AS last_used_at
     ) flushed
     LEFT JOIN (

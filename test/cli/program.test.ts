@@ -17,7 +17,7 @@ test('workspace-usage --help lists every command, and no option of a command', a
   const { code, stdout, stderr } = await runCommand(['--help'])
   assert.deepEqual({ code, stderr }, { code: 0, stderr: '' })
   assert.match(stdout, /Exit codes: 0 success, 1 failure, 2 wrong usage/)
-  const commands = [...stdout.matchAll(/^ {2}([a-z]+)(?: [<[]\S+)? {2}/gm)].map(([, name]) => name)
+  const commands = [...stdout.matchAll(/^ {2}([a-z]+)(?: [<[]\S+)* {2}/gm)].map(([, name]) => name)
   assert.deepEqual(commands, [...COMMANDS, 'help'])
   assert.doesNotMatch(stdout, /--database-url/)
 })

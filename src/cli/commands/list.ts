@@ -6,6 +6,8 @@ export interface ListedCommand {
   description: string
   /** Its argument, in commander's syntax: `<id>` is one id, `[id...]` is any number of ids. */
   argument?: { syntax: string; description: string }
+  /** What may follow that argument. */
+  secondArgument?: { syntax: string; description: string }
   load(): Promise<AnyCommand>
 }
 
@@ -47,7 +49,9 @@ export const COMMANDS: readonly ListedCommand[] = [
   },
   {
     name: 'sources',
-    description: 'who marks, and since when each source is silent',
+    description: 'who marks, and whether that keeps workspaces alive',
+    argument: { syntax: '[action]', description: '"ignore" or "count" a source; default: list all' },
+    secondArgument: { syntax: '[source]', description: 'its name' },
     load: async () => (await import('./sources.ts')).sourcesCommand,
   },
   {

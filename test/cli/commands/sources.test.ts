@@ -18,8 +18,11 @@ test('sources lists who marks, whether that is regular, and since when it is sil
   const { code, stdout, stderr } = await runCommand(['sources'], { env })
   assert.deepEqual([code, stderr], [0, ''])
   const time = String.raw`\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ`
-  assert.match(stdout, new RegExp(`│ ssh +│ ${time} │ 2 h +│ ${time} +│`))
-  assert.match(stdout, new RegExp(String.raw`│ vs\\u\{a\}code │ ${time} │ 5 min +│ not regular +│`))
+  assert.match(stdout, new RegExp(`│ ssh +│ yes +│ 0 +│ ${time} │ 2 h +│ ${time} +│`))
+  assert.match(
+    stdout,
+    new RegExp(String.raw`│ vs\\u\{a\}code │ yes +│ 0 +│ ${time} │ 5 min +│ not regular +│`),
+  )
 })
 
 test('sources --json lists the same, sorted as in the table', async () => {
@@ -67,4 +70,52 @@ test('sources --retire forgets a source, and an unknown one is an error that nam
   const again = await runCommand(['sources', '--retire', 'ssh'], { env })
   assert.equal(again.code, 1)
   assert.match(again.stderr, /There is none yet\./)
+})
+
+test('sources ignore lets a source no longer count, and sources count undoes it', async () => {
+  const ignored = await runCommand(['sources', 'ignore', 'vs\ncode'], { env })
+  assert.deepEqual(ignored, { code: 0, stdout: 'vs\\u{a}code does not count any more\n', stderr: '' })
+  assert.match((await runCommand(['sources'], { env })).stdout, /│ vs\\u\{a\}code │ no +│/)
+  const again = await runCommand(['sources', '--json', 'ignore', 'vs\ncode'], { env })
+  assert.deepEqual(JSON.parse(again.stdout), { ignored: 'vs\ncode', already: true })
+  assert.match(
+    (await runCommand(['sources', 'ignore', 'vs\ncode'], { env })).stdout,
+    /does not count already/,
+  )
+  const counted = await runCommand(['sources', 'count', 'vs\ncode', '--json'], { env })
+  assert.deepEqual(JSON.parse(counted.stdout), { counted: 'vs\ncode', already: false, restored: 0 })
+  const twice = await runCommand(['sources', 'count', 'vs\ncode'], { env })
+  assert.deepEqual(twice, { code: 0, stdout: 'vs\\u{a}code counts already\n', stderr: '' })
+})
+
+test('a source that does not count can not be retired, and the error tells the command that helps', async () => {
+  for (const name of ["it's", '-x', 'line\nfeed']) {
+    await pool.query('INSERT INTO source_usage VALUES ($1, now(), now(), false)', [name])
+    const { code, stdout, stderr } = await runCommand(['sources', '--retire', name], { env })
+    assert.deepEqual([code, stdout], [1, ''])
+    const word = stderr.match(/workspace-usage sources count (.+)\n/)![1]!
+    const words = execFileSync('bash', ['-c', `printf '%s\\0' ${word}`])
+      .toString()
+      .split('\0')
+      .slice(0, -1)
+    assert.equal((await runCommand(['sources', 'count', ...words], { env })).code, 0, word)
+    assert.equal((await runCommand(['sources', '--retire', name], { env })).code, 0)
+  }
+})
+
+test('wrong words after sources are errors that say what is allowed', async () => {
+  const cases: [string[], number, RegExp][] = [
+    [['sources', 'ignore'], 2, /name the source: sources ignore <source>/],
+    [['sources', 'count'], 2, /name the source: sources count <source>/],
+    [['sources', 'forget', 'ssh'], 2, /Allowed: ignore, count/],
+    [['sources', 'ignore', 'ssh', 'vscode'], 2, /too many arguments/],
+    [['sources', 'ignore', 'ssh', '--retire', 'ssh'], 2, /--retire can't follow ignore/],
+    [['sources', 'ignore', 'shh'], 1, /^error: no such source: "shh"\. Did you mean "ssh"\?/],
+    [['sources', 'count', 'code'], 1, /^error: no such source: "code"/],
+  ]
+  for (const [args, code, pattern] of cases) {
+    const ended = await runCommand(args, { env })
+    assert.deepEqual([ended.code, ended.stdout], [code, ''], args.join(' '))
+    assert.match(ended.stderr, pattern)
+  }
 })
