@@ -18,10 +18,12 @@ beforeEach(async () => {
   await pool.query('TRUNCATE pending_usage, source_usage, workspaces CASCADE')
 })
 
-/** The end of a period that ended so many minutes ago, in the middle of a slot of five minutes. */
-function minutesAgo(minutes: number, seconds = 0): Date {
-  const now = Math.floor(Date.now() / 300_000) * 300_000 + 120_000
-  return new Date(now - minutes * 60_000 + seconds * 1_000)
+/** In the middle of a slot of five minutes. */
+const NOW = Math.floor(Date.now() / 300_000) * 300_000 - 180_000
+
+/** The end of a period that ended so many minutes ago, or a few more. */
+function minutesAgo(minutes: number): Date {
+  return new Date(NOW - minutes * 60_000)
 }
 
 /** Marks as if the period had ended then, and flushes. */
@@ -199,9 +201,11 @@ test('a flush that runs while a source begins to count again is waited for, so t
   await client.query('BEGIN')
   await flush(client)
   const counting = countSource(pool, 'poller')
-  await until('the source counts', async () => {
-    const { rows } = await pool.query("SELECT counts FROM source_usage WHERE source = 'poller'")
-    return rows[0].counts
+  await until('it waits for the flush', async () => {
+    const { rows } = await pool.query(
+      `SELECT FROM pg_stat_activity WHERE query LIKE '%pg\\_locks%' AND pid <> pg_backend_pid() AND datname = current_database()`,
+    )
+    return rows.length > 0
   })
   await client.query('COMMIT')
   client.release()
@@ -226,6 +230,7 @@ test('a flush that runs while a source is ignored does not keep that waiting, an
   assert.deepEqual((await seen(id)).at, minutesAgo(600))
   await use(id, 'poller', minutesAgo(20))
   assert.deepEqual(await stored(id), minutesAgo(30))
+  assert.deepEqual((await seen(id)).at, minutesAgo(600))
 })
 
 test('idle lists a workspace that only a source that does not count still uses, and the reaper stops it', async () => {
