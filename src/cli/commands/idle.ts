@@ -95,7 +95,7 @@ async function tellLoss(terminal: Terminal, pool: Queryable, idleForSeconds: num
 function neverUsedOption(): Option {
   return new VariableOption(
     '--never-used <yes|no>',
-    'whether to list workspaces that were never used; some may be new',
+    'whether to list workspaces that were never used; if their creation is not known, some may be new',
     'WORKSPACE_USAGE_NEVER_USED',
   )
     .argParser(yesOrNo)

@@ -62,7 +62,7 @@ export const COMMANDS: readonly ListedCommand[] = [
   },
   {
     name: 'idle',
-    description: 'workspaces not used for a time: longest idle first, never used last',
+    description: 'workspaces not used for a time, or due soon: longest idle first',
     load: async () => (await import('./idle.ts')).idleCommand,
   },
   {
