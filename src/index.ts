@@ -73,6 +73,14 @@ export {
 export type { Refusal } from './flush/refusal.ts'
 export type { ResetReason, UsageReset } from './flush/reset.ts'
 export type { MarksBySource } from './flush/source-usage.ts'
+export type { ImportRefusal, ImportRefusalCode, ImportRow } from './import/import-row.ts'
+export {
+  DEFAULT_IMPORT_BATCH_SIZE,
+  DEFAULT_IMPORT_SOURCE,
+  type ImportOptions,
+  type ImportResult,
+  importUsage,
+} from './import/import-usage.ts'
 export type { Logger } from './logger.ts'
 // These come from the entry for markers. The build bundles that into one file, and both entries must export the same
 // classes.

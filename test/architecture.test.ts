@@ -36,6 +36,8 @@ const RULES: Rule[] = [
   { place: 'src/mark/', imports: [...ROOT_FILES, 'src/database/'] },
   { place: 'src/flush/', imports: [...ROOT_FILES, 'src/database/'] },
   { place: 'src/history/', imports: [...ROOT_FILES, 'src/database/'] },
+  // It does with rows of the past what a flush does with marks.
+  { place: 'src/import/', imports: [...ROOT_FILES, 'src/database/', 'src/flush/', 'src/mark/source.ts'] },
   { place: 'src/schema/', imports: [...ROOT_FILES, 'src/database/'] },
   {
     place: 'src/schema/migrate.ts',
@@ -129,6 +131,7 @@ const PACKAGES: Record<string, string | string[]> = {
   commander: 'src/cli/',
   'cli-progress': 'src/cli/',
   'cli-table3': 'src/cli/',
+  'csv-parse': 'src/cli/',
 }
 
 /** The only packages that a marking service may have to load. It needs `kysely` and `pino` as types only. */

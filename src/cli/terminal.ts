@@ -1,4 +1,4 @@
-import { constants } from 'node:os'
+import { constants, platform } from 'node:os'
 import type { Readable, Writable } from 'node:stream'
 import { withoutPasswords } from '../without-passwords.ts'
 import type { Environment } from './options/variable-option.ts'
@@ -103,7 +103,7 @@ export class Terminal {
 /** The first variable that is set wins, as in C. A terminal of Windows has no locale, and shows UTF-8. */
 function isUtf8({ LC_ALL, LC_CTYPE, LANG }: Environment): boolean {
   const locale = LC_ALL || LC_CTYPE || LANG
-  return locale ? /utf-?8/i.test(locale) : process.platform === 'win32'
+  return locale ? /utf-?8/i.test(locale) : platform() === 'win32'
 }
 
 /** The exit code of a command that a signal ended, as shells define it. */

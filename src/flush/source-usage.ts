@@ -7,10 +7,10 @@ export const MOST_COUNTED_SOURCES = 20
 const OTHER = 'other'
 
 /** The most rows of `source_usage`. Who has more sources than that uses something else as a source, such as an id. */
-const MOST_SOURCES = 1_000
+export const MOST_SOURCES = 1_000
 
 /** A source is regular as long as no gap between its uses is longer. */
-const LONGEST_GAP = sql`interval '1 hour'`
+export const LONGEST_GAP = sql`interval '1 hour'`
 
 const SOURCES = sql`(SELECT sources FROM named)`
 

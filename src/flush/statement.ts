@@ -95,7 +95,8 @@ const UNKNOWN = sql`(SELECT keys FROM unknown)`
 const unlessExact = ({ fixed }: IdSql) =>
   fixed ? sql`` : sql`WHEN NOT (SELECT exact FROM wanted) THEN 'held'`
 
-function classify(unknownAfterSeconds: number, ids: IdSql): RawBuilder<unknown> {
+/** Part of the statement: `mark`, which is `due` and what becomes of each. */
+export function classify(unknownAfterSeconds: number, ids: IdSql): RawBuilder<unknown> {
   const { key, many } = ids
   return sql`
     missing AS MATERIALIZED (
@@ -161,7 +162,8 @@ function ofId(column: string, table: string, { key }: IdSql): RawBuilder<unknown
   return sql`(SELECT ${sql.id(column)} FROM ${from})[width_bucket(${key(sql`id`)}, (SELECT keys FROM ${from}))]`
 }
 
-const update = (ids: IdSql) => {
+/** Part of the statement: moves `last_used_at` of the marks that are settled. */
+export const update = (ids: IdSql) => {
   const { key, column, many } = ids
   const byKey = sql`ORDER BY ${key(sql`id`)}`
   return sql`
@@ -201,6 +203,17 @@ const update = (ids: IdSql) => {
     )`
 }
 
+/** SQL of the workspaces whose update a trigger cancelled. */
+export const unmoved = (ids: IdSql) => sql`CASE
+        WHEN (SELECT keys FROM written) IS NOT DISTINCT FROM (SELECT keys FROM older)
+          AND (SELECT used_at FROM written) IS NOT DISTINCT FROM (SELECT used_at FROM older)
+        THEN ARRAY[]::text[]
+        ELSE ARRAY (
+          SELECT unnest(ids)::text FROM older
+          EXCEPT SELECT id::text FROM updated WHERE last_used_at IS DISTINCT FROM ${ofId('was', 'older', ids)}
+        )
+      END`
+
 const count = (tellsEdge: boolean, ids: IdSql) => sql`
     counted AS MATERIALIZED (SELECT json_build_object(
       'flushed', count(*) FILTER (WHERE fate IN ('flushed', 'unknown')),
@@ -211,15 +224,7 @@ const count = (tellsEdge: boolean, ids: IdSql) => sql`
       'workspaces', coalesce((SELECT cardinality(keys) FROM latest), 0),
       'updated', coalesce((SELECT cardinality(keys) FROM written), 0),
       'bySource', ${countedSources},
-      'unmoved', CASE
-        WHEN (SELECT keys FROM written) IS NOT DISTINCT FROM (SELECT keys FROM older)
-          AND (SELECT used_at FROM written) IS NOT DISTINCT FROM (SELECT used_at FROM older)
-        THEN ARRAY[]::text[]
-        ELSE ARRAY (
-          SELECT unnest(ids)::text FROM older
-          EXCEPT SELECT id::text FROM updated WHERE last_used_at IS DISTINCT FROM ${ofId('was', 'older', ids)}
-        )
-      END,
+      'unmoved', ${unmoved(ids)},
       'heldDue', EXISTS (SELECT FROM set_aside_usage WHERE reason = 'held' AND next_attempt_at <= now()),
       'untilDue', EXISTS (SELECT FROM set_aside_usage WHERE reason = 'until' AND next_attempt_at <= now()),
       'awaitedDue', EXISTS (SELECT FROM set_aside_usage WHERE reason = 'awaited' AND next_attempt_at <= now()),

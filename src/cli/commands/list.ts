@@ -33,6 +33,11 @@ export const COMMANDS: readonly ListedCommand[] = [
     load: async () => (await import('./mark.ts')).markCommand,
   },
   {
+    name: 'import',
+    description: 'import use of the past: CSV of workspace,time[,source] on standard input',
+    load: async () => (await import('./import.ts')).importCommand,
+  },
+  {
     name: 'flush',
     description: 'flush now, until no closed period is left',
     load: async () => (await import('./flush.ts')).flushCommand,
