@@ -41,7 +41,15 @@ const MOST_FAILURES = 20
  * @throws {NoAnswerError} If the database does not answer in time.
  */
 export async function reapIdle(options: ReapOptions): Promise<ReapResult> {
-  const settings = reapSettings(options)
+  return await reapWith(reapSettings(options))
+}
+
+/**
+ * Does what {@link reapIdle} does.
+ *
+ * @param lookEveryMs How often it asks again whether use is known completely.
+ */
+export async function reapWith(settings: ReapSettings, lookEveryMs = LOOK_EVERY_MS): Promise<ReapResult> {
   const { pool, idleForSeconds, limits, dryRun, signal, logger } = settings
   const result = emptyResult(dryRun)
   const look = () => lookForRefusals(pool, idleForSeconds, limits)
@@ -49,7 +57,7 @@ export async function reapIdle(options: ReapOptions): Promise<ReapResult> {
   if (dryRun) await listIdle(settings, result)
   else if (result.refused.length === 0 && !signal.aborted) {
     await forgetDeleted(reading(pool))
-    await stopAll(settings, result, look)
+    await stopAll(settings, result, look, lookEveryMs)
   } else if (signal.aborted) result.ended = 'aborted'
   const { failures: _, refused, ...counts } = result
   logger.info({ ...counts, refused: refused.map(({ reason }) => reason) }, 'looked for idle workspaces')
@@ -68,6 +76,7 @@ async function stopAll(
   settings: ReapSettings,
   result: ReapResult,
   look: () => Promise<ReapRefusal[]>,
+  lookEveryMs: number,
 ): Promise<void> {
   const { maxPerMinute, signal } = settings
   const pace = new Pace(maxPerMinute)
@@ -75,7 +84,7 @@ async function stopAll(
   for await (const candidate of listed(settings)) {
     await pace.wait(signal)
     if (mayEnd(settings, result, Math.max(result.stopped, result.failed))) return
-    if (performance.now() - lookedAt >= LOOK_EVERY_MS) {
+    if (performance.now() - lookedAt >= lookEveryMs) {
       refuse(result, await look(), settings)
       lookedAt = performance.now()
       if (result.refused.length > 0) return

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
 import { RowSecurityError } from '../../src/errors.ts'
 import { flush } from '../../src/flush/flush.ts'
-import { reapIdle } from '../../src/reaper/reap-idle.ts'
-import type { ReapOptions } from '../../src/reaper/reap-options.ts'
+import { reapIdle, reapWith } from '../../src/reaper/reap-idle.ts'
+import { type ReapOptions, reapSettings } from '../../src/reaper/reap-options.ts'
 import { FLUSH_QUEUE } from '../../src/worker/queue.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { collectLog } from '../support/log-lines.ts'
@@ -99,6 +99,28 @@ test('nothing is stopped while nearly all marks are of workspaces that do not ex
   await storeClosedMarks(pool, strangers)
   await flush(pool, { unknownAfterSeconds: 3_600 })
   await refusedFor('unknown')
+})
+
+test('a run that takes long asks again, and stops nothing more once use is not known completely', async () => {
+  const [other] = await createIdleWorkspaces(pool, 1)
+  const stop = async (_client: unknown, id: string) => {
+    calls.push(id)
+    await storeClosedMarks(pool, [other!], { agoMs: 600_000 })
+  }
+  const options = { pool, idleFor: '1h', stop, maxPerMinute: 60_000 }
+  await createIdleWorkspaces(pool, 1)
+  const { idle, stopped, ended, refused } = await reapWith(reapSettings(options), 0)
+  assert.deepEqual([idle, stopped, ended, refused.map(({ reason }) => reason)], [1, 1, 'refused', ['lag']])
+})
+
+test('a workspace that is in use until a time ahead is not stopped, and one that only an ignored source keeps is, though another ignored one is silent', async () => {
+  const [ignored] = await createIdleWorkspaces(pool, 1)
+  await pool.query('SELECT mark_usage_until($1, now() + interval $$2 h$$)', [idle])
+  await pool.query(`INSERT INTO source_usage (source, last_used_at, regular_since, counts)
+    VALUES ('poller', now(), now(), false), ('dashboard', now() - interval '2 h', now() - interval '3 days', false)`)
+  await storeClosedMarks(pool, [ignored!], { source: 'poller' })
+  assert.equal((await reap()).stopped, 1)
+  assert.deepEqual(calls, [ignored])
 })
 
 test('a reaper whose role can not see all rows gets a RowSecurityError, and stops nothing', async () => {
