@@ -112,6 +112,8 @@ export {
   type ReapPolicy,
   type StopWorkspace,
 } from './reaper/reap-options.ts'
+export type { Adoption, AdoptionOptions } from './schema/adopt.ts'
+export type { AdoptedTable } from './schema/adopted-table.ts'
 export {
   type AdoptionWarning,
   type MigrateOptions,

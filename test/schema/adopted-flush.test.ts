@@ -3,9 +3,11 @@ import type { PoolClient } from 'pg'
 import { usageHealth } from '../../src/activity/health.ts'
 import { flush } from '../../src/flush/flush.ts'
 import { migrate } from '../../src/schema/migrate.ts'
+import { uninstall } from '../../src/schema/uninstall.ts'
 import type { TestDatabase } from '../support/database.ts'
 import { giveUpWaitingForLocks } from '../support/locks.ts'
 import { testOnBothVersions } from '../support/on-both-versions.ts'
+import { execution } from '../support/plan.ts'
 
 const TABLE = { table: 'app.boxes', idColumn: 'key', lastUsedColumn: 'usedAt' }
 const BOXES = `CREATE SCHEMA app;
@@ -148,6 +150,47 @@ testOnBothVersions(
     ])
   },
 )
+
+testOnBothVersions(
+  'a lookup of one workspace and a flush use the index of the table below, and read a few pages',
+  async ({ connectionString, pool }) => {
+    for (const [type, id] of [
+      ['uuid', 'gen_random_uuid()'],
+      ['bigint', 'n'],
+      ['varchar(60) COLLATE "C"', `'box ' || n`],
+    ]) {
+      await pool.query(`DROP SCHEMA IF EXISTS app CASCADE; CREATE SCHEMA app;
+      CREATE TABLE app.boxes (key ${type} PRIMARY KEY, "usedAt" timestamptz, deleted_at timestamptz);
+      INSERT INTO app.boxes (key) SELECT ${id} FROM generate_series(1, 20000) n; ANALYZE app.boxes`)
+      await migrate({ connectionString, ...TABLE, where: 'deleted_at IS NULL' })
+      await pool.query(`INSERT INTO workspace_usage SELECT key, 'test', now() FROM app.boxes; ANALYZE workspace_usage;
+      INSERT INTO pending_usage SELECT now() - interval '1 s', key, 'test' FROM app.boxes LIMIT 100`)
+      const { rows } = await pool.query('SELECT key FROM app.boxes LIMIT 1')
+      const client = await pool.connect()
+      for (const view of ['workspace_activity', 'workspace_activity_by_source']) {
+        const lookup = `SELECT * FROM ${view} WHERE workspace_id = '${rows[0].key}'`
+        // The first one of a connection also fills its caches of the catalogs.
+        await execution(client, lookup)
+        const { pages, text } = await execution(client, lookup)
+        assert.ok(pages < 100, `${view} of ${type} reads ${pages} pages:\n${text}`)
+      }
+      const before = await scansOf(client)
+      assert.equal((await flush(client)).updated, 100)
+      assert.equal(await scansOf(client), before, `a flush of ${type} scans the whole table`)
+      client.release()
+      await uninstall({ connectionString })
+    }
+  },
+)
+
+/** How often all of the table was read, as far as connections have told. This one tells now. */
+async function scansOf(client: PoolClient): Promise<string> {
+  await client.query('SELECT pg_stat_force_next_flush()')
+  const { rows } = await client.query(
+    `SELECT seq_scan::text AS scans FROM pg_stat_user_tables WHERE relid = 'app.boxes'::regclass`,
+  )
+  return rows[0].scans
+}
 
 async function mark(pool: TestDatabase['pool'], ...ids: string[]): Promise<void> {
   await pool.query(

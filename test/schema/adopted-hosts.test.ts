@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import pg from 'pg'
 import { grantPrivileges } from '../../src/access/grant.ts'
+import { explainUsage } from '../../src/activity/explain.ts'
 import { idleWorkspaces } from '../../src/activity/idle.ts'
 import { diagnose } from '../../src/doctor/diagnose.ts'
 import { flush } from '../../src/flush/flush.ts'
@@ -211,11 +212,9 @@ async function rightsOnHost({ pool }: TestDatabase, { name }: LoginRole): Promis
 
 /** Of each source of a workspace, whether its last use is pending. */
 async function pendingOf(pool: pg.Pool, id: string): Promise<boolean[]> {
-  const { rows } = await pool.query(
-    'SELECT pending FROM workspace_activity_by_source WHERE workspace_id = $1',
-    [id],
-  )
-  return rows.map(({ pending }) => pending)
+  const { exists, workspaceId, sources } = await explainUsage(pool, id)
+  assert.deepEqual({ exists, workspaceId }, { exists: true, workspaceId: id })
+  return sources.map(({ pending }) => pending)
 }
 
 /** As if all marks had been made an hour ago. */
