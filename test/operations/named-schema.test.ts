@@ -28,7 +28,7 @@ const server = await testServer()
 /** A role with all duties in our schema, granted by the command line, and a path of its own that leads elsewhere. */
 async function roleWithPath(database: TestDatabase, role: LoginRole, path: string): Promise<string> {
   await setPathOf(database, role.name, path)
-  const duties = ['--marker', role.name, '--worker', role.name, '--reader', role.name]
+  const duties = ['marker', 'worker', 'reader', 'reaper'].flatMap(duty => [`--${duty}`, role.name])
   const env = { DATABASE_URL: database.connectionString, WORKSPACE_USAGE_SCHEMA: OWN_SCHEMA }
   const granted = await runCommand(['grant', ...duties], { env })
   assert.deepEqual([granted.code, granted.stderr], [0, ''])
@@ -60,6 +60,8 @@ for (const path of ["''", 'decoys', 'decoys, public']) {
     assert.equal((await json('sources')).length > 0, true)
     await own.query(`UPDATE workspaces SET last_used_at = now() - interval '10 days'`)
     assert.match((await runCommand(['idle', '--for', '1d'], { env })).stdout, new RegExp(id!))
+    const reaped = await runCommand(['reap', '--for', '1d'], { env })
+    assert.match(reaped.stdout, new RegExp(id!), reaped.stderr)
     const doctor = await runCommand(['doctor', '--json'], { env })
     const codes = JSON.parse(doctor.stdout).findings.map(({ code }: { code: string }) => code)
     for (const code of ['search-path', 'search-path-differs', 'shadowed', 'schemas-mixed', 'not-migrated']) {
