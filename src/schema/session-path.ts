@@ -30,7 +30,7 @@ export async function withSessionPath<Result>(
 
 /**
  * Finds the host's `workspaces` in another schema of the path, while there is none in ours. What another installation of
- * this package has created is not the host's.
+ * this package has created is not the host's, unless its tables were moved away from there.
  *
  * @returns The options that adopt it, or null.
  */
@@ -47,8 +47,12 @@ export async function workspacesElsewhere(
         ) AS created
       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
       WHERE c.oid = pg_catalog.to_regclass('workspaces') AND n.nspname <> ${schema} AND c.relpersistence <> 't'
-        AND pg_catalog.obj_description(c.oid, 'pg_class') IS DISTINCT FROM ${VIEW_COMMENT}
-        AND pg_catalog.obj_description(c.oid, 'pg_class') IS DISTINCT FROM 'Created by workspace-usage.'`),
+        AND NOT (
+          coalesce(pg_catalog.obj_description(c.oid, 'pg_class'), '') IN (${VIEW_COMMENT}, 'Created by workspace-usage.')
+          AND EXISTS (
+            SELECT FROM pg_catalog.pg_class o WHERE o.relnamespace = c.relnamespace AND o.relname = 'pending_usage'
+          )
+        )`),
   )
   const [found] = rows
   if (!found) return null

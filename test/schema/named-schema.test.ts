@@ -7,8 +7,10 @@ import { markUsage } from '../../src/mark/mark.ts'
 import { migrate, migrateDown } from '../../src/schema/migrate.ts'
 import { uninstall } from '../../src/schema/uninstall.ts'
 import { FLUSH_QUEUE, queuesOfSchema } from '../../src/worker/queue.ts'
+import { startFlushWorker } from '../../src/worker/worker.ts'
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { createDatabaseWithSchemas, OWN_SCHEMA } from '../support/hostile-path.ts'
+import { collectLog } from '../support/log-lines.ts'
 import { createLoginRole } from '../support/roles.ts'
 import { testServer } from '../support/test-server.ts'
 
@@ -99,6 +101,25 @@ test('a table workspaces that search_path finds elsewhere is adopted through a v
   await shared.end()
   const { rows } = await client.query('SELECT FROM app.workspaces WHERE last_used_at IS NOT NULL')
   assert.equal(rows.length, 1)
+})
+
+test('a schema into which search_path has led gets a view on the table that stayed elsewhere, once it is named', async () => {
+  const { connectionString, pool } = await createEmptyDatabase()
+  await pool.query(
+    'CREATE TABLE public.workspaces (id uuid PRIMARY KEY, last_used_at timestamptz); CREATE SCHEMA app',
+  )
+  await migrate({ connectionString: `${connectionString}?options=-csearch_path%3Dapp,public` })
+  const placed = { database: inSchema(pool, 'app'), logger: collectLog().logger }
+  await assert.rejects(startFlushWorker(placed), {
+    name: 'NotMigratedError',
+    message: /relation "app\.workspaces" does not exist\. Run `workspace-usage migrate --schema app`/,
+  })
+  const result = await migrate({ connectionString, schema: 'app' })
+  assert.deepEqual(
+    [result.applied, result.adoption, result.workspaces.table],
+    [[], 'created', 'public.workspaces'],
+  )
+  await (await startFlushWorker(placed)).stop()
 })
 
 test('the table that is named for a schema is found as the session finds it, and so is what its condition calls', async () => {
