@@ -77,6 +77,7 @@ const RULES: Rule[] = [
       ...ROOT_FILES,
       'src/database/',
       'src/flush/',
+      'src/history/',
       'src/access/',
       'src/activity/',
       'src/reaper/',

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { A_CONNECTION, type Connection, execute } from '../database/connection.ts'
+import { executeWithin, isPool } from '../database/deadline.ts'
 import { transactionOn } from '../database/transaction.ts'
 import { checkOption, checkOptions, integerWithin, type OptionRules, whatever } from '../options.ts'
 
@@ -114,20 +115,20 @@ async function remove(
 ): Promise<number> {
   const from = sql.id(table)
   const place = (number: number) => sql`${`(${number},0)`}::tid`
-  return await transactionOn(connection, STEP_TIMEOUT_MS, async transaction => {
-    const { rows } = await execute(
-      transaction.connection,
-      compile(sql<{ removed: string }>`
-        WITH removed AS (
-          DELETE FROM ONLY ${from} WHERE ctid = ANY (ARRAY (
-            SELECT u.ctid FROM ONLY ${from} u
-            WHERE u.ctid >= ${place(page)} AND u.ctid < ${place(page + STEP_PAGES)} AND ${condition}
-            FOR UPDATE SKIP LOCKED
-          ))
-          RETURNING 1
-        )
-        SELECT count(*)::text AS removed FROM removed`),
+  const statement = compile(sql<{ removed: string }>`
+    WITH removed AS (
+      DELETE FROM ONLY ${from} WHERE ctid = ANY (ARRAY (
+        SELECT u.ctid FROM ONLY ${from} u
+        WHERE u.ctid >= ${place(page)} AND u.ctid < ${place(page + STEP_PAGES)} AND ${condition}
+        FOR UPDATE SKIP LOCKED
+      ))
+      RETURNING 1
     )
-    return Number(rows[0]!.removed)
-  })
+    SELECT count(*)::text AS removed FROM removed`)
+  const step = (on: Connection) => executeWithin(on, statement, STEP_TIMEOUT_MS)
+  // A pool may begin its transactions in another way than we need.
+  const { rows } = isPool(connection)
+    ? await transactionOn(connection, STEP_TIMEOUT_MS, transaction => step(transaction.connection))
+    : await step(connection)
+  return Number(rows[0]!.removed)
 }

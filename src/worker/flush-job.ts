@@ -28,7 +28,7 @@ interface FlushJobData {
 /** The options of the worker that a job uses. */
 export type FlushJobSettings = Pick<
   WorkerSettings,
-  'flushTimeoutSeconds' | 'batchSize' | 'sources' | 'unknownAfterSeconds'
+  'flushTimeoutSeconds' | 'batchSize' | 'sources' | 'historyDays' | 'unknownAfterSeconds'
 >
 
 /**
@@ -86,7 +86,7 @@ export function jobSeconds({ flushTimeoutSeconds }: FlushJobSettings): number {
 
 async function runFlush(
   connection: Connection,
-  { batchSize, sources, unknownAfterSeconds, flushTimeoutSeconds }: FlushJobSettings,
+  { batchSize, sources, historyDays, unknownAfterSeconds, flushTimeoutSeconds }: FlushJobSettings,
   oldestFirst: boolean,
 ): Promise<FinishedFlush> {
   const started = performance.now()
@@ -96,6 +96,7 @@ async function runFlush(
   const options = {
     batchSize,
     sources,
+    history: historyDays > 0,
     unknownAfterSeconds,
     oldestFirst,
     timeoutSeconds: flushTimeoutSeconds,

@@ -10,6 +10,8 @@ import {
   FAILED_QUEUE_OPTIONS,
   FLUSH_POLICY,
   FLUSH_QUEUE_OPTIONS,
+  HISTORY_POLICY,
+  HISTORY_QUEUE_OPTIONS,
   REAP_POLICY,
   REAP_QUEUE_OPTIONS,
 } from './queue-options.ts'
@@ -88,11 +90,12 @@ interface QueuePlan {
 }
 
 /** The queues, each after its dead-letter queue. */
-function plans({ flush, failed, reap }: FlushQueues): QueuePlan[] {
+function plans({ flush, failed, reap, history }: FlushQueues): QueuePlan[] {
   return [
     { name: failed, policy: policies.standard, options: FAILED_QUEUE_OPTIONS },
     { name: flush, policy: FLUSH_POLICY, options: { ...FLUSH_QUEUE_OPTIONS, deadLetter: failed } },
     { name: reap, policy: REAP_POLICY, options: REAP_QUEUE_OPTIONS },
+    { name: history, policy: HISTORY_POLICY, options: HISTORY_QUEUE_OPTIONS },
   ]
 }
 

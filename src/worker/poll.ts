@@ -20,6 +20,9 @@ const SUPERVISE_SECONDS = 60
 /** pg-boss refuses a longer interval. */
 const A_DAY = 24 * 3_600
 
+/** How often a worker that takes turns looks whether a day has passed. */
+const AN_HOUR_MS = 3_600_000
+
 /** A turn that failed is tried again after so many seconds, if the poll is longer. */
 const RETRY_SECONDS = 10
 
@@ -36,12 +39,24 @@ export function bossPollSeconds(pollSeconds: number): number {
   return takesTurns(pollSeconds) ? pollSeconds + SPARE_SECONDS : pollSeconds
 }
 
+/** How often a worker asks for a job that is due once a day, in seconds. One that takes turns is told when to ask. */
+export function dailyPollSeconds(pollSeconds: number): number {
+  return takesTurns(pollSeconds) ? A_DAY : 600
+}
+
 /** The options of pg-boss that say how often it does something. */
 export function bossTimes(pollSeconds: number) {
   // Flush jobs wait for no other job. A host that sends jobs which do has a pg-boss of its own.
   const times = { flowIntervalSeconds: A_DAY }
   if (!takesTurns(pollSeconds)) return times
   return { ...times, schedule: false, supervise: false, queueCacheIntervalSeconds: A_DAY }
+}
+
+/** A job that a worker which takes turns sends once a day. */
+export interface DailyJob {
+  queue: string
+  workerId: string
+  data: object
 }
 
 /** What the turns of a worker need. */
@@ -51,6 +66,8 @@ export interface TurnParts {
   /** The id of pg-boss's worker, which asks for the jobs. */
   workerId: string
   interval: IntervalInForce
+  /** A job that is due once a day. */
+  daily: DailyJob
   connection: Connection
   pollSeconds: number
   clock: Clock
@@ -68,8 +85,13 @@ export function takeTurns(parts: TurnParts): () => Promise<void> {
   let isEnded = false
   let running = Promise.resolve()
   let supervisedAt = clock.now()
+  let dailyAt = clock.now()
   const turn = async () => {
     await askForJobs(parts)
+    if (clock.now() - dailyAt >= AN_HOUR_MS) {
+      dailyAt = clock.now()
+      await askForDailyJob(parts)
+    }
     if (clock.now() - supervisedAt < SUPERVISE_SECONDS * 1_000) return
     supervisedAt = clock.now()
     await boss.supervise()
@@ -104,6 +126,12 @@ async function askForJobs({ boss, queue, workerId, interval, connection }: TurnP
   } catch (error) {
     throw Object.assign(error as Error, { queue })
   }
+}
+
+/** The database counts the days, so of many workers one sends the job. */
+async function askForDailyJob({ boss, daily: { queue, workerId, data } }: TurnParts): Promise<void> {
+  await boss.send(queue, data, { singletonSeconds: A_DAY, singletonKey: SCHEDULE_KEY })
+  boss.notifyWorker(workerId)
 }
 
 /** Jobs of the turns have this key, so that a job of the chain or of a drain does not count as one. */

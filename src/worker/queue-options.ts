@@ -41,6 +41,19 @@ export const REAP_QUEUE_OPTIONS = {
   deleteAfterSeconds: WEEK,
 } as const
 
+/** At most one clearing of history is queued or active. Two at once would be safe, and do the same work twice. */
+export const HISTORY_POLICY = 'exclusive'
+
+/** The options of the queue that clears old history, beside its policy. */
+export const HISTORY_QUEUE_OPTIONS = {
+  expireInSeconds: HOUR,
+  heartbeatSeconds: 60,
+  retryLimit: 3,
+  retryDelay: 600,
+  retentionSeconds: 24 * HOUR,
+  deleteAfterSeconds: WEEK,
+} as const
+
 /** The options of the schedule. After an outage of all workers, `once` means one flush, not one for each missed time. */
 export const SCHEDULE_OPTIONS = { missed: 'once' } as const
 

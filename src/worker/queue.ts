@@ -15,6 +15,9 @@ export const FAILED_FLUSH_QUEUE = 'workspace-usage-flush-failed'
 /** The queue whose jobs stop idle workspaces of the schema `public`. */
 export const REAP_QUEUE = 'workspace-usage-reap'
 
+/** The queue whose jobs clear old history of the schema `public`. */
+export const HISTORY_QUEUE = 'workspace-usage-history'
+
 /** The schema that pg-boss is installed in. */
 export const JOB_SCHEMA = 'pgboss'
 
@@ -26,13 +29,20 @@ export interface FlushQueues {
   failed: string
   /** The queue whose jobs stop idle workspaces, if a reaper was started. The output of a job has its counts. */
   reap: string
+  /** The queue whose jobs clear old history, once a day. */
+  history: string
 }
 
 /**
  * The queues of the schema `public`. All that installs, names or removes queues goes by this list. A queue stands before
  * the one that is its dead-letter queue.
  */
-const QUEUES: FlushQueues = { flush: FLUSH_QUEUE, failed: FAILED_FLUSH_QUEUE, reap: REAP_QUEUE }
+const QUEUES: FlushQueues = {
+  flush: FLUSH_QUEUE,
+  failed: FAILED_FLUSH_QUEUE,
+  reap: REAP_QUEUE,
+  history: HISTORY_QUEUE,
+}
 
 /** The names of all queues of `public`, in the order in which they may be deleted. */
 export const PUBLIC_QUEUES: readonly string[] = Object.values(QUEUES)

@@ -2,6 +2,7 @@ import { HEALTH_OPTIONS, type HealthOptions } from '../activity/health.ts'
 import { A_POOL, type ConnectionPool } from '../database/pool.ts'
 import { A_SCHEMA } from '../database/schema-path.ts'
 import { DEFAULT_BATCH_SIZE, DEFAULT_UNKNOWN_AFTER_SECONDS, FLUSH_OPTIONS } from '../flush/flush.ts'
+import { DEFAULT_HISTORY_DAYS, HISTORY_DAYS } from '../history/clear-history.ts'
 import type { Logger } from '../logger.ts'
 import {
   A_LOGGER,
@@ -45,6 +46,12 @@ export interface FlushWorkerOptions extends FlushHooks {
   batchSize?: number
   /** Whether flushes write `workspace_usage`, see {@link FlushOptions.sources}. Default true. */
   sources?: boolean
+  /**
+   * The days of history that are kept: an integer from 0 to 3,660. 0 keeps only the last use by each source, and flushes
+   * write no history. Default {@link DEFAULT_HISTORY_DAYS}. Older days are removed once a day. All workers of a schema
+   * share that job, and the one that started last says how many days.
+   */
+  historyDays?: number
   /**
    * How long marks of a workspace that does not exist are kept, in seconds, see
    * {@link FlushOptions.unknownAfterSeconds}. Default {@link DEFAULT_UNKNOWN_AFTER_SECONDS}.
@@ -91,6 +98,7 @@ export const WORKER_OPTIONS: OptionRules<FlushWorkerOptions> = {
   flushIntervalSeconds: FLUSH_INTERVAL,
   batchSize: FLUSH_OPTIONS.batchSize,
   sources: YES_OR_NO,
+  historyDays: HISTORY_DAYS,
   unknownAfterSeconds: FLUSH_OPTIONS.unknownAfterSeconds,
   // It must be below the 30 seconds after which pg-boss gives up a job.
   flushTimeoutSeconds: numberWithin(0.1, 25, 'seconds'),
@@ -134,7 +142,11 @@ export function workerSettings(options: FlushWorkerOptions): WorkerSettings {
   const { database, schema, logger, clock, signal, onFlush, onFailure, onReset } = options
   const { flushIntervalSeconds = DEFAULT_FLUSH_INTERVAL_SECONDS, batchSize = DEFAULT_BATCH_SIZE } = options
   const { unknownAfterSeconds = DEFAULT_UNKNOWN_AFTER_SECONDS } = options
-  const { sources = true, flushTimeoutSeconds = DEFAULT_FLUSH_TIMEOUT_SECONDS } = options
+  const {
+    sources = true,
+    historyDays = DEFAULT_HISTORY_DAYS,
+    flushTimeoutSeconds = DEFAULT_FLUSH_TIMEOUT_SECONDS,
+  } = options
   const { waitSeconds = 0, health = {} } = options
   checkOptions(health, HEALTH_OPTIONS)
   const pollsOften = flushInterval(flushIntervalSeconds).deferSeconds !== null
@@ -149,6 +161,7 @@ export function workerSettings(options: FlushWorkerOptions): WorkerSettings {
     flushIntervalSeconds,
     batchSize,
     sources,
+    historyDays,
     unknownAfterSeconds,
     flushTimeoutSeconds,
     pollSeconds,

@@ -8,10 +8,18 @@ import { createBoss } from './create-boss.ts'
 import { endsWithin } from './ends-within.ts'
 import { jobSeconds, takeFlushJobs } from './flush-job.ts'
 import { type Explain, FlushReports } from './flush-reports.ts'
+import { takeHistoryJobs } from './history-job.ts'
 import { IntervalInForce } from './interval-in-force.ts'
 import { Life, type Liveness } from './liveness.ts'
 import { startObserving } from './observed.ts'
-import { bossPollSeconds, SYSTEM_CLOCK, takesTurns, takeTurns } from './poll.ts'
+import {
+  bossPollSeconds,
+  type DailyJob,
+  dailyPollSeconds,
+  SYSTEM_CLOCK,
+  takesTurns,
+  takeTurns,
+} from './poll.ts'
 import { flushQueues } from './queue.ts'
 import { writeFirstStats } from './queue-stats.ts'
 import { Reach } from './reach.ts'
@@ -87,7 +95,9 @@ async function start(settings: WorkerSettings): Promise<FlushWorker> {
   let boss: PgBoss | undefined
   let running: Running | undefined
   let stopObserving = () => {}
+  const ending = new AbortController()
   const letGo = async () => {
+    ending.abort()
     stopObserving()
     const turns = running?.endTurns()
     if (boss) await stopInTime(boss, connections, jobSeconds(settings), logger)
@@ -97,10 +107,18 @@ async function start(settings: WorkerSettings): Promise<FlushWorker> {
   try {
     await assertPoolSize(pool)
     await assertDriverFormat(connections)
-    const { flush: queue } = await flushQueues(connections)
+    const queues = await flushQueues(connections)
+    const queue = queues.flush
     reports = new FlushReports(queue, settings, explain)
     boss = await createBoss({ connections, queue, reach, reports, settings })
-    running = await startFlushing({ boss, queue, connections, settings })
+    running = await startFlushing({
+      boss,
+      queue,
+      historyQueue: queues.history,
+      connections,
+      settings,
+      ending: ending.signal,
+    })
     reach.started()
     stopObserving = startObserving(queue, () => usageHealth(connections, settings.health))
     findSdk()
@@ -116,8 +134,11 @@ async function start(settings: WorkerSettings): Promise<FlushWorker> {
 interface Parts {
   boss: PgBoss
   queue: string
+  historyQueue: string
   connections: BoundedPool
   settings: WorkerSettings
+  /** Aborted when the worker is stopped. */
+  ending: AbortSignal
 }
 
 /** A worker that takes jobs. */
@@ -140,23 +161,48 @@ async function startFlushing(parts: Parts): Promise<Running> {
   await boss.send(queue)
   // Before the handler too: nothing may keep a worker that flushes from the host, which could not stop it.
   await writeFirstStats(boss, queue)
+  const daily = await takeDailyJobs(parts)
   const pollSeconds = bossPollSeconds(settings.pollSeconds)
   const workerId = await takeFlushJobs(boss, queue, interval, pollSeconds, settings)
   const clock = settings.clock ?? SYSTEM_CLOCK
   const turnSeconds = pollSeconds + 2 * jobSeconds(settings) + TURN_GRACE_SECONDS
   return {
     life: new Life({ boss, queue, connections, clock, turnSeconds }),
-    endTurns: takesTurns(settings.pollSeconds) ? startTurns(parts, interval, workerId) : async () => {},
+    endTurns: takesTurns(settings.pollSeconds)
+      ? startTurns(parts, interval, workerId, daily)
+      : async () => {},
   }
+}
+
+async function takeDailyJobs({
+  boss,
+  historyQueue,
+  connections,
+  settings,
+  ending,
+}: Parts): Promise<DailyJob> {
+  const { historyDays, logger } = settings
+  const pollSeconds = dailyPollSeconds(settings.pollSeconds)
+  const parts = {
+    boss,
+    queue: historyQueue,
+    connection: connections,
+    historyDays,
+    pollSeconds,
+    logger,
+    ending,
+  }
+  return { queue: historyQueue, workerId: await takeHistoryJobs(parts), data: { historyDays } }
 }
 
 function startTurns(
   { boss, queue, connections, settings }: Parts,
   interval: IntervalInForce,
   workerId: string,
+  daily: DailyJob,
 ): () => Promise<void> {
   const { pollSeconds, clock = SYSTEM_CLOCK } = settings
-  return takeTurns({ boss, queue, workerId, interval, connection: connections, pollSeconds, clock })
+  return takeTurns({ boss, queue, workerId, interval, daily, connection: connections, pollSeconds, clock })
 }
 
 function stoppable(letGo: () => Promise<void>, life: Life): FlushWorker {

@@ -9,6 +9,7 @@ import {
   FAILED_FLUSH_QUEUE,
   FLUSH_QUEUE,
   flushQueues,
+  HISTORY_QUEUE,
   PUBLIC_QUEUES,
   queuesOfSchema,
   REAP_QUEUE,
@@ -43,11 +44,13 @@ test('the queues of each schema have names of their own that pg-boss allows', ()
     flush: FLUSH_QUEUE,
     failed: FAILED_FLUSH_QUEUE,
     reap: REAP_QUEUE,
+    history: HISTORY_QUEUE,
   })
   assert.deepEqual(queuesOfSchema('größe x'), {
     flush: 'workspace-usage-flush.gr.c3.b6.c3.9fe.20x',
     failed: 'workspace-usage-flush-failed.gr.c3.b6.c3.9fe.20x',
     reap: 'workspace-usage-reap.gr.c3.b6.c3.9fe.20x',
+    history: 'workspace-usage-history.gr.c3.b6.c3.9fe.20x',
   })
 })
 
@@ -87,7 +90,7 @@ async function flushTheirOwn(database: TestDatabase): Promise<void> {
   await other.end()
   const { dropped } = await uninstall({ connectionString: url })
   assert.ok(dropped.includes(`pg-boss queue ${queues.flush}`))
-  assert.deepEqual(await queueNames(pool), PUBLIC_QUEUES)
+  assert.deepEqual(await queueNames(pool), PUBLIC_QUEUES.toSorted())
 }
 
 test('a schema that used the queues of public gets its own at the next migrate, and keeps its interval', async () => {

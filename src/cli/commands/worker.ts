@@ -6,7 +6,12 @@ import { startFlushWorker } from '../../worker/worker.ts'
 import { DEFAULT_FLUSH_TIMEOUT_SECONDS, WORKER_OPTIONS } from '../../worker/worker-options.ts'
 import type { Command } from '../command.ts'
 import { type DatabaseOptions, databaseOptions } from '../options/database-option.ts'
-import { batchSizeOption, sourcesOption, unknownAfterOption } from '../options/flush-options.ts'
+import {
+  batchSizeOption,
+  historyDaysOption,
+  sourcesOption,
+  unknownAfterOption,
+} from '../options/flush-options.ts'
 import { healthOptions } from '../options/health-options.ts'
 import { type HttpOptions, httpOptions, httpPort } from '../options/http-options.ts'
 import { createLogger, logLevelOption } from '../options/log-options.ts'
@@ -22,6 +27,7 @@ interface Options extends DatabaseOptions, HttpOptions {
   flushTimeout: number
   batchSize: number
   sources: boolean
+  historyDays: number
   unknownAfter: number
   poll?: number
   wait: number
@@ -35,6 +41,7 @@ export const workerCommand: Command<Options> = {
     flushTimeoutOption(),
     batchSizeOption(),
     sourcesOption(),
+    historyDaysOption(),
     unknownAfterOption(),
     pollOption(),
     waitOption(),
@@ -51,6 +58,7 @@ running, and ends with 0. A second one ends it at once.`,
       flushTimeout,
       batchSize,
       sources,
+      historyDays,
       unknownAfter,
       poll,
       wait,
@@ -70,6 +78,7 @@ running, and ends with 0. A second one ends it at once.`,
       flushTimeoutSeconds: flushTimeout,
       batchSize,
       sources,
+      historyDays,
       unknownAfterSeconds: unknownAfter,
       ...(poll !== undefined && { pollSeconds: poll }),
       waitSeconds: wait,
