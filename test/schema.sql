@@ -426,7 +426,7 @@ UNION ALL
             ELSE NULL::timestamp with time zone
         END AS used_until,
     NULL::timestamp with time zone AS created_at
-   FROM ((((workspaces w
+   FROM (((((workspaces w
      LEFT JOIN ( SELECT DISTINCT ON (marks.workspace_id) marks.workspace_id,
             marks.period_end,
             marks.source,
@@ -449,32 +449,44 @@ UNION ALL
           WHERE (marks.source <> ALL (ARRAY( SELECT ignored.source
                    FROM ignored)))
           ORDER BY marks.workspace_id, marks.period_end DESC, marks.source) p ON ((p.workspace_id = w.id)))
+     LEFT JOIN ( SELECT used.workspace_id,
+            ((bool_or(((NOT used.counts) AND (used.last OR (used.there AND used.ends)))) IS TRUE) AND (bool_or((used.counts AND (used.last OR used.there OR used.later))) IS NOT TRUE)) AS ignored,
+            max(used.last_used_at) FILTER (WHERE used.counts) AS last_used_at
+           FROM ( SELECT u.workspace_id,
+                    (u.source <> ALL (ARRAY( SELECT ignored.source
+                           FROM ignored))) AS counts,
+                    u.last_used_at,
+                    (u.last_used_at = w_1.last_used_at) AS last,
+                    (u.last_used_at > w_1.last_used_at) AS later,
+                        CASE
+                            WHEN ((w_1.last_used_at >= '1970-01-02 00:00:00+00'::timestamp with time zone) AND (w_1.last_used_at < '9999-01-01 00:00:00+00'::timestamp with time zone)) THEN ((u.day = ('1970-01-01'::date + (((ceil((date_part('epoch'::text, w_1.last_used_at) / (300)::double precision)))::integer - 1) / 288))) AND (get_bit(u.slots, (((ceil((date_part('epoch'::text, w_1.last_used_at) / (300)::double precision)))::integer - 1) % 288)) = 1))
+                            ELSE NULL::boolean
+                        END AS there,
+                    ((w_1.last_used_at = date_trunc('second'::text, w_1.last_used_at)) OR ((EXTRACT(epoch FROM w_1.last_used_at) % EXTRACT(epoch FROM usage_period())) = (0)::numeric)) AS ends
+                   FROM (workspace_usage_day u
+                     JOIN workspaces w_1 ON ((w_1.id = u.workspace_id)))
+                  WHERE (EXISTS ( SELECT
+                           FROM ignored))
+                UNION ALL
+                 SELECT u.workspace_id,
+                    (u.source <> ALL (ARRAY( SELECT ignored.source
+                           FROM ignored))),
+                    u.last_used_at,
+                    (u.last_used_at = w_1.last_used_at),
+                    (u.last_used_at > w_1.last_used_at),
+                    false,
+                    false
+                   FROM (ONLY workspace_usage u
+                     JOIN workspaces w_1 ON ((w_1.id = u.workspace_id)))
+                  WHERE (EXISTS ( SELECT
+                           FROM ignored))) used
+          GROUP BY used.workspace_id) counted ON ((counted.workspace_id = w.id)))
      CROSS JOIN LATERAL ( SELECT
                 CASE
                     WHEN ((w.last_used_at >= '1970-01-02 00:00:00+00'::timestamp with time zone) AND (w.last_used_at < 'infinity'::timestamp with time zone)) THEN
                     CASE
-                        WHEN (NOT (EXISTS ( SELECT
-                           FROM ignored))) THEN w.last_used_at
-                        ELSE ( SELECT
-                                CASE
-                                    WHEN ((bool_or(((NOT used.counts) AND (used.last OR (used.there AND ((w.last_used_at = date_trunc('second'::text, w.last_used_at)) OR ((EXTRACT(epoch FROM w.last_used_at) % EXTRACT(epoch FROM usage_period())) = (0)::numeric)))))) IS TRUE) AND (bool_or((used.counts AND (used.last OR used.there OR (used.last_used_at > w.last_used_at)))) IS NOT TRUE)) THEN max(used.last_used_at) FILTER (WHERE used.counts)
-                                    ELSE w.last_used_at
-                                END AS last_used_at
-                           FROM ( SELECT (u.source <> ALL (ARRAY( SELECT ignored.source
-   FROM ignored))) AS counts,
-                                    u.last_used_at,
-                                    (u.last_used_at = w.last_used_at) AS last,
-                                    ((u.day = ('1970-01-01'::date + (((ceil((date_part('epoch'::text, w.last_used_at) / (300)::double precision)))::integer - 1) / 288))) AND (get_bit(u.slots, (((ceil((date_part('epoch'::text, w.last_used_at) / (300)::double precision)))::integer - 1) % 288)) = 1)) AS there
-                                   FROM workspace_usage_day u
-                                  WHERE (u.workspace_id = w.id)
-                                UNION ALL
-                                 SELECT (u.source <> ALL (ARRAY( SELECT ignored.source
-   FROM ignored))),
-                                    u.last_used_at,
-                                    (u.last_used_at = w.last_used_at),
-                                    false
-                                   FROM ONLY workspace_usage u
-                                  WHERE (u.workspace_id = w.id)) used)
+                        WHEN counted.ignored THEN counted.last_used_at
+                        ELSE w.last_used_at
                     END
                     ELSE NULL::timestamp with time zone
                 END AS last_used_at) flushed)

@@ -1,7 +1,7 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { SLOT_SECONDS, SLOTS_OF_A_DAY, usedDays } from '../database/used-days.ts'
 import { workspaceIdType } from '../database/workspace-id-type.ts'
-import { countedUse } from './counted-use.ts'
+import { countedUses } from './counted-use.ts'
 
 /*
  * The views that show flushed and pending usage in one snapshot. migrations/0003 and 0009 explain why a lookup of one
@@ -145,6 +145,7 @@ function marksOf(schema: string): RawBuilder<unknown> {
 type Shown = (id: RawBuilder<unknown>) => RawBuilder<unknown>
 
 function activity(schema: string, shown: Shown, createdAt: RawBuilder<unknown>): RawBuilder<unknown> {
+  const counted = countedUses(schema, { sources: IGNORED, exist: sql`EXISTS (SELECT FROM ignored)` })
   return sql`
     WITH ${ignoredSources(schema)}
     SELECT
@@ -162,9 +163,10 @@ function activity(schema: string, shown: Shown, createdAt: RawBuilder<unknown>):
       WHERE source <> ALL (${IGNORED})
       ORDER BY workspace_id, period_end DESC, source
     ) p ON p.workspace_id = w.id
+    LEFT JOIN ${counted} counted ON counted.workspace_id = w.id
     CROSS JOIN LATERAL (
       SELECT CASE WHEN w.last_used_at >= '1970-01-02 00:00:00Z'::timestamptz AND w.last_used_at < 'infinity'::timestamptz
-        THEN CASE WHEN NOT EXISTS (SELECT FROM ignored) THEN w.last_used_at ELSE ${countedUse(schema, IGNORED)} END
+        THEN CASE WHEN counted.ignored THEN counted.last_used_at ELSE w.last_used_at END
       END AS last_used_at
     ) flushed
     LEFT JOIN (

@@ -2,7 +2,7 @@ import { type RawBuilder, sql } from 'kysely'
 import { fills } from '../database/used-days.ts'
 
 /*
- * The last use of a workspace without the sources that do not count.
+ * The last use of workspaces without the sources that do not count.
  *
  * Nobody recorded which source had moved workspaces.last_used_at. The history tells: if a source that does not count used
  * the workspace in those five minutes, and no other one did, the last use is that of the others. If there is any doubt,
@@ -11,28 +11,40 @@ import { fills } from '../database/used-days.ts'
  */
 
 /**
- * SQL of the last use of the workspace `w` that counts. Null if only sources that do not count have used it.
+ * SQL of a table of the workspaces that have a history: `workspace_id`, whether `workspaces.last_used_at` was moved by a
+ * source that does not count (`ignored`), and the last use of the others (`last_used_at`, null if there is none). It is
+ * empty while every source counts, and nothing is read then. It is one table and not a question for each workspace,
+ * because a million questions take half a minute.
  *
- * @param ignored SQL of the array of sources that do not count.
+ * @param ignored SQL of the array of sources that do not count, and the condition that there is one.
  */
-export function countedUse(schema: string, ignored: RawBuilder<unknown>): RawBuilder<unknown> {
-  const there = fills(sql`u.day`, sql`u.slots`, sql`w.last_used_at`)
+export function countedUses(
+  schema: string,
+  ignored: { sources: RawBuilder<unknown>; exist: RawBuilder<unknown> },
+): RawBuilder<unknown> {
+  const counts = sql`u.source <> ALL (${ignored.sources})`
+  // The last slot of a time that is further ahead has no number.
+  const finite = sql`w.last_used_at >= '1970-01-02 00:00:00Z'::timestamptz AND w.last_used_at < '9999-01-01 00:00:00Z'::timestamptz`
   return sql`(
-          SELECT CASE
-            WHEN bool_or(NOT used.counts AND (used.last OR used.there AND ${endsPeriod(schema)})) IS TRUE
-              AND bool_or(used.counts AND (used.last OR used.there OR used.last_used_at > w.last_used_at)) IS NOT TRUE
-            THEN max(used.last_used_at) FILTER (WHERE used.counts)
-            ELSE w.last_used_at
-          END
-          FROM (
-            SELECT u.source <> ALL (${ignored}) AS counts, u.last_used_at, u.last_used_at = w.last_used_at AS last,
-              ${there} AS there
-            FROM ${sql.id(schema, 'workspace_usage_day')} u WHERE u.workspace_id = w.id
-            UNION ALL
-            SELECT u.source <> ALL (${ignored}), u.last_used_at, u.last_used_at = w.last_used_at, false
-            FROM ONLY workspace_usage u WHERE u.workspace_id = w.id
-          ) used
-        )`
+      SELECT used.workspace_id,
+        bool_or(NOT used.counts AND (used.last OR used.there AND used.ends)) IS TRUE
+          AND bool_or(used.counts AND (used.last OR used.there OR used.later)) IS NOT TRUE AS ignored,
+        max(used.last_used_at) FILTER (WHERE used.counts) AS last_used_at
+      FROM (
+        SELECT u.workspace_id, ${counts} AS counts, u.last_used_at, u.last_used_at = w.last_used_at AS last,
+          u.last_used_at > w.last_used_at AS later,
+          CASE WHEN ${finite} THEN ${fills(sql`u.day`, sql`u.slots`, sql`w.last_used_at`)} END AS there,
+          ${endsPeriod(schema)} AS ends
+        FROM ${sql.id(schema, 'workspace_usage_day')} u JOIN workspaces w ON w.id = u.workspace_id
+        WHERE ${ignored.exist}
+        UNION ALL
+        SELECT u.workspace_id, ${counts}, u.last_used_at, u.last_used_at = w.last_used_at,
+          u.last_used_at > w.last_used_at, false, false
+        FROM ONLY workspace_usage u JOIN workspaces w ON w.id = u.workspace_id
+        WHERE ${ignored.exist}
+      ) used
+      GROUP BY used.workspace_id
+    )`
 }
 
 /** Whether a flush may have written the time. Periods of another length than today's mostly end with a whole second. */
