@@ -6,7 +6,7 @@ import { JOB_SCHEMA } from '../worker/queue.ts'
  *
  * PostgreSQL tells a role the times of others' transactions only if it may read all statistics, which a worker's role
  * may not. It never tells a time for a slot. It does tell their transaction numbers. A flush job that pg-boss completed
- * before the limit has written its row with such a number too. So whoever keeps an older number is older than the limit.
+ * before the limit has written its row with such a number too. So whoever keeps that number or an older one is older than the limit.
  * Without such a job nothing is claimed of them.
  */
 
@@ -38,7 +38,7 @@ export function oldTransaction(queue: string, seconds: string): string {
     ) AS keeper
     WHERE age IS NOT NULL AND CASE
       WHEN since IS NOT NULL THEN since < ${limit}
-      ELSE age > (
+      ELSE age >= (
         SELECT min(age(xmin)) FROM ${JOB_SCHEMA}.job
         WHERE name = ${queue} AND state = 'completed' AND completed_on < ${limit}
       )
