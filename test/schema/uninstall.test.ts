@@ -102,7 +102,7 @@ test('uninstall removes the package from only one schema if it is in two of them
     [...ours, ...Object.values(queuesOfSchema('app')).map(name => `pg-boss queue ${name}`)].sort(),
   )
   assert.deepEqual(left, [
-    { object: 'schema pgboss', reason: `it has other queues: ${PUBLIC_QUEUES.join(', ')}` },
+    { object: 'schema pgboss', reason: `it has other queues: ${PUBLIC_QUEUES.toSorted().join(', ')}` },
   ])
   assert.equal(await schemaDump(pool, 'app'), '')
   assert.equal(await schemaDump(pool), dump)

@@ -66,7 +66,7 @@ testOnBothVersions(
     await migrate({ connectionString })
     const [id] = await createWorkspaces(pool, 1)
     await storeClosedMarks(pool, [id!])
-    await pool.query('ALTER TABLE workspace_usage RENAME TO workspace_usage_elsewhere')
+    await pool.query('ALTER TABLE workspace_usage_day RENAME TO workspace_usage_elsewhere')
     const events = collectEvents()
     const log = collectLog()
     await using _worker = await startWorker(database, log, { flushIntervalSeconds: 1, ...events.hooks })
@@ -77,11 +77,11 @@ testOnBothVersions(
     const [first, second] = events.failures as [FailureEvent, FailureEvent]
     assert.deepEqual([first.kind, first.consecutiveErrors, first.queue], ['flush', 1, FLUSH_QUEUE])
     assert.match(first.jobId!, /^[0-9a-f-]{36}$/)
-    assert.match(String(first.error), /not migrated: relation "workspace_usage" does not exist/)
+    assert.match(String(first.error), /not migrated: relation "workspace_usage_day" does not exist/)
     assert.deepEqual([second.kind, second.consecutiveErrors, second.since], ['flush', 2, first.since])
     assert.equal(events.flushes.length, 0)
 
-    await pool.query('ALTER TABLE workspace_usage_elsewhere RENAME TO workspace_usage')
+    await pool.query('ALTER TABLE workspace_usage_elsewhere RENAME TO workspace_usage_day')
     await until('a flush is told', async () => {
       await startWaitingJobs(pool)
       return events.flushes.length >= 2

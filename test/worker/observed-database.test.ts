@@ -17,7 +17,7 @@ testOnBothVersions(
   async (database, t) => {
     const { pool, connectionString } = database
     await migrate({ connectionString })
-    await pool.query('ALTER TABLE workspace_usage RENAME TO workspace_usage_elsewhere')
+    await pool.query('ALTER TABLE workspace_usage_day RENAME TO workspace_usage_elsewhere')
     await pool.query('TRUNCATE pending_usage, pending_usage_witness')
     const ids = await createWorkspaces(pool, 3)
     await storeClosedMarks(pool, ids, { agoMs: 200_000 })
@@ -47,7 +47,7 @@ testOnBothVersions(
     const codes = pointsOf(all.get('workspace_usage.problems')).map(([{ code }]) => code)
     assert.ok(codes.includes('lag') && codes.includes('flushes-fail'), codes.join())
 
-    await pool.query('ALTER TABLE workspace_usage_elsewhere RENAME TO workspace_usage')
+    await pool.query('ALTER TABLE workspace_usage_elsewhere RENAME TO workspace_usage_day')
     await until('the lag is gone', async () => {
       await startWaitingJobs(pool)
       return (await value('lag')) === 0

@@ -76,7 +76,7 @@ test('a flush that fails is counted by its SQLSTATE, and its span has the error'
   const spans = startSpans()
   const [id] = await createWorkspaces(database.pool, 1)
   await storeClosedMarks(database.pool, [id!])
-  await database.pool.query('ALTER TABLE workspace_usage RENAME TO workspace_usage_elsewhere')
+  await database.pool.query('ALTER TABLE workspace_usage_day RENAME TO workspace_usage_elsewhere')
   const log = collectLog()
   await using _worker = await startWorker(database, log, { flushIntervalSeconds: 3_600 })
   await until('a flush fails', async () => {

@@ -14,7 +14,7 @@ test('a misspelt option of a worker is refused before anything is connected, and
     name: 'UnknownOptionError',
     message:
       'no such option: "flushIntervalSecs". Did you mean "flushIntervalSeconds"? Allowed: database, schema, logger, ' +
-      'flushIntervalSeconds, batchSize, sources, unknownAfterSeconds, flushTimeoutSeconds, pollSeconds, waitSeconds, signal, health, clock, onFlush, onFailure, onReset.',
+      'flushIntervalSeconds, batchSize, sources, historyDays, unknownAfterSeconds, flushTimeoutSeconds, pollSeconds, waitSeconds, signal, health, clock, onFlush, onFailure, onReset.',
   })
 })
 

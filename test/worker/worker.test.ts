@@ -101,7 +101,7 @@ test('a worker logs failed flushes as one warning, then as errors, then their en
   await storeClosedMarks(pool, [id!])
   // Without the retries of pg-boss, the dead letter comes at once.
   await pool.query('UPDATE pgboss.queue SET retry_limit = 0 WHERE name = $1', [FLUSH_QUEUE])
-  await pool.query('ALTER TABLE workspace_usage RENAME TO workspace_usage_elsewhere')
+  await pool.query('ALTER TABLE workspace_usage_day RENAME TO workspace_usage_elsewhere')
   await using _worker = await startWorker(database, log, { flushIntervalSeconds: 1 })
   const failures = () => log.lines.filter(({ level }) => level === 'warn' || level === 'error')
   await until('two flushes have failed', async () => {
@@ -117,7 +117,10 @@ test('a worker logs failed flushes as one warning, then as errors, then their en
       ['error', 'flush keeps failing; marks stay pending', 2],
     ],
   )
-  assert.match(String(failures()[0]!.fields.err), /not migrated: relation "workspace_usage" does not exist/)
+  assert.match(
+    String(failures()[0]!.fields.err),
+    /not migrated: relation "workspace_usage_day" does not exist/,
+  )
   assert.equal(await pendingCount(pool), 1)
   await until('a dead letter tells of it', async () => {
     const { rows } = await pool.query('SELECT source_name FROM pgboss.job WHERE name = $1', [
@@ -126,7 +129,7 @@ test('a worker logs failed flushes as one warning, then as errors, then their en
     return rows[0]?.source_name === FLUSH_QUEUE
   })
 
-  await pool.query('ALTER TABLE workspace_usage_elsewhere RENAME TO workspace_usage')
+  await pool.query('ALTER TABLE workspace_usage_elsewhere RENAME TO workspace_usage_day')
   await until('the mark is flushed', async () => {
     await startWaitingJobs(pool)
     return (await pendingCount(pool)) === 0

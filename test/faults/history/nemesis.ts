@@ -209,7 +209,9 @@ const THAT_FLUSHES = `state = 'active' AND query LIKE '%pending_usage%'
   AND (application_name LIKE 'history worker%' OR application_name LIKE 'history flush%')`
 
 const FORGET_FLUSHED = 'DROP TABLE IF EXISTS flushed_before'
-const KEEP_FLUSHED = 'CREATE TABLE flushed_before AS SELECT * FROM workspace_usage'
+const LAST_USES = `SELECT workspace_id, source, max(last_used_at) AS last_used_at FROM workspace_usage
+  GROUP BY workspace_id, source`
+const KEEP_FLUSHED = `CREATE TABLE flushed_before AS ${LAST_USES}`
 const LOST_FLUSHED = `SELECT DISTINCT b.workspace_id AS id FROM flushed_before b
-  LEFT JOIN workspace_usage u USING (workspace_id, source)
+  LEFT JOIN (${LAST_USES}) u USING (workspace_id, source)
   WHERE u.last_used_at IS NULL OR u.last_used_at < b.last_used_at`

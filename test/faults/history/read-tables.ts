@@ -35,7 +35,8 @@ export async function readTables(
   )
   for (const { id, ms } of workspaces) if (ms !== null) found.lastUsedAt[universe.numberOf(id)] = Number(ms)
   const { rows: uses } = await client.query<{ id: string; source: string; ms: string }>(
-    'SELECT workspace_id AS id, source, (extract(epoch FROM last_used_at) * 1000)::text AS ms FROM workspace_usage',
+    `SELECT workspace_id AS id, source, (extract(epoch FROM max(last_used_at)) * 1000)::text AS ms FROM workspace_usage
+    GROUP BY workspace_id, source`,
   )
   for (const { id, source, ms } of uses) {
     const place = SOURCES.indexOf(source)

@@ -73,7 +73,7 @@ const WITNESS_OF_MOVES = `
   CREATE TRIGGER note_move AFTER UPDATE ON workspaces FOR EACH ROW
     WHEN (OLD.last_used_at > NEW.last_used_at OR (OLD.last_used_at IS NOT NULL AND NEW.last_used_at IS NULL))
     EXECUTE FUNCTION note_move();
-  CREATE TRIGGER note_move AFTER UPDATE ON workspace_usage FOR EACH ROW
+  CREATE TRIGGER note_move AFTER UPDATE ON workspace_usage_day FOR EACH ROW
     WHEN (OLD.last_used_at > NEW.last_used_at) EXECUTE FUNCTION note_move();`
 
 async function createRoles(admin: string): Promise<Record<Role, string>> {

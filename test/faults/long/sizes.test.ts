@@ -25,7 +25,7 @@ const WORKSPACES = MARKS / SOURCES.length
 /** So many of the flushes are jobs of pg-boss. */
 const EVERY_TENTH = 10
 
-const NAMES = ['pending_usage', 'pending_usage_pkey', 'workspace_usage', 'workspaces', 'pgboss']
+const NAMES = ['pending_usage', 'pending_usage_pkey', 'workspace_usage_day', 'workspaces', 'pgboss']
 
 type Sizes = Record<string, number>
 
@@ -96,7 +96,7 @@ async function sizesOf(pool: pg.Pool): Promise<Sizes> {
   const { rows } = await pool.query(`
     SELECT relname AS name, pg_relation_size(oid) AS bytes FROM pg_class
     WHERE oid IN ('pending_usage'::regclass, 'pending_usage_pkey'::regclass)
-    UNION ALL SELECT name, pg_total_relation_size(name::regclass) FROM unnest(ARRAY['workspace_usage', 'workspaces']) AS name
+    UNION ALL SELECT name, pg_total_relation_size(name::regclass) FROM unnest(ARRAY['workspace_usage_day', 'workspaces']) AS name
     UNION ALL SELECT 'pgboss', sum(pg_total_relation_size(oid))::bigint FROM pg_class
       WHERE relnamespace = 'pgboss'::regnamespace AND relkind = 'r'`)
   return Object.fromEntries(rows.map(({ name, bytes }) => [name, Number(bytes)]))
