@@ -39,6 +39,7 @@ const COMMANDS = [
     'migrate',
     'worker',
     'mark',
+    'import',
     'flush',
     'status',
     'doctor',
