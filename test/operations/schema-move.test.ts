@@ -67,7 +67,7 @@ async function moveOn(server: string): Promise<void> {
   )
   assert.deepEqual(
     rows.map(({ name }) => name),
-    ['workspace-usage-flush-failed.sales', 'workspace-usage-flush.sales'],
+    ['flush-failed', 'flush', 'history', 'reap'].map(use => `workspace-usage-${use}.sales`),
   )
 }
 
