@@ -77,29 +77,33 @@ async function createLimit(db: Kysely<never>, schema: string): Promise<void> {
   `.execute(db)
 }
 
-/** Only PL/pgSQL can raise an error, and its text is parsed at each first call. So it names no object of ours. */
+/**
+ * Only PL/pgSQL can raise an error, and its text is parsed at each first call. So it names no object of ours. It runs with
+ * the rights of the owner, so search_path must not lead it to operators of the caller. The error has the latest time that
+ * is allowed in its field "column", as ISO 8601, because a client can't ask for it in a transaction that failed.
+ */
 async function createCheck(db: Kysely<never>, schema: string): Promise<void> {
   const check = sql.id(schema, 'refuse_usage_until')
   await sql`
     CREATE FUNCTION ${check}(until timestamptz, longest interval, source text) RETURNS timestamptz
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
-      present constant timestamptz := pg_catalog.clock_timestamp();
+      present constant timestamptz := clock_timestamp();
       -- A day of an interval may have 23 hours.
-      latest constant timestamptz := present
-        + pg_catalog.date_part('epoch', longest) * interval '1 second';
+      latest constant timestamptz := present + date_part('epoch', longest) * interval '1 second';
     BEGIN
       IF until IS NULL OR until <= present OR until > latest THEN
         RAISE invalid_parameter_value USING
-          MESSAGE = pg_catalog.format('a workspace can''t be in use until %s', coalesce(until::text, 'NULL')),
-          DETAIL = pg_catalog.format('It must be after now (%s) and not after %s.', present, latest),
-          HINT = 'Call again later to prolong the use, or let the owner raise usage_until_limit().',
-          CONSTRAINT = 'usage_until';
+          MESSAGE = format('a workspace can''t be in use until %s', coalesce(until::text, 'NULL')),
+          DETAIL = format('It must be after now (%s) and not after %s.', present, latest),
+          HINT = 'Call again later to prolong the use, or let the owner run workspace-usage migrate --until-limit.',
+          CONSTRAINT = 'usage_until',
+          COLUMN = to_char(latest AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
       END IF;
-      IF pg_catalog.char_length(source) NOT BETWEEN 1 AND 63 THEN
+      IF char_length(source) NOT BETWEEN 1 AND 63 THEN
         RAISE invalid_parameter_value USING
-          MESSAGE = pg_catalog.format('"%s" is no source', source),
+          MESSAGE = format('"%s" is no source', source),
           DETAIL = 'A source has 1 to 63 characters.',
           CONSTRAINT = 'usage_source';
       END IF;

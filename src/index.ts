@@ -88,6 +88,9 @@ export {
   type CloseOptions,
   type CloseResult,
   canonicalWorkspaceId,
+  type EndOptions,
+  type EndResult,
+  endUsage,
   type InsertOptions,
   inSchema,
   insertPendingUsage,
@@ -133,6 +136,7 @@ export type {
   WorkspaceUsageTable,
 } from './schema/tables.ts'
 export { type LeftBehind, type UninstallResult, uninstall } from './schema/uninstall.ts'
+export { DEFAULT_UNTIL_LIMIT_SECONDS, usageUntilLimit } from './schema/until-limit.ts'
 export type { Clock } from './worker/clock.ts'
 export type {
   FailureEvent,

@@ -234,6 +234,7 @@ test('pendingStatus works on a read-only session', async () => {
     held: 0,
     awaited: 0,
     refused: 0,
+    until: 0,
     lagSeconds: 0,
   })
 })

@@ -134,23 +134,24 @@ AS $function$
 CREATE OR REPLACE FUNCTION refuse_usage_until(until timestamp with time zone, longest interval, source text)
  RETURNS timestamp with time zone
  LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     DECLARE
-      present constant timestamptz := pg_catalog.clock_timestamp();
+      present constant timestamptz := clock_timestamp();
       -- A day of an interval may have 23 hours.
-      latest constant timestamptz := present
-        + pg_catalog.date_part('epoch', longest) * interval '1 second';
+      latest constant timestamptz := present + date_part('epoch', longest) * interval '1 second';
     BEGIN
       IF until IS NULL OR until <= present OR until > latest THEN
         RAISE invalid_parameter_value USING
-          MESSAGE = pg_catalog.format('a workspace can''t be in use until %s', coalesce(until::text, 'NULL')),
-          DETAIL = pg_catalog.format('It must be after now (%s) and not after %s.', present, latest),
-          HINT = 'Call again later to prolong the use, or let the owner raise usage_until_limit().',
-          CONSTRAINT = 'usage_until';
+          MESSAGE = format('a workspace can''t be in use until %s', coalesce(until::text, 'NULL')),
+          DETAIL = format('It must be after now (%s) and not after %s.', present, latest),
+          HINT = 'Call again later to prolong the use, or let the owner run workspace-usage migrate --until-limit.',
+          CONSTRAINT = 'usage_until',
+          COLUMN = to_char(latest AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
       END IF;
-      IF pg_catalog.char_length(source) NOT BETWEEN 1 AND 63 THEN
+      IF char_length(source) NOT BETWEEN 1 AND 63 THEN
         RAISE invalid_parameter_value USING
-          MESSAGE = pg_catalog.format('"%s" is no source', source),
+          MESSAGE = format('"%s" is no source', source),
           DETAIL = 'A source has 1 to 63 characters.',
           CONSTRAINT = 'usage_source';
       END IF;

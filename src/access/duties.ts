@@ -4,7 +4,13 @@ import { type Connection, execute } from '../database/connection.ts'
 import { type Duty, UnknownRoleError } from '../errors.ts'
 import { checkOptions, type OptionRules, whatever } from '../options.ts'
 import { jobTables } from '../worker/queue.ts'
-import { markerPrivileges, readerPrivileges, reaperPrivileges, workerPrivileges } from './duty-privileges.ts'
+import {
+  holderPrivileges,
+  markerPrivileges,
+  readerPrivileges,
+  reaperPrivileges,
+  workerPrivileges,
+} from './duty-privileges.ts'
 import { usageLayout } from './layout.ts'
 import { type Privilege, privilegeText } from './privilege.ts'
 import { assertNoRowSecurity, assertViewsSeeAllRows } from './row-security.ts'
@@ -24,6 +30,8 @@ export interface RoleDuties {
    * can lock a workspace. What their `stop` does to the host's own tables must be granted beside.
    */
   reapers?: readonly string[]
+  /** They mark workspaces as in use until a time ahead, and end that. They can read nothing, and not mark otherwise. */
+  holders?: readonly string[]
 }
 
 const ROLES = whatever(
@@ -37,6 +45,7 @@ export const DUTY_RULES: OptionRules<RoleDuties> = {
   workers: ROLES,
   readers: ROLES,
   reapers: ROLES,
+  holders: ROLES,
 }
 
 /**
@@ -60,19 +69,21 @@ export async function privilegeStatements(
   duties: RoleDuties,
 ): Promise<string[]> {
   checkOptions(duties, DUTY_RULES)
-  const { markers = [], workers = [], readers = [], reapers = [] } = duties
-  const roles = [...new Set([...markers, ...workers, ...readers, ...reapers])]
+  const { markers = [], workers = [], readers = [], reapers = [], holders = [] } = duties
+  const roles = [...new Set([...markers, ...workers, ...readers, ...reapers, ...holders])]
   await assertRolesExist(connection, roles)
   const layout = await usageLayout(connection)
   if (action === 'grant')
     await assertRowsVisible(connection, [...workers, ...reapers], [...readers, ...reapers])
   const tables = workers.length + reapers.length > 0 ? await jobTables(connection) : []
+  const ofHolders = holders.length > 0 ? holderPrivileges(layout, await idTypeOfFunctions(connection)) : []
   const usable = action === 'grant' ? await usableSchemas(connection, roles) : undefined
   return [
     ...markers.map(role => ({ role, privileges: markerPrivileges(layout) })),
     ...workers.map(role => ({ role, privileges: workerPrivileges(layout, tables) })),
     ...readers.map(role => ({ role, privileges: readerPrivileges(layout) })),
     ...reapers.map(role => ({ role, privileges: reaperPrivileges(layout, tables) })),
+    ...holders.map(role => ({ role, privileges: ofHolders })),
   ]
     .flatMap(({ role, privileges }) =>
       usable ? grants(role, privileges, usable.get(role)!) : revocations(role, privileges),
@@ -90,8 +101,20 @@ export async function dutyPrivileges(connection: Connection, duty: Duty): Promis
   const layout = await usageLayout(connection)
   if (duty === 'marker') return markerPrivileges(layout)
   if (duty === 'reader') return readerPrivileges(layout)
+  if (duty === 'holder') return holderPrivileges(layout, await idTypeOfFunctions(connection))
   const tables = await jobTables(connection)
   return duty === 'reaper' ? reaperPrivileges(layout, tables) : workerPrivileges(layout, tables)
+}
+
+/** The type of the ids as functions list it, where a varchar is no text. */
+async function idTypeOfFunctions(connection: Connection): Promise<string> {
+  const { rows } = await execute(
+    connection,
+    compile(sql<{ type: string }>`
+      SELECT format_type(atttypid, NULL) AS type FROM pg_attribute
+      WHERE attrelid = 'pending_usage'::regclass AND attname = 'workspace_id'`),
+  )
+  return rows[0]!.type
 }
 
 /**

@@ -103,6 +103,16 @@ export function reaperPrivileges(layout: UsageLayout, tables: JobTable[]): Privi
   ]
 }
 
+/** @param id The type of the ids, as PostgreSQL lists it. */
+export function holderPrivileges(layout: UsageLayout, id: string): Privilege[] {
+  const schema = layout.pending_usage
+  return [
+    usage(schema),
+    onFunction(schema, 'mark_usage_until', `${id}, timestamp with time zone, text`),
+    onFunction(schema, 'end_usage_until', `${id}, text, boolean`),
+  ]
+}
+
 function usage(schema: string): Privilege {
   return { on: { kind: 'schema', schema }, actions: { USAGE: WHOLE }, stays: true }
 }

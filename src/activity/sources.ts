@@ -32,14 +32,27 @@ export interface SilentSource {
 
 const IS_REGULAR = `last_used_at - regular_since >= interval '1 day'`
 
-/** SQL of who used what in the last 24 hours, each pair once. There is an index of days. */
+const TODAY = `(statement_timestamp() AT TIME ZONE 'UTC')::date`
+const SINCE = `statement_timestamp() - interval '1 day'`
+
+/**
+ * SQL of who used what in the last 24 hours, each pair once. There is an index of days. A pair has one row for a day, so
+ * only what has none for today is looked at twice. To sort all of them would take ten times as long.
+ */
 const USED_LAST_DAY = `
-  SELECT source, workspace_id FROM workspace_usage_day
-  WHERE day >= ((statement_timestamp() - interval '1 day') AT TIME ZONE 'UTC')::date
-    AND last_used_at > statement_timestamp() - interval '1 day'
-  UNION
-  SELECT source, workspace_id FROM (${PENDING_MARKS}) AS marks
-  WHERE period_end > statement_timestamp() - interval '1 day'`
+  SELECT source FROM workspace_usage_day WHERE day = ${TODAY}
+  UNION ALL
+  SELECT source FROM workspace_usage_day u WHERE day = ${TODAY} - 1 AND last_used_at > ${SINCE} AND NOT EXISTS (
+    SELECT FROM workspace_usage_day t
+    WHERE t.day = ${TODAY} AND t.workspace_id = u.workspace_id AND t.source = u.source
+  )
+  UNION ALL
+  SELECT source FROM (
+    SELECT DISTINCT source, workspace_id FROM (${PENDING_MARKS}) AS marks WHERE period_end > ${SINCE}
+  ) AS p WHERE NOT EXISTS (
+    SELECT FROM workspace_usage_day u
+    WHERE u.day >= ${TODAY} - 1 AND u.last_used_at > ${SINCE} AND u.workspace_id = p.workspace_id AND u.source = p.source
+  )`
 
 interface Row {
   line: string

@@ -8,7 +8,7 @@ import { assertVisible, hiddenTable } from './visible.ts'
 export interface PendingStatus {
   /** Marks of the open period. They can't be flushed yet. */
   open: number
-  /** Marks of closed periods, those that are set aside included. */
+  /** Marks of closed periods, those that are set aside included. So are uses until a time that has come. */
   closed: number
   /** Of the closed ones, set aside because another transaction held their workspace. The next flush tries them. */
   held: number
@@ -16,9 +16,11 @@ export interface PendingStatus {
   awaited: number
   /** Of the closed ones, set aside because the database refuses the update of their workspace. */
   refused: number
+  /** Marks of workspaces that are in use until a time ahead. They are neither open nor closed. */
+  until: number
   /**
-   * Seconds since the end of the oldest closed period that has a mark which is not set aside. 0 if there is none. Alert
-   * on this number.
+   * Seconds since the end of the oldest closed period that has a mark which is not set aside, or since the time until
+   * which a workspace was in use. 0 if there is none. Alert on this number.
    */
   lagSeconds: number
 }
@@ -38,13 +40,17 @@ export async function pendingStatus(connection: Connection): Promise<PendingStat
         min(period_end) AS oldest
       FROM ONLY pending_usage WHERE ${IN_PENDING_PERIODS}
     ), aside AS (
-      SELECT count(*) AS marks, count(*) FILTER (WHERE reason = 'held') AS held,
-        count(*) FILTER (WHERE reason = 'awaited') AS awaited, count(*) FILTER (WHERE reason = 'refused') AS refused
-      FROM set_aside_usage
+      SELECT count(*) FILTER (WHERE NOT ahead) AS marks, count(*) FILTER (WHERE reason = 'held') AS held,
+        count(*) FILTER (WHERE reason = 'awaited') AS awaited, count(*) FILTER (WHERE reason = 'refused') AS refused,
+        count(*) FILTER (WHERE ahead) AS until, min(period_end) FILTER (WHERE reason = 'until' AND NOT ahead) AS due
+      FROM (
+        SELECT reason, period_end, reason = 'until' AND period_end > statement_timestamp() AS ahead FROM set_aside_usage
+      ) AS marks
     )
     SELECT json_build_object(
       'open', open, 'closed', closed + aside.marks, 'held', held, 'awaited', awaited, 'refused', refused,
-      'lagSeconds', greatest(0, coalesce(extract(epoch FROM statement_timestamp() - oldest), 0))
+      'until', until,
+      'lagSeconds', greatest(0, coalesce(extract(epoch FROM statement_timestamp() - least(oldest, due)), 0))
     )::text AS status, ${hiddenTable('pending_usage', 'set_aside_usage')} AS hidden
     FROM marks, aside`,
     parameters: [],

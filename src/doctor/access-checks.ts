@@ -41,8 +41,9 @@ function noDuty(role: string, asked: boolean): Finding {
     // Somebody who only looks need not do anything else.
     severity: asked ? 'warning' : 'note',
     object: `role ${JSON.stringify(role)}`,
-    message: 'It can neither mark, nor run a worker, nor read the last use, nor stop what is idle.',
-    remedy: `Run workspace-usage grant with --marker, --worker, --reader or --reaper, and the name of the role.`,
+    message:
+      'It can neither mark, nor run a worker, nor read the last use, nor stop what is idle, nor keep in use.',
+    remedy: `Run workspace-usage grant with --marker, --worker, --reader, --reaper or --holder, and the name of the role.`,
   }
 }
 

@@ -5,7 +5,7 @@ import { type Duty, NotMigratedError } from '../errors.ts'
 import { JOB_SCHEMA } from '../worker/queue.ts'
 import { ask } from './check.ts'
 
-const DUTIES: readonly Duty[] = ['marker', 'worker', 'reader', 'reaper']
+const DUTIES: readonly Duty[] = ['marker', 'worker', 'reader', 'reaper', 'holder']
 
 /** How far a role can do a duty. */
 export interface DutyOfRole {
@@ -49,6 +49,7 @@ function withoutPart(found: DutyOfRole[]): DutyOfRole[] {
  * let everybody read.
  */
 function tells(duty: Duty, { action, of: { on } }: HeldPrivilege): boolean {
+  if (duty === 'holder') return on.kind === 'function'
   if (on.kind !== 'table' || on.schema === JOB_SCHEMA || on.name === 'workspaces') return false
   // A reaper may read all that a reader reads, and what a worker reads.
   if (duty === 'reaper') return on.name === 'stopped_workspaces'

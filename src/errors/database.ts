@@ -82,7 +82,7 @@ export class NoAnswerError extends WorkspaceUsageError {
 }
 
 /** What a role does, as in `workspace-usage grant --worker`. */
-export type Duty = 'marker' | 'worker' | 'reader' | 'reaper'
+export type Duty = 'marker' | 'worker' | 'reader' | 'reaper' | 'holder'
 
 /** PostgreSQL refused a statement because the role lacks a privilege (SQLSTATE 42501). Its own error is the cause. */
 export class InsufficientPrivilegeError extends WorkspaceUsageError {

@@ -133,3 +133,22 @@ export class SourceIgnoredError extends WorkspaceUsageError {
     this.source = source
   }
 }
+
+/** A workspace can't be in use until that time: it is not ahead, or too far ahead. Nothing was stored. */
+export class UntilOutOfRangeError extends WorkspaceUsageError {
+  /** What was asked for. */
+  readonly until: Date
+  /** The latest time that is allowed, by the database's clock. */
+  readonly latest: Date
+
+  constructor(until: Date, latest: Date, options?: ErrorOptions) {
+    super(
+      `a workspace can't be in use until ${until.toISOString()}. Allowed: after now, and not after ` +
+        `${latest.toISOString()}, by the database's clock. Call again later to prolong the use, or raise the bound: ` +
+        'workspace-usage migrate --until-limit.',
+      options,
+    )
+    this.until = until
+    this.latest = latest
+  }
+}

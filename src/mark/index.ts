@@ -20,6 +20,7 @@ export {
   NotMigratedError,
   StandbyError,
   UnknownOptionError,
+  UntilOutOfRangeError,
   WorkspaceIdTypeError,
   WorkspaceUsageError,
 } from '../errors.ts'
@@ -39,3 +40,4 @@ export {
   type UsageTrackerOptions,
   type UsageTrackerStats,
 } from './tracker.ts'
+export { type EndOptions, type EndResult, endUsage } from './until.ts'

@@ -9,6 +9,7 @@ import { countMarks } from './marks-by-source.ts'
 import { retrySerialization } from './serialization.ts'
 import { assertSource, SOURCE_OPTION } from './source.ts'
 import { recordBatch } from './telemetry.ts'
+import { A_TIME, markUntil } from './until.ts'
 
 /** Options of {@link markUsage}. */
 export interface MarkOptions {
@@ -22,10 +23,21 @@ export interface MarkOptions {
    * A mark can't ask the database first. If it is another one, the call is refused and stores nothing.
    */
   idType?: WorkspaceIdType
+  /**
+   * Until when the workspaces are in use, without further marks: a time ahead, at most 24 hours, or what
+   * `workspace-usage migrate --until-limit` allows. The role needs what `workspace-usage grant --holder` gives. A later
+   * time of the same source takes the place of an earlier one; an earlier one changes nothing. {@link endUsage} ends it.
+   * A crash of the server ends it too, because it is a pending mark. Default: they are in use in this period.
+   */
+  until?: Date
 }
 
 /** What the options of {@link markUsage} may be. */
-export const MARK_OPTIONS: OptionRules<MarkOptions> = { source: SOURCE_OPTION, idType: ID_TYPE_OPTION }
+export const MARK_OPTIONS: OptionRules<MarkOptions> = {
+  source: SOURCE_OPTION,
+  idType: ID_TYPE_OPTION,
+  until: A_TIME,
+}
 
 /** Options of {@link insertPendingUsage}. */
 export interface InsertOptions extends Pick<MarkOptions, 'idType'> {
@@ -39,8 +51,16 @@ const INSERT_OPTIONS: OptionRules<InsertOptions> = { schema: A_SCHEMA, idType: I
 export interface MarkResult {
   /** Distinct workspaces among the ids that were passed. */
   marked: number
-  /** Rows that are new. The other workspaces were already marked by this source in the open period. */
+  /**
+   * Rows that are new. The other workspaces were already marked by this source in the open period. With `until` it is not
+   * known, and the same as `marked`.
+   */
   stored: number
+  /**
+   * With `until` only: until when all of the workspaces are in use by this source. It is later than asked if they were
+   * marked for longer before.
+   */
+  until?: Date
 }
 
 /**
@@ -59,6 +79,7 @@ export interface MarkResult {
  * @throws {InvalidWorkspaceIdError} If one of the ids is not of the type `idType`; nothing is sent then.
  * @throws {InvalidSourceError} If the source is empty, too long or holds NUL; nothing is sent then.
  * @throws {WorkspaceIdTypeError} If the ids of the database are of another type than `idType`.
+ * @throws {UntilOutOfRangeError} If `until` is not ahead, or too far ahead. Nothing was stored.
  * @throws {NotMigratedError} If there is no `pending_usage`.
  * @throws {StandbyError} On a standby, or in a read-only session.
  */
@@ -74,6 +95,14 @@ export async function markUsage(
   const distinct = [...new Set(passed.map(id => canonicalWorkspaceId(id, idType)))]
   const source = options.source === undefined ? undefined : assertSource(options.source)
   if (distinct.length === 0) return { marked: 0, stored: 0 }
+  if (options.until !== undefined) {
+    const { until } = options
+    const latest = await recordBatch(source, distinct.length, () =>
+      markUntil(connection, distinct, source, until, idType),
+    )
+    countMarks(source, passed.length, distinct.length)
+    return { marked: distinct.length, stored: distinct.length, until: latest }
+  }
   const { schema } = placeOf(connection)
   const statement = insertPendingUsage(distinct, source, { idType, ...(schema !== undefined && { schema }) })
   const store = () => execute(connection, statement)

@@ -21,6 +21,7 @@ import { isLogged, switchPersistence } from './persistence.ts'
 import { commentRecord, isRecorded, restoreRecord } from './record.ts'
 import { explainingRefusals } from './refusal.ts'
 import { withSessionPath, workspacesElsewhere } from './session-path.ts'
+import { setUsageUntilLimit, UNTIL_LIMIT_SECONDS } from './until-limit.ts'
 import { renewForeignKeys } from './workspace-keys.ts'
 
 export type { AdoptionWarning } from './adoption-warnings.ts'
@@ -34,12 +35,18 @@ export interface MigrateOptions extends SchemaOptions, AdoptionOptions {
    * new database has UNLOGGED tables.
    */
   logged?: boolean
+  /**
+   * How far ahead a workspace can be in use at most (the option `until` of `markUsage`), in seconds: 60 to 31,622,400.
+   * Default: it stays as it is. A new database has {@link DEFAULT_UNTIL_LIMIT_SECONDS}: a day.
+   */
+  untilLimitSeconds?: number
 }
 
 const MIGRATE_OPTIONS: OptionRules<MigrateOptions> = {
   ...SCHEMA_OPTIONS,
   ...ADOPTION_OPTIONS,
   logged: YES_OR_NO,
+  untilLimitSeconds: UNTIL_LIMIT_SECONDS,
 }
 
 /** What {@link migrate} did. */
@@ -94,12 +101,14 @@ export interface MigrateResult {
 export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
   checkOptions(options, MIGRATE_OPTIONS)
   assertTableNamed(options)
-  const { logged, table, idColumn, lastUsedColumn, createdColumn, where, ...place } = options
+  const { logged, untilLimitSeconds, table, idColumn, lastUsedColumn, createdColumn, where, ...place } =
+    options
   const adoption = { table, idColumn, lastUsedColumn, createdColumn, where }
   return await changeSchema(place, async change => {
     const { database, logger, schema } = change
     const tables = await migrateTables(change, adoption)
     if (logged !== undefined) await switchPersistence(change, logged)
+    if (untilLimitSeconds !== undefined) await setUsageUntilLimit(database, untilLimitSeconds)
     const queue = await change.locked('refuse', ({ assertHeld }) =>
       installQueue({ database, logger, assertHeld }),
     )

@@ -116,9 +116,9 @@ function report(
     points.observe(gauges.problems, 1, named, 0)
   }
   if (health?.pending) {
-    const { open, closed, held, awaited, refused, lagSeconds } = health.pending
+    const { open, closed, held, awaited, refused, until, lagSeconds } = health.pending
     points.observe(gauges.lag, lagSeconds, attributes, Number.NaN)
-    const states = { open, closed: closed - held - awaited - refused, held, awaited, refused }
+    const states = { open, closed: closed - held - awaited - refused, held, awaited, refused, until }
     for (const [state, marks] of Object.entries(states)) {
       points.observe(gauges.pending, marks, { ...attributes, state }, Number.NaN)
     }

@@ -24,8 +24,10 @@ for (const major of [18, 15] as const) {
 }
 
 async function rolesOn(server: string, major: 18 | 15): Promise<void> {
-  const [marker, worker, reader, reaper, stranger] = await Promise.all(
-    ['marker', 'worker', 'reader', 'reaper', 'stranger'].map(purpose => createLoginRole(server, purpose)),
+  const [marker, worker, reader, reaper, holder, stranger] = await Promise.all(
+    ['marker', 'worker', 'reader', 'reaper', 'holder', 'stranger'].map(purpose =>
+      createLoginRole(server, purpose),
+    ),
   )
   const database = await createTestDatabase(major === 15 ? { on: server } : {})
   const { pool } = database
@@ -39,6 +41,7 @@ async function rolesOn(server: string, major: 18 | 15): Promise<void> {
     workers: [worker!.name],
     readers: [reader!.name],
     reapers: [reaper!.name],
+    holders: [holder!.name],
   })
   const id = (role: { name: string } | undefined) => pg.escapeIdentifier(role!.name)
 
@@ -48,13 +51,14 @@ async function rolesOn(server: string, major: 18 | 15): Promise<void> {
       [worker!, 'worker'],
       [reader!, 'reader'],
       [reaper!, 'reader, reaper'],
+      [holder!, 'holder'],
     ] as const) {
       const diagnosis = await diagnose(pool, { as: role.name })
       assert.deepEqual(described(diagnosis), [], duty)
       assert.equal(diagnosis.role, role.name)
       assert.equal(seen(diagnosis, 'duties'), duty)
     }
-    assert.equal(seen(await diagnose(pool), 'duties'), 'marker, worker, reader, reaper')
+    assert.equal(seen(await diagnose(pool), 'duties'), 'marker, worker, reader, reaper, holder')
   })
 
   test(`each statement of a grant that is taken back is a privilege that the doctor misses, on PostgreSQL ${major}`, async () => {
@@ -63,6 +67,7 @@ async function rolesOn(server: string, major: 18 | 15): Promise<void> {
       [worker!, { workers: [worker!.name] }],
       [reader!, { readers: [reader!.name] }],
       [reaper!, { reapers: [reaper!.name] }],
+      [holder!, { holders: [holder!.name] }],
     ] as const) {
       const statements = await privilegeStatements(pool, 'revoke', duties)
       assert.ok(statements.length >= 3)

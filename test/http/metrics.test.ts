@@ -22,7 +22,7 @@ test('after known marks /metrics tells each number, with the type that its name 
   assert.equal(value('workspace_usage_resets_total'), 0)
   assert.equal(value('workspace_usage_failed_jobs'), 0)
   assert.equal(value('workspace_usage_flush_consecutive_failures'), 0)
-  for (const state of ['open', 'closed', 'held', 'awaited', 'refused']) {
+  for (const state of ['open', 'closed', 'held', 'awaited', 'refused', 'until']) {
     assert.equal(value('workspace_usage_pending', { state }), 0, state)
   }
   const success = value('workspace_usage_flush_last_success_seconds')!

@@ -127,7 +127,7 @@ test('the command of the installed package works, and a program works on the dat
   assert.match(await usage('--help'), /^Usage: workspace-usage \[options\] \[command\]\n/)
   assert.match(await usage('migrate'), /^schema public\nmigrated 0001_pending_usage\n/)
   assert.deepEqual(JSON.parse(await usage('status', '--json')), {
-    pending: { open: 0, closed: 0, held: 0, awaited: 0, refused: 0 },
+    pending: { open: 0, closed: 0, held: 0, awaited: 0, refused: 0, until: 0 },
     lagSeconds: 0,
     lastFlush: null,
     failing: null,

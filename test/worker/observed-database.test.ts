@@ -43,6 +43,7 @@ testOnBothVersions(
       [{ state: 'held' }, 0],
       [{ state: 'awaited' }, 0],
       [{ state: 'refused' }, 0],
+      [{ state: 'until' }, 0],
     ])
     const codes = pointsOf(all.get('workspace_usage.problems')).map(([{ code }]) => code)
     assert.ok(codes.includes('lag') && codes.includes('flushes-fail'), codes.join())

@@ -15,7 +15,7 @@ const VERDICT = {
     { code: 'lag', severity: 'critical', object: null },
     { code: 'silent-source', severity: 'warning', object: 'ssh' },
   ],
-  pending: { open: 1, closed: 20, held: 2, awaited: 3, refused: 4, lagSeconds: 200.5 },
+  pending: { open: 1, closed: 20, held: 2, awaited: 3, refused: 4, until: 5, lagSeconds: 200.5 },
   failing: { since: new Date(), attempts: 7, lastAt: new Date(), message: 'no' },
   lastFlush: { completedAt: new Date(1_700_000_000_500) },
   resets: 2,
@@ -37,6 +37,7 @@ test('the verdict is observed as metrics with their names, units and attributes'
         [{ state: 'held' }, 2],
         [{ state: 'awaited' }, 3],
         [{ state: 'refused' }, 4],
+        [{ state: 'until' }, 5],
       ],
     ],
     'workspace_usage.flush.consecutive_failures': ['{failure}', [[{}, 7]]],
@@ -75,7 +76,7 @@ test('nothing is asked without an SDK, and one question answers a collection for
   const seen = await sdk.all()
   assert.equal(asked, 1)
   assert.deepEqual(pointsOf(seen.get('workspace_usage.lag')), [[{}, 200.5]])
-  assert.equal(pointsOf(seen.get('workspace_usage.pending')).length, 5)
+  assert.equal(pointsOf(seen.get('workspace_usage.pending')).length, 6)
   await Promise.all([sdk.all(), sdk.all()])
   const before = asked
   stops[0]!()

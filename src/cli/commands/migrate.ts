@@ -1,4 +1,5 @@
 import { Option } from 'commander'
+import { formatDuration } from '../../duration.ts'
 import type { AdoptionOptions } from '../../schema/adopt.ts'
 import { describeTable } from '../../schema/adopted-table.ts'
 import {
@@ -11,12 +12,15 @@ import {
   WORKSPACES_ELSEWHERE,
 } from '../../schema/migrate.ts'
 import { type UninstallResult, uninstall } from '../../schema/uninstall.ts'
+import { UNTIL_LIMIT_SECONDS } from '../../schema/until-limit.ts'
 import type { Command } from '../command.ts'
 import { confirms } from '../confirmation.ts'
 import { adoptionOf, adoptionOptions, NAMES_NOTE } from '../options/adoption-options.ts'
 import { type DatabaseOptions, databaseOptions } from '../options/database-option.ts'
+import { durationAllowedBy } from '../options/duration.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { createLogger, logLevelOption } from '../options/log-options.ts'
+import { VariableOption } from '../options/variable-option.ts'
 import { UsageError } from '../output/failure.ts'
 import type { ExitCode, Terminal } from '../terminal.ts'
 
@@ -26,6 +30,7 @@ interface Options extends DatabaseOptions, JsonOptions, AdoptionOptions {
   yes: boolean
   logged?: true
   unlogged?: true
+  untilLimit?: number
   logLevel: string
 }
 
@@ -46,13 +51,18 @@ export const migrateCommand: Command<Options> = {
       'down',
     ]),
     new Option('--unlogged', 'the reverse, as in a new database').conflicts(['down', 'logged']),
+    new VariableOption(
+      '--until-limit <duration>',
+      'how far ahead a workspace can be in use at most, such as 48h',
+      'WORKSPACE_USAGE_UNTIL_LIMIT',
+    ).argParser(durationAllowedBy(UNTIL_LIMIT_SECONDS)),
     jsonOption(),
     logLevelOption('warn'),
   ],
   notes: NAMES_NOTE,
   run: async (
     terminal,
-    { databaseUrl, schema, down, all, yes, logged, unlogged, json, logLevel, ...rest },
+    { databaseUrl, schema, down, all, yes, logged, unlogged, untilLimit, json, logLevel, ...rest },
   ) => {
     if (all && !down) throw new UsageError('--all needs --down')
     if (yes && !all) throw new UsageError('--yes needs --down --all')
@@ -65,7 +75,12 @@ export const migrateCommand: Command<Options> = {
     if (down) return await takeBack(terminal, options, json)
     return await upgrade(
       terminal,
-      { ...options, ...adoptionOf(rest), ...((logged || unlogged) && { logged: logged === true }) },
+      {
+        ...options,
+        ...adoptionOf(rest),
+        ...((logged || unlogged) && { logged: logged === true }),
+        ...(untilLimit !== undefined && { untilLimitSeconds: untilLimit }),
+      },
       json,
     )
   },
@@ -93,6 +108,9 @@ async function upgrade(terminal: Terminal, options: MigrateOptions, json: boolea
         ? 'marks survive a crash: their tables are LOGGED'
         : 'marks are lost by a crash: their tables are UNLOGGED',
     )
+  }
+  if (options.untilLimitSeconds !== undefined) {
+    terminal.print(`a workspace can be in use until ${formatDuration(options.untilLimitSeconds)} ahead`)
   }
   for (const { object, consequence, remedy } of warnings) {
     terminal.print(`warning: ${object}: ${consequence} ${remedy}`)

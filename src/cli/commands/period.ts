@@ -1,4 +1,6 @@
+import { formatDuration } from '../../duration.ts'
 import { PERIOD_SECONDS, setUsagePeriod, usagePeriod } from '../../schema/period.ts'
+import { usageUntilLimit } from '../../schema/until-limit.ts'
 import type { Command } from '../command.ts'
 import { type DatabaseOptions, databaseOptions, withPool } from '../options/database-option.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
@@ -21,8 +23,13 @@ period that it knows has ended.`,
     await withPool(database, async pool => {
       const before = await usagePeriod(pool)
       if (seconds !== undefined) await setUsagePeriod(pool, seconds)
-      if (json) terminal.printJson({ periodSeconds: seconds ?? before })
-      else terminal.print(describe(before, seconds))
+      const untilLimitSeconds = await usageUntilLimit(pool)
+      if (json) terminal.printJson({ periodSeconds: seconds ?? before, untilLimitSeconds })
+      else {
+        terminal.print(describe(before, seconds))
+        if (seconds === undefined)
+          terminal.print(`a workspace can be in use until ${formatDuration(untilLimitSeconds)} ahead`)
+      }
       return 0
     }),
 }

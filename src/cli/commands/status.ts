@@ -139,12 +139,13 @@ function describe({ health, pending, last, refused, workspaces }: Status): strin
 }
 
 function describePending(pending: PendingStatus): string[] {
-  const { open, closed, held, awaited, lagSeconds } = pending
+  const { open, closed, held, awaited, until, lagSeconds } = pending
   const aside = [held > 0 && `${held} held`, awaited > 0 && `${awaited} awaited`]
   const marks = [...aside, pending.refused > 0 && `${pending.refused} refused`].filter(part => part !== false)
   return [
     `pending     ${count(open, 'mark')} open, ${closed} closed`,
     ...(marks.length > 0 ? [`set aside   ${marks.join(', ')}`] : []),
+    ...(until > 0 ? [`in use      ${count(until, 'mark')} until a time ahead`] : []),
     `lag         ${lagSeconds.toFixed(1)} s`,
   ]
 }

@@ -11,6 +11,7 @@ const DUTIES: Record<Duty, string> = {
   worker: 'role that runs workers, or flushes by hand',
   reader: 'role that reads the last use: explain, idle, the views',
   reaper: 'role that stops idle workspaces: reap, startReaper',
+  holder: 'role that marks workspaces as in use until a time ahead',
 }
 
 /** The duties, in the order in which they are listed. */
@@ -40,8 +41,8 @@ export function roleDuties(options: DutyOptions): RoleDuties {
     const flags = DUTY_NAMES.map(duty => `--${duty}`)
     throw new UsageError(`name at least one role: ${flags.slice(0, -1).join(', ')} or ${flags.at(-1)}`)
   }
-  const { marker: markers, worker: workers, reader: readers, reaper: reapers } = options
-  return { markers, workers, readers, reapers }
+  const { marker: markers, worker: workers, reader: readers, reaper: reapers, holder: holders } = options
+  return { markers, workers, readers, reapers, holders }
 }
 
 function roleOption(duty: Duty): Option {

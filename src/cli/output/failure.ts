@@ -4,6 +4,7 @@ import {
   InvalidOptionError,
   InvalidSourceError,
   InvalidWorkspaceIdError,
+  UntilOutOfRangeError,
   WorkspaceUsageError,
 } from '../../errors.ts'
 
@@ -46,7 +47,8 @@ export function describeFailure(error: unknown): Failure {
     error instanceof DashboardCredentialError ||
     error instanceof InvalidWorkspaceIdError ||
     error instanceof InvalidSourceError ||
-    error instanceof InvalidOptionError
+    error instanceof InvalidOptionError ||
+    error instanceof UntilOutOfRangeError
   ) {
     return { text: error.message, exitCode: 2 }
   }

@@ -64,7 +64,10 @@ test('grant ends with 1 and changes nothing if a role does not exist, and ends w
   assert.match(unknown.stderr, /^error: no such role: "nobody"\. .* Create the role first/)
   assert.deepEqual(await mayMark(), [false, false])
   assert.deepEqual([none.code, none.stdout], [2, ''])
-  assert.match(none.stderr, /^error: name at least one role: --marker, --worker, --reader or --reaper\n/)
+  assert.match(
+    none.stderr,
+    /^error: name at least one role: --marker, --worker, --reader, --reaper or --holder\n/,
+  )
 })
 
 test('grant by a role that does not own the tables says which role to connect as', async () => {

@@ -5,7 +5,7 @@ import { commandLineUrl, runCommand, startCommand } from '../../support/command-
 import { createTestDatabase } from '../../support/database.ts'
 import { CENTURY, setPeriodLength } from '../../support/period.ts'
 import { until } from '../../support/poll.ts'
-import { pendingCount } from '../../support/seed.ts'
+import { createWorkspaces, pendingCount } from '../../support/seed.ts'
 
 const database = await createTestDatabase()
 const { pool, connectionString } = database
@@ -137,3 +137,43 @@ async function pendingSources(): Promise<string[]> {
   const { rows } = await pool.query('SELECT DISTINCT source FROM pending_usage ORDER BY source')
   return rows.map(({ source }) => source)
 }
+
+test('mark --for and --until keep workspaces in use, and --end ends that', async () => {
+  const [id] = await createWorkspaces(pool, 1)
+  const marked = await runCommand(['mark', id!, '--for', '2h', '--source', 'build'], { env })
+  assert.deepEqual([marked.code, marked.stderr], [0, ''])
+  assert.match(
+    marked.stdout,
+    /^marked 1 workspace, in use until \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ: a pending mark, so a crash of the server ends it/,
+  )
+  const until = new Date(Date.now() + 10_800_000).toISOString()
+  const longer = await runCommand(['mark', '--until', until, '--source', 'build', '--json'], {
+    env,
+    input: `${id}\n`,
+  })
+  assert.deepEqual(JSON.parse(longer.stdout), { marked: 1, stored: 1, until, invalid: 0 })
+  const nothing = await runCommand(['mark', id!, '--end', '--source', 'train'], { env })
+  assert.deepEqual(nothing, { code: 0, stdout: 'ended 0 uses until a time ahead\n', stderr: '' })
+  const ended = await runCommand(['mark', '--end', '--every-source'], { env, input: `${id}\nwrong\n` })
+  assert.deepEqual([ended.code, ended.stdout], [2, 'ended 1 use until a time ahead\n'])
+})
+
+test('mark refuses a time that is not allowed, and options that do not fit together', async () => {
+  const id = '1b4e28ba-2fa1-41d2-883f-0016d3cca427'
+  const cases: [string[], number, RegExp][] = [
+    [['--for', '25h'], 2, /can't be in use until .*Allowed: after now, and not after/],
+    [['--until', '2020-01-01T00:00Z'], 2, /can't be in use until 2020-01-01T00:00:00.000Z/],
+    [['--for', '2'], 2, /Allowed: a whole number and a unit/],
+    [['--until', 'tomorrow'], 2, /Allowed: a date, time and time zone/],
+    [['--until', '2030-01-01T00:00'], 2, /Allowed: a date, time and time zone/],
+    [['--for', '1h', '--until', '2030-01-01T00:00Z'], 2, /cannot be used with/],
+    [['--end', '--for', '1h'], 2, /cannot be used with/],
+    [['--every-source'], 2, /--every-source needs --end/],
+    [['--end', '--every-source', '--source', 'x'], 2, /nothing with everySource/],
+  ]
+  for (const [args, code, pattern] of cases) {
+    const ended = await runCommand(['mark', id, ...args], { env })
+    assert.deepEqual([ended.code, ended.stdout], [code, ''], args.join(' '))
+    assert.match(ended.stderr, pattern)
+  }
+})

@@ -9,7 +9,11 @@ const env = { DATABASE_URL: await commandLineUrl(connectionString) }
 
 test('period shows the length of a period, and sets it', async () => {
   const before = await runCommand(['period'], { env })
-  assert.deepEqual(before, { code: 0, stdout: 'a period lasts 30 seconds\n', stderr: '' })
+  assert.deepEqual(before, {
+    code: 0,
+    stdout: 'a period lasts 30 seconds\na workspace can be in use until 1d ahead\n',
+    stderr: '',
+  })
   assert.deepEqual(await runCommand(['period', '1'], { env }), {
     code: 0,
     stdout:
@@ -20,9 +24,12 @@ test('period shows the length of a period, and sets it', async () => {
   assert.equal(await usagePeriod(pool), 1)
   assert.equal((await runCommand(['period', '1'], { env })).stdout, 'a period already lasts 1 second\n')
 
-  assert.deepEqual(JSON.parse((await runCommand(['period', '--json'], { env })).stdout), { periodSeconds: 1 })
+  assert.deepEqual(JSON.parse((await runCommand(['period', '--json'], { env })).stdout), {
+    periodSeconds: 1,
+    untilLimitSeconds: 86_400,
+  })
   const set = await runCommand(['period', '0.5', '--json'], { env })
-  assert.deepEqual(JSON.parse(set.stdout), { periodSeconds: 0.5 })
+  assert.deepEqual(JSON.parse(set.stdout), { periodSeconds: 0.5, untilLimitSeconds: 86_400 })
   assert.equal(await usagePeriod(pool), 0.5)
 })
 

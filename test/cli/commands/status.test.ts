@@ -47,7 +47,7 @@ test('status --json shows a lag that grows while marks of a closed period are pe
     'health',
   ])
   assert.deepEqual([before.completeSince, before.lastResetReason], [null, null])
-  assert.deepEqual(before.pending, { open: 0, closed: 2, held: 0, awaited: 0, refused: 0 })
+  assert.deepEqual(before.pending, { open: 0, closed: 2, held: 0, awaited: 0, refused: 0, until: 0 })
   assert.ok(before.lagSeconds >= 60 && before.lagSeconds < 600, String(before.lagSeconds))
   const after = JSON.parse((await runCommand(['status', '--json'], { env })).stdout)
   assert.ok(after.lagSeconds > before.lagSeconds)
