@@ -21,7 +21,7 @@ test('doctor prints one plain line for each thing that it looked at, and ends wi
   assert.ok(lines.length > 15)
   for (const line of lines.slice(0, -1)) assert.match(line, /^(ok {6}|note {4}) {2}[a-z]+ +\S.*$/)
   assert.match(lines[0]!, /^ok {8}health {6}verdict: lag 0\.0 s$/)
-  assert.match(stdout, /^ok {8}access {6}duties: marker, worker, reader$/m)
+  assert.match(stdout, /^ok {8}access {6}duties: marker, worker, reader, reaper, holder$/m)
   assert.match(lines.at(-1)!, /^0 critical, 0 warnings, \d notes?$/)
   assert.ok(!stdout.includes(ESCAPE))
 })
