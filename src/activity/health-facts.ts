@@ -52,6 +52,9 @@ export interface OtherFacts {
   /** The tables that a crash empties. */
   unlogged: string[]
   bytes: number
+  /** Marks of periods that end further ahead than a workspace can be in use, and the last end if it is finite. */
+  futureMarks: number
+  futureUntil: string | null
   oldTransaction: OldTransaction | null
 }
 
@@ -135,6 +138,7 @@ async function otherFacts(
       'logged', ${tablesOf('p', ['pending_usage', 'set_aside_usage'])},
       'unlogged', ${tablesOf('u', ['pending_usage', 'set_aside_usage', 'refused_usage', 'pending_usage_witness'])},
       'bytes', pg_catalog.pg_total_relation_size('pending_usage'),
+      'futureMarks', future.marks, 'futureUntil', ${iso('CASE WHEN isfinite(future.until) THEN future.until END')},
       'oldTransaction', (${oldTransaction('$1', '$4')})
     )::text AS facts
     FROM (
@@ -142,6 +146,10 @@ async function otherFacts(
       WHERE reason = 'held' AND period_end < statement_timestamp() - make_interval(secs => $3)
     ) held
     CROSS JOIN (SELECT usage_complete_since() AS since) complete
+    CROSS JOIN (
+      SELECT count(*) AS marks, max(period_end) AS until FROM ONLY pending_usage
+      WHERE period_end > statement_timestamp() + usage_until_limit()
+    ) future
     LEFT JOIN LATERAL (
       SELECT noticed_at, flushed_until, reason FROM pending_usage_reset ORDER BY noticed_at DESC LIMIT 1
     ) reset ON true`,

@@ -64,3 +64,17 @@ export const judgeBloat: Judge = ({ other: { bytes }, pending: { open, closed } 
 function megabytes(bytes: number): string {
   return (bytes / 1_000_000).toFixed(bytes < 10_000_000 ? 1 : 0)
 }
+
+/** Whether marks are of periods that end too far ahead. No flush takes them before. */
+export const judgeFuture: Judge = ({ other: { futureMarks, futureUntil } }) =>
+  futureMarks === 0
+    ? null
+    : {
+        code: 'future-marks',
+        severity: 'warning',
+        message: `${marks(futureMarks)} ${futureMarks === 1 ? 'is of a period that ends' : 'are of periods that end'} too far ahead, ${futureUntil === null ? 'never' : `the last at ${futureUntil}`}: their workspaces seem in use until then.`,
+        remedy:
+          'Look at the clock of the server, and who may choose a period. Then DELETE FROM ONLY pending_usage WHERE period_end > now() + usage_until_limit().',
+        since: null,
+        object: 'pending_usage',
+      }

@@ -4,7 +4,7 @@ import type { HealthFacts, OtherFacts } from './health-facts.ts'
 import { DEFAULT_MAX_LAG_SECONDS, type HealthLimits } from './health-options.ts'
 import { judgeQueue, judgeSchedule, scheduleSeconds } from './judge-queue.ts'
 import { judgeReset } from './judge-reset.ts'
-import { type Judge, judgeBloat, judgeLogged, judgeOldTransaction } from './judge-tables.ts'
+import { type Judge, judgeBloat, judgeFuture, judgeLogged, judgeOldTransaction } from './judge-tables.ts'
 import type { Problem } from './problem.ts'
 import { ago, marks, seconds, timeOf } from './words.ts'
 
@@ -165,6 +165,7 @@ const JUDGES: readonly Judge[] = [
   judgeLogged,
   judgeOldTransaction,
   judgeBloat,
+  judgeFuture,
 ]
 
 /** A message of a host's trigger may hold anything. */

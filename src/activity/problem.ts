@@ -37,6 +37,8 @@ export type ProblemCode =
   | 'bloat'
   /** A source that was seen every hour for a day is not seen any more. */
   | 'silent-source'
+  /** Marks are of periods that end too far ahead: a clock was wrong, or somebody stored them by hand. */
+  | 'future-marks'
 
 /** Something that is wrong. */
 export interface Problem {

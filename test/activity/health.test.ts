@@ -288,6 +288,21 @@ const CASES: Case[] = [
     },
   },
   {
+    name: 'a mark of a period that ends too far ahead, until it is deleted as the message says',
+    told: ['warning future-marks'],
+    almost: ({ pool }) =>
+      pool.query(
+        `INSERT INTO pending_usage (period_end, workspace_id) VALUES (now() + interval '23 hours', gen_random_uuid())`,
+      ),
+    make: async ({ pool }) => {
+      await pool.query(`INSERT INTO pending_usage (period_end, workspace_id) VALUES
+        (now() + interval '1 year', gen_random_uuid()), ('infinity', gen_random_uuid())`)
+      const { problems } = await usageHealth(pool)
+      const remedy = problems.find(({ code }) => code === 'future-marks')!.remedy
+      return () => pool.query(/DELETE FROM .*(?=\.$)/.exec(remedy)![0])
+    },
+  },
+  {
     name: 'a source that was regular for a day and is silent for an hour',
     told: ['warning silent-source'],
     almost: async database => {
