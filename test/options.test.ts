@@ -5,6 +5,7 @@ import { privilegeStatements } from '../src/access/duties.ts'
 import { grantPrivileges, revokePrivileges } from '../src/access/grant.ts'
 import { explainUsage } from '../src/activity/explain.ts'
 import { failingFlushes } from '../src/activity/failing-flushes.ts'
+import { usageHistory } from '../src/activity/history.ts'
 import { idleWorkspaces } from '../src/activity/idle.ts'
 import { idleForecast } from '../src/activity/idle-forecast.ts'
 import { lastFlush } from '../src/activity/last-flush.ts'
@@ -14,6 +15,7 @@ import { createPool } from '../src/database/pool.ts'
 import { InvalidOptionError, UnknownOptionError, WorkspaceUsageError } from '../src/errors.ts'
 import { drain } from '../src/flush/drain.ts'
 import { flush } from '../src/flush/flush.ts'
+import { importUsage } from '../src/import/import-usage.ts'
 import { markUsage } from '../src/mark/mark.ts'
 import { UsageTracker } from '../src/mark/tracker.ts'
 import { checkOptions, integerWithin, numberWithin, oneOf } from '../src/options.ts'
@@ -37,6 +39,9 @@ const FUNCTIONS: Record<string, [call: (options: never) => unknown, option: stri
   flush: [options => flush(nowhere, options), 'batchSize'],
   drain: [options => drain(nowhere, options), 'onFlush'],
   idleWorkspaces: [options => idleWorkspaces(nowhere, options), 'idleForSeconds'],
+  explainUsage: [options => explainUsage(nowhere, ID, options), 'breakSeconds'],
+  usageHistory: [options => usageHistory(nowhere, ID, options), 'breakSeconds'],
+  importUsage: [options => importUsage(nowhere, [], options), 'batchSize'],
   idleForecast: [options => idleForecast(nowhere, options), 'idleForSeconds'],
   grantPrivileges: [options => grantPrivileges(nowhere, options), 'markers'],
   revokePrivileges: [options => revokePrivileges(nowhere, options), 'workers'],
@@ -113,6 +118,8 @@ const CONNECTED: Record<string, (connection: never) => unknown> = {
   idleWorkspaces: connection => idleWorkspaces(connection, { idleForSeconds: 1 }).next(),
   idleForecast: connection => idleForecast(connection, { idleForSeconds: 1 }),
   explainUsage: connection => explainUsage(connection, ID),
+  usageHistory: connection => usageHistory(connection, ID),
+  importUsage: connection => importUsage(connection, []),
   pendingStatus: connection => pendingStatus(connection),
   openPeriodRemaining: connection => openPeriodRemaining(connection),
   lastFlush: connection => lastFlush(connection),

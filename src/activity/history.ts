@@ -9,9 +9,12 @@ import {
   SLOTS_OF_A_DAY,
   sinceOf,
   slotOf,
+  type UsedDay,
   within,
 } from './intervals.ts'
 import { readUsage, type SourceRows, type UsageRows } from './usage-rows.ts'
+
+const DAY_MS = SLOTS_OF_A_DAY * SLOT_MS
 
 /** The default of `breakSeconds`: five minutes, a slot of the history. */
 export const DEFAULT_BREAK_SECONDS = 300
@@ -75,8 +78,9 @@ export interface SourceHistory {
    */
   since: Date | null
   /**
-   * Whether it may be in use for longer than `since` tells: that is the beginning of the history of this workspace, and
-   * the workspace is older, or it is not known since when it exists.
+   * Whether it may be in use for longer than `since` tells. The history begins then: it is the first use on record of
+   * this workspace, or of this source and right at midnight, because outdated days are removed. It is false if the
+   * workspace was created then.
    */
   sinceAtLeast: boolean
 }
@@ -151,22 +155,29 @@ export function historyOf(rows: UsageRows, options: HistoryOptions): UsageHistor
 function windowOf(asOf: Date, { days, hours = 24 }: HistoryOptions): Interval {
   const until = asOf.getTime()
   if (days === undefined) return { from: until - hours * 3_600_000, until }
-  const midnight = Math.floor(slotOf(until) / SLOTS_OF_A_DAY) - (days - 1)
-  return { from: midnight * SLOTS_OF_A_DAY * SLOT_MS, until }
+  return { from: (Math.floor(until / DAY_MS) - (days - 1)) * DAY_MS, until }
 }
 
-/** Tells since when each source uses the workspace. */
+/**
+ * Tells since when each source uses the workspace. What is older may not be on record: before the history of the
+ * workspace begins, and before the first day of the source. Outdated days are removed as a whole, so a use that begins
+ * right at midnight may be older.
+ */
 export function sinceIn(
   { createdAt, asOf, sources }: UsageRows,
   breakSeconds: number,
 ): (source: SourceRows) => Since {
-  const begins = Math.min(...sources.flatMap(({ days }) => days.map(({ firstUsedAt }) => firstUsedAt)))
+  const beginOf = (days: readonly UsedDay[]) => Math.min(...days.map(({ firstUsedAt }) => firstUsedAt))
+  const begin = Math.min(...sources.map(({ days }) => beginOf(days)))
+  const breakMs = breakSeconds * 1_000
   return ({ days }) => {
     const since = sinceOf(intervalsOf(days, breakSeconds), asOf.getTime(), breakSeconds)
     if (since === null) return { since: null, sinceAtLeast: false }
+    const isFirst = slotOf(since) <= slotOf(beginOf(days))
+    const isCutOff = slotOf(since) <= slotOf(begin) || since % DAY_MS <= breakMs
     // It can't have been in use before it was there.
-    const isNew = createdAt !== null && createdAt.getTime() >= since - breakSeconds * 1_000
-    return { since: new Date(since), sinceAtLeast: !isNew && slotOf(since) <= slotOf(begins) }
+    const isNew = createdAt !== null && createdAt.getTime() >= since - breakMs
+    return { since: new Date(since), sinceAtLeast: isFirst && isCutOff && !isNew }
   }
 }
 

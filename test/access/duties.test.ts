@@ -4,6 +4,7 @@ import type pg from 'pg'
 import { PgBoss } from 'pg-boss'
 import { grantPrivileges } from '../../src/access/grant.ts'
 import { explainUsage } from '../../src/activity/explain.ts'
+import { usageHistory } from '../../src/activity/history.ts'
 import { idleWorkspaces } from '../../src/activity/idle.ts'
 import { lastFlush } from '../../src/activity/last-flush.ts'
 import { flush } from '../../src/flush/flush.ts'
@@ -177,7 +178,9 @@ async function dutiesOn(server: string, major: 18 | 15): Promise<void> {
     const [used, idle] = await createWorkspaces(pool, 2)
     const at = await storeClosedMarks(pool, [used!], { source: 'ssh' })
     const { lastUsedAt: last, sources } = await explainUsage(db, used!)
-    assert.deepEqual([last, sources], [at, [{ source: 'ssh', lastUsedAt: at, pending: true }]])
+    assert.deepEqual([last, sources.map(({ source }) => source)], [at, ['ssh']])
+    const history = await usageHistory(db, used!)
+    assert.deepEqual(history.sources[0]?.intervals.at(-1)?.until, at)
     const listed = []
     for await (const { workspaceId } of idleWorkspaces(db, { idleForSeconds: 3_600 }))
       listed.push(workspaceId)

@@ -10,6 +10,7 @@ import {
   UnknownOptionError,
 } from '../../src/errors.ts'
 import { flush } from '../../src/flush/flush.ts'
+import { migrate } from '../../src/schema/migrate.ts'
 import { createEmptyDatabase, createTestDatabase } from '../support/database.ts'
 import { createWorkspaces, storeClosedMarks } from '../support/seed.ts'
 
@@ -111,6 +112,43 @@ test('a use that begins with the history of an older workspace is told as at lea
   const told = Object.fromEntries(explained.sources.map(({ source, ...rest }) => [source, rest]))
   assert.deepEqual([told.cron?.since, told.ssh?.since], [cron!.since, ssh!.since])
   assert.deepEqual([told.cron?.sinceAtLeast, told.ssh?.sinceAtLeast], [true, false])
+})
+
+test('a use that begins where older days were removed is told as at least so long, also if another source has an older use', async () => {
+  const [id] = await createWorkspaces(pool, 1)
+  // The last day of each source stays.
+  await pool.query(
+    `INSERT INTO workspace_usage_day (workspace_id, source, last_used_at, day, first_used_at, slots)
+    SELECT $1::uuid, source, day + interval '1 day', day, day, ~ 0::bit(288)
+    FROM (
+      SELECT 'old' AS source, (now() AT TIME ZONE 'UTC')::date - 100 AS day
+      UNION ALL SELECT 'loop', (now() AT TIME ZONE 'UTC')::date - n FROM generate_series(0, 30) n
+    ) AS days`,
+    [id],
+  )
+  const { asOf } = await usageHistory(pool, id!)
+  const { old, loop } = await historyOf(id!)
+  const midnight = Math.floor(asOf.getTime() / 86_400_000) * 86_400_000
+  assert.deepEqual([loop!.since, loop!.sinceAtLeast], [new Date(midnight - 30 * 86_400_000), true])
+  assert.deepEqual([old!.since, old!.sinceAtLeast], [null, false])
+})
+
+test('a use that begins with the creation of the workspace is told as exactly so long', async () => {
+  await using other = await createEmptyDatabase()
+  await other.pool.query(
+    'CREATE TABLE workspaces (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), last_used_at timestamptz, created_at timestamptz)',
+  )
+  await migrate({ connectionString: other.connectionString })
+  const [id] = await createWorkspaces(other.pool, 1)
+  await storeClosedMarks(other.pool, [id!], { agoMs: 60_000 })
+  for (const [created, atLeast] of [
+    ['2 min', false],
+    ['1 day', true],
+  ]) {
+    await other.pool.query('UPDATE workspaces SET created_at = now() - $1::interval', [created])
+    const { sources } = await usageHistory(other.pool, id!)
+    assert.equal(sources[0]!.sinceAtLeast, atLeast, String(created))
+  }
 })
 
 test('a use until a time ahead counts until now, and explain tells until when', async () => {

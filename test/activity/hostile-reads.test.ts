@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { privilegeStatements } from '../../src/access/duties.ts'
 import { explainUsage } from '../../src/activity/explain.ts'
 import { failingFlushes } from '../../src/activity/failing-flushes.ts'
+import { usageHistory } from '../../src/activity/history.ts'
 import { idleWorkspaces } from '../../src/activity/idle.ts'
 import { idleForecast } from '../../src/activity/idle-forecast.ts'
 import type { IdleWorkspace } from '../../src/activity/idle-row.ts'
@@ -59,7 +60,8 @@ async function answers(connection: Connection, ids: string[]) {
   for (const id of ids) {
     const { asOf, ...explanation } = await explainUsage(connection, id)
     assert.ok(Math.abs(asOf.getTime() - Date.now()) < 60_000)
-    explanations.push(explanation)
+    const { sources } = await usageHistory(connection, id, { days: 20 })
+    explanations.push({ ...explanation, history: sources })
   }
   const idle: Omit<IdleWorkspace, 'idleSeconds' | 'leftSeconds'>[] = []
   for await (const { idleSeconds, leftSeconds, ...workspace } of idleWorkspaces(connection, {

@@ -4,6 +4,7 @@ import { Kysely, PostgresDialect } from 'kysely'
 import type pg from 'pg'
 import { explainUsage } from '../../src/activity/explain.ts'
 import { usageHealth } from '../../src/activity/health.ts'
+import { usageHistory } from '../../src/activity/history.ts'
 import { type PendingStatus, pendingStatus } from '../../src/activity/status.ts'
 import type { Connection, Queryable } from '../../src/database/connection.ts'
 import { execute } from '../../src/database/connection.ts'
@@ -14,6 +15,7 @@ import { transactionOn } from '../../src/database/transaction.ts'
 import { NoAnswerError } from '../../src/errors.ts'
 import { drain } from '../../src/flush/drain.ts'
 import { flush } from '../../src/flush/flush.ts'
+import { importUsage } from '../../src/import/import-usage.ts'
 import { insertPendingUsage, markUsage } from '../../src/mark/mark.ts'
 import { UsageTracker } from '../../src/mark/tracker.ts'
 import { usagePeriod } from '../../src/schema/period.ts'
@@ -80,6 +82,9 @@ async function usesTheSchema(connection: Connection): Promise<void> {
   await storeClosedMarks(own, [id!])
   assert.equal((await drain(connection)).flushes, 1)
   assert.equal(await pendingCount(own), 0)
+  const past = { workspaceId: id!, usedAt: new Date(end.getTime() - 3_600_000) }
+  assert.equal((await importUsage(connection, [past])).imported, 1)
+  assert.equal((await usageHistory(connection, id!)).sources.length, 2)
   assert.notEqual((await usageHealth(connection)).pending, null)
 }
 

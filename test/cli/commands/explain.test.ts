@@ -91,7 +91,7 @@ test('explain draws an unbroken bar for a loop that keeps a workspace alive, and
   assert.match(lines.find(line => line.startsWith('│ keep-alive'))!, /│ \d{4}-\d\d-\d\d \d\d:\d\dZ │ flushed/)
   const map = lines.slice(lines.indexOf('') + 1)
   assert.match(map[2]!, /^keep-alive {6}█{48} {2}23 h (3|4|5)\d? min$|^keep-alive {6}█{48} {2}24 h$/)
-  assert.match(map[3]!, /^ssh {13}·+[░▒▓]?█{1,2}[░▒▓]?·+ {2}1 h( 5 min)?$/)
+  assert.match(map[3]!, /^ssh {13}·+[░▒▓]?█{1,2}[░▒▓]?·+ {2,3}1 h( 5 min)?$/)
   assert.match(map[4]!, /^all that count {2}█{48} {2}2/)
   assert.equal(map[5], '(· not used, ░ ▒ ▓ in part, █ all the time)')
   assert.ok(
