@@ -66,8 +66,8 @@ export function importStatement(
 }
 
 /**
- * Notes the sources. Uses of the past tell nothing of how regular a source is, so an import never makes it seem silent:
- * a source begins anew with a use that is more than an hour after its last one.
+ * Notes the sources. Uses of the past tell nothing of how regular a source is now, or it would seem silent. So a source
+ * whose last use moves forward begins anew, unless that is less than an hour ago and after its last one.
  */
 const noteSources = sql`
     named AS MATERIALIZED (
@@ -81,7 +81,11 @@ const noteSources = sql`
     seen_again AS (
       UPDATE source_usage s SET
         last_used_at = greatest(s.last_used_at, n.last_end),
-        regular_since = CASE WHEN n.last_end - s.last_used_at > ${LONGEST_GAP} THEN n.last_end ELSE s.regular_since END
+        regular_since = CASE
+          WHEN n.last_end - s.last_used_at > ${LONGEST_GAP} OR statement_timestamp() - n.last_end > ${LONGEST_GAP}
+          THEN n.last_end
+          ELSE s.regular_since
+        END
       FROM named n
       WHERE n.source = s.source AND s.source = ANY (ARRAY (SELECT source FROM seen))
     ),

@@ -173,7 +173,8 @@ test('a source that does not count is in the history, which says so', async () =
   await pool.query('UPDATE source_usage SET counts = false')
   const { poller } = await historyOf(id!)
   assert.deepEqual([poller!.counts, poller!.intervals.length], [false, 1])
-  assert.equal((await explainUsage(pool, id!)).sources[0]!.counts, false)
+  const { lastUsedAt, sources } = await explainUsage(pool, id!)
+  assert.deepEqual([lastUsedAt, sources[0]!.counts], [null, false])
 })
 
 test('the history of a workspace that was never used, or does not exist, is empty', async () => {
