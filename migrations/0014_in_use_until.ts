@@ -1,6 +1,7 @@
 import { type Kysely, sql } from 'kysely'
 import { createActivityViews, dropActivityViews, keepingGrants } from '../src/schema/activity-views.ts'
 import { AFTER, createViews, marksSchema } from './0007_readers_see_all_or_an_error.ts'
+import { workerRoles } from './0008_sources_and_resets.ts'
 
 /*
  * In use until a time ahead, without heartbeats: a mark whose period ends then.
@@ -75,6 +76,10 @@ async function createLimit(db: Kysely<never>, schema: string): Promise<void> {
     COMMENT ON FUNCTION ${limit}() IS
       'How far ahead a workspace can be in use. Change it with "workspace-usage migrate --until-limit".'
   `.execute(db)
+  // The health verdict of a worker calls it. A host may have revoked EXECUTE from PUBLIC.
+  for (const role of await workerRoles(db)) {
+    await sql`GRANT EXECUTE ON FUNCTION ${limit}() TO ${sql.id(role)}`.execute(db)
+  }
 }
 
 /**

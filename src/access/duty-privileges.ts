@@ -43,7 +43,7 @@ export function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privi
       DELETE: WHOLE,
     }),
     onTable(layout, 'workspace_usage_day', ROWS),
-    onFunction(layout.pending_usage, 'usage_period', ''),
+    ...['usage_period', 'usage_until_limit'].map(name => onFunction(layout.pending_usage, name, '')),
     ...jobPrivileges(tables),
   ]
 }
@@ -95,6 +95,7 @@ export function reaperPrivileges(layout: UsageLayout, tables: JobTable[]): Privi
     ...[...new Set([layout.pending_usage, layout.workspaces])]
       .filter(schema => schema !== layout.workspace_activity)
       .map(usage),
+    onFunction(layout.pending_usage, 'usage_until_limit', ''),
     ...CHECKED_TABLES.map(name => onTable(layout, name, { SELECT: WHOLE })),
     // SELECT … FOR NO KEY UPDATE needs UPDATE on at least one column.
     onTable(layout, 'workspaces', { SELECT: ['id'], UPDATE: ['last_used_at'] }),
