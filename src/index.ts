@@ -73,6 +73,12 @@ export {
 export type { Refusal } from './flush/refusal.ts'
 export type { ResetReason, UsageReset } from './flush/reset.ts'
 export type { MarksBySource } from './flush/source-usage.ts'
+export {
+  type ClearedHistory,
+  type ClearHistoryOptions,
+  clearHistory,
+  DEFAULT_HISTORY_DAYS,
+} from './history/clear-history.ts'
 export type { ImportRefusal, ImportRefusalCode, ImportRow } from './import/import-row.ts'
 export {
   DEFAULT_IMPORT_BATCH_SIZE,
