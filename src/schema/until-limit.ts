@@ -3,13 +3,9 @@ import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { sqlState } from '../database/sql-state.ts'
 import { NotMigratedError, SchemaChangeRefusedError } from '../errors.ts'
-import { type Allowed, integerWithin } from '../options.ts'
 
 /** How far ahead a workspace can be in use in a new database, in seconds: a day. */
 export const DEFAULT_UNTIL_LIMIT_SECONDS = 86_400
-
-/** What the option `untilLimitSeconds` may be: a minute to a year. */
-export const UNTIL_LIMIT_SECONDS: Allowed = integerWithin(60, 366 * 86_400, 'seconds')
 
 /**
  * Reads how far ahead a workspace can be in use, in seconds: the bound of the option `until` of `markUsage`.
@@ -29,7 +25,7 @@ export async function usageUntilLimit(connection: Connection): Promise<number> {
  * Changes it. What is in use until a later time stays so.
  *
  * @param connection Its role is the one that ran `migrate`, or a superuser.
- * @param seconds {@link UNTIL_LIMIT_SECONDS}; not checked here.
+ * @param seconds `UNTIL_LIMIT_SECONDS`; not checked here.
  * @throws {NotMigratedError} If the database is not migrated.
  * @throws {SchemaChangeRefusedError} If the role does not own the function `usage_until_limit()`.
  */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE } from '../../src/worker/queue.ts'
+import { FAILED_FLUSH_QUEUE, FLUSH_QUEUE, HISTORY_QUEUE } from '../../src/worker/queue.ts'
 import { atEnd } from '../support/at-end.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { until } from '../support/poll.ts'
@@ -105,14 +105,18 @@ browserTest('the page of a failed job shows the error of the database', async ()
   assert.match(shown, /"message": "canceling statement due to lock timeout"/)
 })
 
-browserTest('the queue of jobs that failed for good lists that job, and the schedule is there', async () => {
-  await page.goto(`${scene.url}/queues/${FAILED_FLUSH_QUEUE}`, { waitUntil: 'networkidle' })
-  assert.equal((await rowsOf('table')).length, 1)
-  await page.goto(`${scene.url}/schedules`, { waitUntil: 'networkidle' })
-  const [schedule, ...others] = await rowsOf('table')
-  assert.match(schedule!, new RegExp(`^${FLUSH_QUEUE} \\* \\* \\* \\* \\* `))
-  assert.deepEqual(others, [])
-})
+browserTest(
+  'the queue of jobs that failed for good lists that job, and the schedules are there',
+  async () => {
+    await page.goto(`${scene.url}/queues/${FAILED_FLUSH_QUEUE}`, { waitUntil: 'networkidle' })
+    assert.equal((await rowsOf('table')).length, 1)
+    await page.goto(`${scene.url}/schedules`, { waitUntil: 'networkidle' })
+    const [flushes, history, ...others] = await rowsOf('table')
+    assert.match(flushes!, new RegExp(`^${FLUSH_QUEUE} \\* \\* \\* \\* \\* `))
+    assert.match(history!, new RegExp(`^${HISTORY_QUEUE} 17 3 \\* \\* \\* `))
+    assert.deepEqual(others, [])
+  },
+)
 
 browserTest('the page of warnings lists those of pg-boss', async () => {
   await page.goto(`${scene.url}/warnings`, { waitUntil: 'networkidle' })

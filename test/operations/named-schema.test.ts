@@ -49,7 +49,7 @@ for (const path of ["''", 'decoys', 'decoys, public']) {
     }
     assert.deepEqual(await json('mark', id!, '--source', 'ssh'), { marked: 1, stored: 1, invalid: 0 })
     assert.equal((await json('explain', id!)).sources[0].source, 'ssh')
-    assert.deepEqual(await json('period'), { periodSeconds: 30 })
+    assert.deepEqual(await json('period'), { periodSeconds: 30, untilLimitSeconds: 86_400 })
     await own.query('TRUNCATE pending_usage')
     await storeClosedMarks(own, [id!], { source: 'ssh' })
     assert.equal((await json('flush')).flushed, 1)

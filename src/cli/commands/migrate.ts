@@ -12,7 +12,7 @@ import {
   WORKSPACES_ELSEWHERE,
 } from '../../schema/migrate.ts'
 import { type UninstallResult, uninstall } from '../../schema/uninstall.ts'
-import { UNTIL_LIMIT_SECONDS } from '../../schema/until-limit.ts'
+import { UNTIL_LIMIT_SECONDS } from '../../schema/until-limit-range.ts'
 import type { Command } from '../command.ts'
 import { confirms } from '../confirmation.ts'
 import { adoptionOf, adoptionOptions, NAMES_NOTE } from '../options/adoption-options.ts'

@@ -1,7 +1,7 @@
 import { InvalidArgumentError, type Option } from 'commander'
 import { type Connection, execute } from '../../database/connection.ts'
 import { asIsoText, parseIsoText } from '../../database/timestamp.ts'
-import { UNTIL_LIMIT_SECONDS } from '../../schema/until-limit.ts'
+import { UNTIL_LIMIT_SECONDS } from '../../schema/until-limit-range.ts'
 import { UsageError } from '../output/failure.ts'
 import { durationAllowedBy } from './duration.ts'
 import { switchOption, VariableOption } from './variable-option.ts'
