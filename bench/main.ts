@@ -1,64 +1,82 @@
 /*
- * Measures what is promised: `npm run bench -- NAME…`. Without a name it measures everything. It uses an embedded
+ * Measures what is promised, each beside what people would use instead: `npm run bench -- [NAME…]`. It uses an embedded
  * PostgreSQL with default settings, or the server of DATABASE_URL. It creates databases of its own there.
  */
 
-import Table from 'cli-table3'
-import { Argument, Command } from 'commander'
-import { startEmbeddedPostgres } from '../dev/postgres/embedded-postgres.ts'
-import { measureFlush } from './flush.ts'
-import { measureImport } from './import.ts'
-import type { Measurement } from './measurement.ts'
-import { measureSizing } from './sizing.ts'
-import { measureTracker } from './tracker.ts'
+import { Argument, Command, InvalidArgumentError } from 'commander'
+import { MEASURES } from './measures/list.ts'
+import { chartSvg } from './report/chart.ts'
+import { describeMachine } from './report/machine.ts'
+import type { Report } from './report/results-page.ts'
+import { screen } from './report/screen.ts'
+import { writeReport } from './report/write.ts'
+import { MILLION, withStage } from './stage.ts'
+import { exitCode, runSuite } from './suite.ts'
 
-const BENCHES = {
-  flush: { about: 'what a flush costs in a database of a million workspaces', measure: measureFlush },
-  import: { about: 'what the import of this package costs a process', measure: measureImport },
-  sizing: { about: 'what a thousand to a million active workspaces cost', measure: measureSizing },
-  tracker: { about: 'what a tracker costs its process and the database', measure: measureTracker },
+interface Options {
+  list: boolean
+  long: boolean
+  json: boolean
+  write: boolean
+  workspaces: number
 }
-type Name = keyof typeof BENCHES
-const NAMES = Object.keys(BENCHES) as Name[]
 
 const program = new Command('npm run bench --')
-  .description('Measures what is promised, each measure beside its comparison.')
-  .addArgument(new Argument('[names...]', 'what to measure; default: all').choices(NAMES))
-  .option('--json', 'print the measurements as JSON')
-  .addHelpText('after', () =>
-    ['', ...NAMES.map(name => `  ${name.padEnd(10)}${BENCHES[name].about}`)].join('\n'),
+  .description('Measures what is promised, each measure beside what people would use instead.')
+  .addArgument(
+    new Argument('[names...]', 'what to measure; default: all but the long ones').choices(
+      MEASURES.map(({ name }) => name),
+    ),
   )
+  .option('--list', 'print the names of the measures, and measure nothing', false)
+  .option('--long', 'also run the measures that take minutes', false)
+  .option('--json', 'print the results as JSON', false)
+  .option('--write', 'write bench/RESULTS.md and bench/charts/ also if only some measures ran', false)
+  .option('--workspaces <number>', 'the rows of the table; the targets count from 1,000,000', count, MILLION)
+  .addHelpText(
+    'after',
+    '\nIt exits with 1 if a target is missed or a measure fails, and with 2 if it is called wrongly.',
+  )
+  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
   .parse()
-const { json = false } = program.opts<{ json?: boolean }>()
-const names = program.args.length > 0 ? (program.args as Name[]) : NAMES
+const { list, long, json, write, workspaces } = program.opts<Options>()
 
-const own = process.env.DATABASE_URL ? undefined : await startEmbeddedPostgres()
-const server = own?.connectionString ?? process.env.DATABASE_URL!
-try {
-  const results: Record<string, Measurement[]> = {}
-  for (const name of names) {
-    results[name] = await BENCHES[name].measure(server, step => console.error(`${name}: ${step}`))
-    if (!json) console.log(table(results[name]))
-  }
-  if (json) console.log(JSON.stringify(results, null, 2))
-} finally {
-  await own?.stop()
+if (list) {
+  for (const { name, title, long } of MEASURES)
+    console.log(`${name.padEnd(16)}${title}${long ? ' (--long)' : ''}`)
+} else {
+  await bench(program.args)
 }
 
-function table(measurements: readonly Measurement[]): string {
-  const table = new Table({
-    head: ['measure', 'result', 'compared with', 'target'],
-    colWidths: [32, 34, 44, 24],
-    wordWrap: true,
-    style: { head: [], border: [] },
+async function bench(names: readonly string[]): Promise<void> {
+  const measures = MEASURES.filter(measure =>
+    names.length > 0 ? names.includes(measure.name) : long || !measure.long,
+  )
+  const judged = workspaces >= MILLION
+  const started = performance.now()
+  const say = (text: string) =>
+    console.error(`[${((performance.now() - started) / 1_000).toFixed(0)} s] ${text}`)
+  const report = await withStage({ workspaces, progress: say }, async (stage): Promise<Report> => {
+    const machine = await describeMachine(stage.server)
+    const outcomes = await runSuite({
+      measures,
+      stage,
+      onStep: ({ name }, place, step) => say(`${place}/${measures.length} ${name}: ${step}`),
+      onOutcome: outcome => json || console.log(screen(outcome, judged)),
+    })
+    const date = new Date().toISOString().slice(0, 10)
+    const notRun = MEASURES.filter(measure => !measures.includes(measure))
+    return { date, machine, workspaces, judged, outcomes, notRun }
   })
-  for (const { measure, result, comparison, target = '', reached } of measurements) {
-    table.push([
-      measure,
-      result,
-      comparison,
-      reached === undefined ? target : `${target} ${reached ? '✔' : '✘'}`,
-    ])
+  if (json) console.log(JSON.stringify(report, null, 2))
+  if (write || (names.length === 0 && judged)) {
+    for (const file of await writeReport(report, chartSvg)) say(`wrote ${file}`)
   }
-  return table.toString()
+  process.exitCode = exitCode(report.outcomes, { judged })
+}
+
+function count(value: string): number {
+  const number = Number(value.replaceAll(/[_,]/g, ''))
+  if (Number.isSafeInteger(number) && number >= 100 && number <= 10_000_000) return number
+  throw new InvalidArgumentError('It must be a whole number from 100 to 10,000,000.')
 }

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { createClient } from '@redis/client'
-import { freePort } from '../dev/postgres/free-port.ts'
+import { freePort } from '../../dev/postgres/free-port.ts'
 
 export type RedisClient = ReturnType<typeof createClient>
 
