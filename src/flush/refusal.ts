@@ -79,7 +79,7 @@ function hasContext(error: unknown): boolean {
 
 /**
  * Records that workspaces are refused. The next attempt is after a pause. It doubles with each attempt, from 10 seconds
- * to an hour.
+ * to an hour. A workspace that somebody else holds is left out, because another flush may be recording it.
  */
 export async function recordRefusals(
   connection: Connection,
@@ -89,13 +89,18 @@ export async function recordRefusals(
 ): Promise<Refusal[]> {
   const pause = sql`make_interval(secs => least(
     ${FIRST_PAUSE_SECONDS}::float8 * 2 ^ least(refused.attempts, 20), ${LONGEST_PAUSE_SECONDS}))`
+  const { column, many } = idSql(idType)
   const { rows } = await execute(
     connection,
     compile(sql<{ refusal: string }>`
+      WITH locked AS MATERIALIZED (
+        SELECT ${column(sql`id`)} AS id FROM workspaces WHERE id = ANY (${many([...workspaceIds])})
+        FOR NO KEY UPDATE SKIP LOCKED
+      )
       INSERT INTO refused_usage AS refused (workspace_id, since, attempts, sqlstate, message, next_attempt_at)
       SELECT id, clock_timestamp(), 1, ${sqlState}::text, ${message}::text,
         clock_timestamp() + make_interval(secs => ${FIRST_PAUSE_SECONDS})
-      FROM unnest(${idSql(idType).many([...workspaceIds])}) AS id
+      FROM locked
       ON CONFLICT (workspace_id) DO UPDATE SET
         attempts = refused.attempts + 1, sqlstate = excluded.sqlstate, message = excluded.message,
         next_attempt_at = clock_timestamp() + ${pause}

@@ -83,14 +83,21 @@ export async function retryRefusals(
   return { counts, refusals, tried }
 }
 
-/** Keeps only the newest mark of each source of refused workspaces. The older ones would change nothing any more. */
+/**
+ * Keeps only the newest mark of each source of refused workspaces. The older ones would change nothing any more. Those
+ * that another flush tries again are left to it.
+ */
 export async function forgetOlderMarksOfRefused(connection: Connection): Promise<void> {
   await execute(
     connection,
     compile(sql`
-      DELETE FROM set_aside_usage WHERE reason = 'refused' AND (workspace_id, source, period_end) NOT IN (
-        SELECT workspace_id, source, max(period_end) FROM set_aside_usage
-        WHERE reason = 'refused' GROUP BY workspace_id, source
-      )`),
+      DELETE FROM set_aside_usage WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM set_aside_usage
+        WHERE reason = 'refused' AND (workspace_id, source, period_end) NOT IN (
+          SELECT workspace_id, source, max(period_end) FROM set_aside_usage
+          WHERE reason = 'refused' GROUP BY workspace_id, source
+        )
+        FOR UPDATE SKIP LOCKED
+      ))`),
   )
 }

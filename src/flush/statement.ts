@@ -139,6 +139,13 @@ const setAside = sql`
       SELECT period_end, workspace_id, source, fate,
         CASE fate WHEN 'refused' THEN 'infinity' ELSE statement_timestamp() END
       FROM mark WHERE fate IN ('held', 'awaited', 'refused')
+        -- A statement of a marker that goes on across the end of its period stores a mark again that was set aside
+        -- already. The one there is as good. Another flush may just look at it again, and an INSERT would wait for that.
+        AND (
+          SELECT reason FROM set_aside_usage AS there
+          WHERE there.period_end = mark.period_end AND there.workspace_id = mark.workspace_id
+            AND there.source = mark.source
+        ) IS NULL
       ON CONFLICT DO NOTHING
     )`
 

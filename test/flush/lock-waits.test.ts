@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { flush } from '../../src/flush/flush.ts'
+import { type FlushResult, flush } from '../../src/flush/flush.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { onPostgres15 } from '../support/postgres-15.ts'
 import { createWorkspaces, pendingCount, storeClosedMarks } from '../support/seed.ts'
@@ -53,6 +53,78 @@ async function holdsOnlyOne(
       assert.equal(await pendingCount(pool), 0)
     })
   }
+}
+
+test('a mark that was stored again after it was set aside makes no flush wait for another flush', async () => {
+  const database = await createTestDatabase()
+  const { pool } = database
+  const [id] = await createWorkspaces(pool, 1)
+  await storeClosedMarks(pool, [id!])
+  await using host = await openTransaction(database)
+  await host.client.query('UPDATE workspaces SET id = id')
+  assert.equal((await flush(pool)).held, 1)
+  const storeAgain = () =>
+    pool.query(`INSERT INTO pending_usage (period_end, workspace_id, source)
+      SELECT period_end, workspace_id, source FROM set_aside_usage`)
+
+  // Another flush looks at it again, and its transaction goes on.
+  for (const end of ['ROLLBACK', 'COMMIT']) {
+    await using other = await openTransaction(database)
+    await flush(other.client)
+    await storeAgain()
+    const { held, refused } = await flushWithoutWaiting(database)
+    assert.deepEqual([held, refused], [1, 0])
+    await other.client.query(end)
+  }
+
+  // Another flush settles it.
+  await host.client.query('ROLLBACK')
+  await using other = await openTransaction(database)
+  assert.equal((await flush(other.client)).flushed, 1)
+  await storeAgain()
+  const { held, refused } = await flushWithoutWaiting(database)
+  assert.deepEqual([held, refused], [1, 0])
+  await other.client.query('COMMIT')
+  const used = await pool.query('SELECT FROM workspaces WHERE last_used_at IS NOT NULL')
+  assert.equal(used.rowCount, 1)
+  assert.equal(await pendingCount(pool), 0)
+  assert.equal((await pool.query('SELECT FROM set_aside_usage')).rowCount, 0)
+})
+
+test('two flushes that are refused the same workspace do not wait for each other', async () => {
+  const database = await createTestDatabase()
+  const { pool } = database
+  const ids = await createWorkspaces(pool, 2)
+  await pool.query(`ALTER TABLE workspaces ADD CHECK (id <> '${ids[0]}' OR last_used_at IS NULL)`)
+  await storeClosedMarks(pool, ids)
+  {
+    await using other = await openTransaction(database)
+    assert.equal((await flush(other.client)).refused, 1)
+    await storeClosedMarks(pool, [ids[0]!])
+    const { held, refused } = await flushWithoutWaiting(database)
+    assert.deepEqual([held, refused], [1, 0])
+    await other.client.query('COMMIT')
+  }
+
+  // Another one tries it again, while older marks of it are forgotten.
+  await pool.query("UPDATE refused_usage SET next_attempt_at = '-infinity'")
+  await using other = await openTransaction(database)
+  await flush(other.client)
+  await storeClosedMarks(pool, [ids[0]!])
+  await flushWithoutWaiting(database)
+  await other.client.query('COMMIT')
+  await storeClosedMarks(pool, [ids[0]!])
+  assert.equal((await flush(pool)).refused, 1)
+  assert.equal((await pool.query('SELECT FROM set_aside_usage')).rowCount, 1)
+})
+
+/** Flushes once. Each wait for a lock is an error, at once. */
+async function flushWithoutWaiting(database: TestDatabase): Promise<FlushResult> {
+  await using own = await openTransaction(database)
+  await own.client.query("SET LOCAL lock_timeout = '1ms'")
+  const result = await flush(own.client)
+  await own.client.query('COMMIT')
+  return result
 }
 
 test('a flush gives up on a table that is locked, keeps every mark in place, and accuses no workspace', async () => {
