@@ -24,6 +24,8 @@ interface Wait {
   since: string
   event: string
   query: string
+  /** Who holds the lock, and the last statement of each. */
+  blockers: string[]
 }
 
 /** Looks every few ms whether a flush waits for a lock. One wait counts once, however long it is. */
@@ -69,7 +71,11 @@ export class LockWatch {
     while (!this.#stopped) {
       const { rows } = await client.query<Wait>({
         name: 'waits',
-        text: `SELECT pid, query_start::text AS since, wait_event AS event, query FROM pg_stat_activity
+        text: `SELECT pid, query_start::text AS since, wait_event AS event, query, ARRAY (
+            SELECT application_name || ', ' || state || ': ' || left(query, 300)
+            FROM pg_stat_activity WHERE pid = ANY (pg_blocking_pids(waiting.pid))
+          ) AS blockers
+          FROM pg_stat_activity AS waiting
           WHERE wait_event_type = 'Lock' AND (application_name LIKE 'history worker%' OR application_name LIKE 'history flush%')`,
       })
       this.waits.looks++
@@ -78,14 +84,17 @@ export class LockWatch {
     }
   }
 
-  #count({ pid, since, event, query }: Wait): void {
+  #count({ pid, since, event, query, blockers }: Wait): void {
     const wait = `${pid} ${since} ${event}`
     if (this.#seen.has(wait)) return
     this.#seen.add(wait)
     const flushes = OF_A_FLUSH.test(query)
     if (flushes && (event === 'tuple' || event === 'transactionid')) {
       this.waits.flushOnRow++
-      if (this.waits.examples.length < 3) this.waits.examples.push(`${event}: ${query.slice(0, 2_000)}`)
+      if (this.waits.examples.length < 3) {
+        const because = blockers.map(blocker => `\n  because of ${blocker}`).join('')
+        this.waits.examples.push(`${event}: ${query.slice(0, 4_000)}${because}`)
+      }
     } else {
       const counts = flushes ? this.waits.flushOnOther : this.waits.queue
       counts[event] = (counts[event] ?? 0) + 1
