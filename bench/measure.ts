@@ -54,6 +54,8 @@ export interface Row {
   max: number
   runs: number
   note?: string
+  /** Its ratio is to the first row of the same unit and group. Default: all rows are one group. */
+  group?: string
 }
 
 /** What was promised. Whether it is met follows from `value` and `limit`. */

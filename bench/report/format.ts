@@ -7,9 +7,9 @@ export function number(value: number): string {
   return Number.isNaN(value) ? '–' : NUMBERS.format(value)
 }
 
-/** How many times the first row of the same unit this row is. Empty for that first row itself. */
+/** How many times the first row of the same unit and group this row is. Empty for that first row itself. */
 export function ratio(row: Row, rows: readonly Row[]): string {
-  const first = rows.find(({ unit }) => unit === row.unit)!
+  const first = rows.find(({ unit, group }) => unit === row.unit && group === row.group)!
   return first === row || first.median === 0 ? '' : `${number(row.median / first.median)} ×`
 }
 

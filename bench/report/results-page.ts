@@ -23,7 +23,7 @@ export function resultsPage(report: Report): string {
     '# Results',
     `\`npm run bench\` wrote this page on ${date}, with ${workspaces.toLocaleString('en')} workspaces. Each measure runs ` +
       'its subjects in alternating order, and shows the median, the least and the greatest of the runs. A ratio is to ' +
-      'the first row of the same unit. Trust ratios, and not times: another machine has other times.',
+      'the row above it, or to the first one of the same unit. Trust ratios, and not times: another machine has other times.',
     table(['machine', ''], Object.entries(machine)),
     '## Targets',
     targets(report),

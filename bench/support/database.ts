@@ -40,15 +40,40 @@ export async function withPool<T>(
   }
 }
 
-/** Fills a migrated database with workspaces, and with the table `shuffled (place, id)`. */
+/** SQL of the id of the n-th workspace. pgbench can make it of a number. */
+export const idOf = (n: string) => `md5((${n})::text)::uuid`
+
+/** The source that has used each workspace of the large database. */
+export const SOURCE = 'ssh'
+
+/**
+ * Fills a migrated database with workspaces, each of them used an hour ago by one source, and with the table `shuffled
+ * (place, id)`.
+ */
 export async function createWorkspaces(connectionString: string, count: number): Promise<void> {
-  await withPool(connectionString, async pool => {
-    await pool.query('INSERT INTO workspaces SELECT FROM generate_series(1, $1)', [count])
-    await pool.query(
-      `CREATE TABLE shuffled AS SELECT id, row_number() OVER (ORDER BY random())::integer AS place FROM workspaces`,
-    )
-    await pool.query('ALTER TABLE shuffled ADD PRIMARY KEY (place)')
-    await pool.query('VACUUM ANALYZE')
-    await pool.query('CHECKPOINT')
-  })
+  await withPool(
+    connectionString,
+    async pool => {
+      await pool.query(
+        `INSERT INTO workspaces SELECT ${idOf('n')}, now() - interval '1 h' FROM generate_series(1, $1) AS n`,
+        [count],
+      )
+      await pool.query(
+        `CREATE TABLE shuffled AS
+        SELECT row_number() OVER (ORDER BY random())::integer AS place, id FROM workspaces`,
+      )
+      await pool.query('ALTER TABLE shuffled ADD PRIMARY KEY (place)')
+      // To check a million foreign keys takes as long as all the rest. Only a superuser may leave that out.
+      await pool.query(`SELECT set_config('session_replication_role', 'replica', false)
+        FROM pg_roles WHERE rolname = current_user AND rolsuper`)
+      await pool.query(
+        `INSERT INTO workspace_usage_day (workspace_id, source, last_used_at, day, first_used_at, slots)
+        SELECT id, $1, last_used_at, (now() AT TIME ZONE 'UTC')::date, last_used_at, 0::bit(288) FROM workspaces`,
+        [SOURCE],
+      )
+      await pool.query('VACUUM ANALYZE')
+      await pool.query('CHECKPOINT')
+    },
+    { max: 1 },
+  )
 }
