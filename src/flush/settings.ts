@@ -23,6 +23,9 @@ const IDLE_TIMEOUT = 'idle_in_transaction_session_timeout'
  *   being taken, PostgreSQL follows the row to its next version, and waits for the updater of that one.
  * - The server ends a transaction of ours that stands still. pg-boss does the same for the transaction of a job.
  * - Deferred constraints are checked at once, so that an error comes while the flush can still go around it.
+ * - No sequential scan where there is another way. After VACUUM of an emptied `pending_usage`, the planner believes that
+ *   it stays empty, and reads all of it to find rows by `ctid`. Each row was compared with each one then.
+ * - Nothing is compiled (JIT). Planner costs that forbid something would have it compiled, and that takes seconds.
  *
  * @param timeoutMs The server cancels a statement after this time. A lower limit of the host stays.
  * @returns Puts the settings back, because the transaction may go on with statements of others.
@@ -38,7 +41,8 @@ export async function prepare(
     compile(sql<{ before: string }>`
       WITH before AS MATERIALIZED (
         SELECT json_build_array(
-          current_setting('row_security'), current_setting('lock_timeout'), current_setting('statement_timeout')
+          current_setting('row_security'), current_setting('lock_timeout'), current_setting('statement_timeout'),
+          current_setting('enable_seqscan'), current_setting('jit')
         )::text AS settings
       ), host AS MATERIALIZED (
         SELECT ${milliseconds('lock_timeout')} AS lock_timeout,
@@ -46,6 +50,7 @@ export async function prepare(
           ${milliseconds(IDLE_TIMEOUT)} AS idle_timeout
       )
       SELECT before.settings AS before, set_config('row_security', 'off', true),
+        set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true),
         set_config(
           'lock_timeout', least(${LOCK_TIMEOUT_MS}, lock_timeout, greatest(1, deadlock_timeout / 2))::text, true
         ),
@@ -54,13 +59,14 @@ export async function prepare(
           THEN set_config(${IDLE_TIMEOUT}, least(${IDLE_TIMEOUT_MS}::bigint, idle_timeout)::text, true) END
       FROM before, host`),
   )
-  const [rowSecurity, lockTimeout, statementTimeout] = JSON.parse(rows[0]!.before) as string[]
+  const [rowSecurity, lockTimeout, statementTimeout, seqScan, jit] = JSON.parse(rows[0]!.before) as string[]
   return async () => {
     await execute(
       connection,
       compile(sql`
         SELECT set_config('row_security', ${rowSecurity}, true), set_config('lock_timeout', ${lockTimeout}, true),
-          set_config('statement_timeout', ${statementTimeout}, true)`),
+          set_config('statement_timeout', ${statementTimeout}, true), set_config('enable_seqscan', ${seqScan}, true),
+          set_config('jit', ${jit}, true)`),
     )
   }
 }

@@ -30,6 +30,12 @@ async function holdsThePlan({ pool }: TestDatabase): Promise<void> {
       await pool.query('VACUUM ANALYZE pending_usage')
       await storeClosedMarks(pool, marked)
     },
+    'that it stays empty, as after a flush and VACUUM': async () => {
+      await storeClosedMarks(pool, marked)
+      await pool.query('DELETE FROM pending_usage')
+      await pool.query('VACUUM pending_usage')
+      await storeClosedMarks(pool, marked)
+    },
     'that all of it is open': async () => {
       await storeClosedMarks(pool, marked, { agoMs: -60_000 })
       await pool.query('ANALYZE pending_usage')

@@ -147,7 +147,7 @@ test("a host's own, lower lock_timeout stays, and after a flush in its transacti
   await client.query("SET LOCAL lock_timeout = '40ms'; SET LOCAL statement_timeout = '7s'")
   const settings = () =>
     client.query(`SELECT name, setting FROM pg_settings
-      WHERE name IN ('lock_timeout', 'statement_timeout', 'row_security') ORDER BY name`)
+      WHERE name IN ('lock_timeout', 'statement_timeout', 'row_security', 'enable_seqscan', 'jit') ORDER BY name`)
   const before = (await settings()).rows
   await flush(client)
   assert.deepEqual((await settings()).rows, before)
