@@ -1,5 +1,6 @@
 import type { Db, Job, PgBoss } from 'pg-boss'
 import { type Connection, execute } from '../database/connection.ts'
+import { sqlState } from '../database/sql-state.ts'
 import { flush } from '../flush/flush.ts'
 import type { UsageReset } from '../flush/reset.ts'
 import { FlushAttempt } from './flush-attempt.ts'
@@ -12,6 +13,18 @@ import type { WorkerSettings } from './worker-options.ts'
 
 /** Seconds that completing the job and committing may take after the flush. */
 const COMMIT_GRACE_SECONDS = 2
+
+/**
+ * The longest wait for one lock before and after the flush, in ms. The workspaces are locked when pg-boss completes the
+ * job, and its row may be locked by somebody who stands still. The limit of the whole transaction is far longer.
+ */
+const LOCK_TIMEOUT_MS = 2_000
+
+/** The longest wait for another worker that sends the next batch, in ms. */
+const SEND_LOCK_TIMEOUT_MS = 100
+
+/** The SQLSTATE of a lock that was not free in time. */
+const LOCK_NOT_AVAILABLE = '55P03'
 
 /** The jobs of the cron do not have this key. So the next batch of a drain can wait beside a regular flush. */
 const DRAIN_KEY = 'drain'
@@ -93,6 +106,7 @@ async function runFlush(
   // A flush inside somebody's transaction leaves deferred constraints alone, but this transaction is the flush's own. At
   // COMMIT it could not go around a workspace any more.
   await execute(connection, { sql: 'SET CONSTRAINTS ALL IMMEDIATE', parameters: [] })
+  await execute(connection, { sql: `SET LOCAL lock_timeout = ${LOCK_TIMEOUT_MS}`, parameters: [] })
   const options = {
     batchSize,
     sources,
@@ -105,14 +119,26 @@ async function runFlush(
   return { result, durationMs: performance.now() - started }
 }
 
-/** Sends the job in the transaction of this batch, so that it exists only if this batch commits. */
+/**
+ * Sends the job in the transaction of this batch, so that it exists only if this batch commits. At most one is queued, so
+ * the INSERT waits for another worker that is just sending one. The workspaces of this batch are locked meanwhile. After
+ * a moment it is left to the other worker. If that fails, the next regular flush goes on.
+ */
 async function sendNextBatch(
   boss: PgBoss,
   queue: string,
   db: JobTransaction,
   oldestFirst: boolean,
 ): Promise<void> {
-  await boss.send(queue, { oldestFirst }, { db, singletonKey: DRAIN_KEY })
+  await db.query('SAVEPOINT next_batch')
+  await db.query(`SET LOCAL lock_timeout = ${SEND_LOCK_TIMEOUT_MS}`)
+  try {
+    await boss.send(queue, { oldestFirst }, { db, singletonKey: DRAIN_KEY })
+    await db.query(`SET LOCAL lock_timeout = ${LOCK_TIMEOUT_MS}`)
+  } catch (error) {
+    if (sqlState(error) !== LOCK_NOT_AVAILABLE) throw error
+    await db.query('ROLLBACK TO SAVEPOINT next_batch')
+  }
 }
 
 /** What is the rule does not fill the dashboard: some are there only if there is something to tell. */

@@ -7,6 +7,9 @@ import type { FinishedFlush } from './flush-log.ts'
 /** The longest time for a ROLLBACK, in ms. After that the connection is dropped, and that rolls back as well. */
 const ROLLBACK_TIMEOUT_MS = 5_000
 
+/** The transaction goes on after this, so the error before it is over. */
+const BACK = /^ROLLBACK TO /
+
 /** Called once for each transaction, after its end. */
 export interface TransactionReports {
   /** The flush and the completion of its job have committed. */
@@ -82,7 +85,9 @@ export class JobTransaction {
     if (this.#released) throw this.#error ?? new Error('the transaction of this job has already ended')
     const send = () => this.#client.query(text, values)
     try {
-      return await (this.#attempt ? this.#attempt.within(send) : send())
+      const answer = await (this.#attempt ? this.#attempt.within(send) : send())
+      if (BACK.test(text)) this.#error = undefined
+      return answer
     } catch (error) {
       this.#error ??= error
       throw error

@@ -58,6 +58,17 @@ test('a job whose transaction is rolled back after its handler succeeded reports
   assert.deepEqual(await kept(), [])
 })
 
+test('an error that a savepoint undid is not the reason of a later failure', async () => {
+  const [job] = await begin(1)
+  await job!.db.query('SAVEPOINT before')
+  await assert.rejects(job!.db.query('SELECT 1 / 0'))
+  await job!.db.query('ROLLBACK TO SAVEPOINT before')
+  await job!.rollback()
+  assert.deepEqual(reports.map(String), [
+    'Error: the job was taken away from this worker before its flush could commit',
+  ])
+})
+
 test('a job whose commit the database refuses reports that error once, and no success', async () => {
   const [job] = await begin(1)
   await keep(job!, 'one')
