@@ -104,13 +104,20 @@ export async function alternate<Name extends string>(
 ): Promise<Record<Name, Summary>> {
   const names = Object.keys(subjects) as Name[]
   const values = new Map<Name, number[]>(names.map(name => [name, []]))
-  for (let round = -warmUps; round < rounds; round++) {
-    for (const name of round % 2 === 0 ? names : names.toReversed()) {
-      const value = await subjects[name]()
-      if (round >= 0) values.get(name)!.push(value)
-    }
-  }
+  await inTurn(warmUps, names, name => subjects[name]())
+  await inTurn(rounds, names, async name => values.get(name)!.push(await subjects[name]()))
   return Object.fromEntries(names.map(name => [name, summary(values.get(name)!)])) as Record<Name, Summary>
+}
+
+/** Runs something for each name once per round, and reverses the order after each round. */
+export async function inTurn<Name extends string>(
+  rounds: number,
+  names: readonly Name[],
+  run: (name: Name) => Promise<unknown>,
+): Promise<void> {
+  for (let round = 0; round < rounds; round++) {
+    for (const name of round % 2 === 0 ? names : names.toReversed()) await run(name)
+  }
 }
 
 /** Of an even number of values, the median is the mean of the two in the middle. */

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
-import { atMost, type Measure, type Result, row, type Stage, summary } from '../measure.ts'
+import { atMost, inTurn, type Measure, type Result, row, type Stage, summary } from '../measure.ts'
 
 const ROOT = path.join(import.meta.dirname, '../..')
 
@@ -36,10 +36,7 @@ export const importing: Measure = {
     const names = Object.keys(programs) as Name[]
     progress(`importing it in ${names.length * rounds} processes`)
     const costs: Record<Name, Cost[]> = { pg: [], marker: [], main: [] }
-    for (let round = 0; round < rounds; round++) {
-      for (const name of round % 2 ? names.toReversed() : names)
-        costs[name].push(await costOf(programs[name]))
-    }
+    await inTurn(rounds, names, async name => costs[name].push(await costOf(programs[name])))
     const of = (name: Name, part: keyof Cost) => summary(costs[name].map(cost => cost[part]))
     const beyond = (name: Name, part: keyof Cost) => of(name, part).median - of('pg', part).median
     return {

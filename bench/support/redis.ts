@@ -6,11 +6,18 @@ import { freePort } from '../../dev/postgres/free-port.ts'
 
 export type RedisClient = ReturnType<typeof createClient>
 
+/** A Redis of our own. */
+export interface Redis {
+  client: RedisClient
+  pid: number
+  stop(): Promise<void>
+}
+
 /**
  * Starts a Redis on 127.0.0.1, without persistence, and a client. The client pipelines all that is sent in one turn.
  * Returns undefined if `redis-server` is not found.
  */
-export async function startRedis(): Promise<{ client: RedisClient; stop(): Promise<void> } | undefined> {
+export async function startRedis(): Promise<Redis | undefined> {
   const port = await freePort()
   const arguments_ = [
     '--port',
@@ -41,6 +48,7 @@ export async function startRedis(): Promise<{ client: RedisClient; stop(): Promi
   }
   return {
     client,
+    pid: server.pid!,
     async stop() {
       client.destroy()
       const ended = once(server, 'exit')
