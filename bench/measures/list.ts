@@ -1,9 +1,17 @@
 import type { Measure } from '../measure.ts'
+import { applicationLatency } from './application-latency.ts'
+import { commandLine } from './command-line.ts'
 import { flushing } from './flush.ts'
+import { flushMillion } from './flush-million.ts'
+import { idleReport } from './idle-report.ts'
+import { idleWorker } from './idle-worker.ts'
 import { importing } from './import.ts'
 import { jobs } from './jobs.ts'
+import { lookup } from './lookup.ts'
 import { mark } from './mark.ts'
+import { markLatency } from './mark-latency.ts'
 import { replicas } from './replicas.ts'
+import { scaleOut } from './scale-out.ts'
 import { trackerDelay } from './tracker-delay.ts'
 import { trackerDistinct } from './tracker-distinct.ts'
 import { trackerMemory } from './tracker-memory.ts'
@@ -18,10 +26,18 @@ export const MEASURES: readonly Measure[] = [
   jobs,
   replicas,
   flushing,
+  applicationLatency,
+  markLatency,
   trackerRepeats,
   trackerDistinct,
   trackerDelay,
   trackerMemory,
   trackerPeriod,
+  lookup,
+  idleReport,
+  commandLine,
   importing,
+  flushMillion,
+  scaleOut,
+  idleWorker,
 ]
