@@ -1,7 +1,7 @@
 import { integerWithin, numberWithin, type OptionRules, YES_OR_NO } from '../options.ts'
 
-/** The default of {@link IdleOptions.pageSize}. Such a page takes about 50 MB. A million idle workspaces are three pages. */
-export const DEFAULT_IDLE_PAGE_SIZE = 500_000
+/** The default of {@link IdleOptions.pageSize}. Such a page takes about 100 MB. A million idle workspaces are two pages. */
+export const DEFAULT_IDLE_PAGE_SIZE = 1_000_000
 
 /** About a century. */
 const MAX_SECONDS = 100 * 366 * 86_400

@@ -8,9 +8,9 @@ import type { WorkspaceIdType } from '../workspace-id.ts'
 import { DEFAULT_IDLE_PAGE_SIZE, type IdleOptions } from './idle-options.ts'
 import {
   type IdleRow,
-  type IdleWorkspace,
+  type IdleTimes,
   idleLine,
-  idleWorkspaceOf,
+  idleTimesOf,
   type Listing,
   parseIdleLine,
 } from './idle-row.ts'
@@ -22,51 +22,70 @@ import { IDLE_TIMES } from './idle-times.ts'
  */
 const FIRST_PAGE_SIZE = 1_000
 
-/** Reads the list of `idleWorkspaces`. The options are checked. */
+/** Reads the list of `idleWorkspaces`. The options are checked. Each page can be iterated once. */
 export async function* readIdlePages(
   connection: Connection,
   options: IdleOptions,
-): AsyncGenerator<Iterable<IdleWorkspace>> {
+): AsyncGenerator<Iterable<IdleTimes>> {
   const { idleForSeconds, withinSeconds = 0, pageSize = DEFAULT_IDLE_PAGE_SIZE } = options
   const { start, idType } = await begin(connection)
   const listing = { start, idleForSeconds }
   const unlisted = withinSeconds < idleForSeconds ? everyLine : linesOfUnlisted(start)
   let left = options.limit ?? Number.POSITIVE_INFINITY
   let last: IdleRow | null = null
-  let size = Math.min(FIRST_PAGE_SIZE, pageSize)
+  let size = Math.min(FIRST_PAGE_SIZE, pageSize, left)
   let full = true
   while (full && left > 0) {
-    const lines = await readLines(connection, idlePage({ start, idType }, options, last, size))
-    full = lines.length === size
-    if (full) last = parseIdleLine(lines.at(-1)!)
-    const news = unlisted(lines).slice(0, left)
-    left -= news.length
-    if (news.length > 0) yield workspacesOf(news, listing)
+    const page: PageRow = await readPage(connection, idlePage({ start, idType }, options, last, size))
+    if (page.page === null) return
+    full = Number(page.lines) === size
+    if (full) last = parseIdleLine(page.page.slice(page.page.lastIndexOf('\n') + 1))
+    const news = unlisted(page)
+    left -= news.count
+    if (news.count > 0) yield timesOf(news.lines, listing)
     size = Math.min(pageSize, left)
   }
 }
 
-function* workspacesOf(lines: readonly string[], listing: Listing): Generator<IdleWorkspace> {
-  for (const line of lines) yield idleWorkspaceOf(parseIdleLine(line), listing)
+function* timesOf(lines: Iterable<string>, listing: Listing): Generator<IdleTimes> {
+  for (const line of lines) yield idleTimesOf(parseIdleLine(line), listing)
 }
 
-function everyLine(lines: string[]): string[] {
-  return lines
+/** Lines of a page. */
+interface Lines {
+  count: number
+  lines: Iterable<string>
+}
+
+function everyLine({ page, lines }: PageRow): Lines {
+  return { count: Number(lines), lines: linesOf(page!) }
+}
+
+/** One line after the other. An array of all would be there as long as the page, and takes longer to collect. */
+function* linesOf(page: string): Generator<string> {
+  let from = 0
+  for (let end = page.indexOf('\n'); end !== -1; end = page.indexOf('\n', from)) {
+    yield page.slice(from, end)
+    from = end + 1
+  }
+  yield page.slice(from)
 }
 
 /**
  * A workspace that is used while it is listed goes from where it was to the end of the list. So who is at the end is
  * listed only if the list did not have it.
  */
-function linesOfUnlisted(start: number): (lines: string[]) => string[] {
+function linesOfUnlisted(start: number): (page: PageRow) => Lines {
   const listed = new Set<string>()
-  return lines =>
-    lines.filter(line => {
+  return ({ page }) => {
+    const lines = page!.split('\n').filter(line => {
       const { workspaceId, since } = parseIdleLine(line)
       if (since !== null && since >= start && listed.has(workspaceId)) return false
       listed.add(workspaceId)
       return true
     })
+    return { count: lines.length, lines }
+  }
 }
 
 /**
@@ -76,6 +95,8 @@ function linesOfUnlisted(start: number): (lines: string[]) => string[] {
 interface PageRow {
   /** Null if no workspace is left. */
   page: string | null
+  /** How many lines it has. */
+  lines: string
 }
 
 /**
@@ -99,7 +120,7 @@ function idlePage(
       ? sql``
       : sql`AND (since, id) > (${last.since === null ? 'infinity' : isoTextOf(last.since)}::timestamptz, ${last.workspaceId})`
   return sql<PageRow>`
-    SELECT string_agg(${sql.raw(idleLine(idType))}, E'\n' ORDER BY since, id) AS page
+    SELECT string_agg(${sql.raw(idleLine(idType))}, E'\n' ORDER BY since, id) AS page, count(*)::text AS lines
     FROM (
       SELECT * FROM (SELECT times.*, ${id} AS id FROM (${sql.raw(IDLE_TIMES)}) times) known
       WHERE ${wanted} ${behind}
@@ -107,9 +128,9 @@ function idlePage(
     ) idle`
 }
 
-async function readLines(connection: Connection, statement: RawBuilder<PageRow>): Promise<string[]> {
+async function readPage(connection: Connection, statement: RawBuilder<PageRow>): Promise<PageRow> {
   const { rows } = await executeWithoutJit(connection, compile(statement))
-  return rows[0]?.page?.split('\n') ?? []
+  return rows[0]!
 }
 
 interface Beginning {

@@ -1,4 +1,4 @@
-import { asHexText, dateOfMicroseconds, HEX_TEXT_LENGTH, parseHexText } from '../database/timestamp.ts'
+import { asHexText, HEX_TEXT_LENGTH, msOfMicroseconds, parseHexText } from '../database/timestamp.ts'
 import type { WorkspaceIdType } from '../workspace-id.ts'
 
 /** A workspace that was idle, or will be due within the asked time, when its page was read. */
@@ -79,21 +79,56 @@ export function parseIdleLine(line: string): IdleRow {
   return { workspaceId: parseId(line.slice(at)), lastUsed, created, usedUntil, since }
 }
 
-export function idleWorkspaceOf(row: IdleRow, { start, idleForSeconds }: Listing): IdleWorkspace {
+/**
+ * A row as it is seen from the listing. Times are milliseconds since 1970. A list of a million lines is written from
+ * this, because a `Date` for each time takes longer than its text.
+ */
+export interface IdleTimes {
+  workspaceId: string
+  lastUsedAt: number | null
+  createdAt: number | null
+  usedUntil: number | null
+  idleSince: number | null
+  /** Milliseconds, 0 while it is in use. */
+  idleMs: number | null
+  dueAt: number | null
+  /** Milliseconds to `dueAt`. */
+  leftMs: number | null
+}
+
+export function idleTimesOf(row: IdleRow, { start, idleForSeconds }: Listing): IdleTimes {
   const { workspaceId, since } = row
-  const idleSeconds = since === null ? null : Math.floor((start - since) / 1_000) / 1_000
+  const idleMs = since === null ? null : Math.floor((start - since) / 1_000)
   return {
     workspaceId,
-    lastUsedAt: dateOrNull(row.lastUsed),
-    createdAt: dateOrNull(row.created),
-    usedUntil: dateOrNull(row.usedUntil),
-    idleSince: dateOrNull(since),
-    idleSeconds: idleSeconds === null ? null : Math.max(0, idleSeconds),
-    dueAt: dateOrNull(since === null ? null : since + idleForSeconds * 1_000_000),
-    leftSeconds: idleSeconds === null ? null : Math.round((idleForSeconds - idleSeconds) * 1_000) / 1_000,
+    lastUsedAt: msOrNull(row.lastUsed),
+    createdAt: msOrNull(row.created),
+    usedUntil: msOrNull(row.usedUntil),
+    idleSince: msOrNull(since),
+    idleMs: idleMs === null ? null : Math.max(0, idleMs),
+    dueAt: msOrNull(since === null ? null : since + idleForSeconds * 1_000_000),
+    leftMs: idleMs === null ? null : Math.round(idleForSeconds * 1_000 - idleMs),
   }
 }
 
-function dateOrNull(microseconds: number | null): Date | null {
-  return microseconds === null ? null : dateOfMicroseconds(microseconds)
+export function idleWorkspaceOf(times: IdleTimes): IdleWorkspace {
+  const { workspaceId, idleMs, leftMs } = times
+  return {
+    workspaceId,
+    lastUsedAt: dateOrNull(times.lastUsedAt),
+    createdAt: dateOrNull(times.createdAt),
+    usedUntil: dateOrNull(times.usedUntil),
+    idleSince: dateOrNull(times.idleSince),
+    idleSeconds: idleMs === null ? null : idleMs / 1_000,
+    dueAt: dateOrNull(times.dueAt),
+    leftSeconds: leftMs === null ? null : leftMs / 1_000,
+  }
+}
+
+function msOrNull(microseconds: number | null): number | null {
+  return microseconds === null ? null : msOfMicroseconds(microseconds)
+}
+
+function dateOrNull(ms: number | null): Date | null {
+  return ms === null ? null : new Date(ms)
 }

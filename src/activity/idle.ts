@@ -2,7 +2,7 @@ import type { Connection } from '../database/connection.ts'
 import { checkOptions } from '../options.ts'
 import { IDLE_OPTIONS, type IdleOptions } from './idle-options.ts'
 import { readIdlePages } from './idle-pages.ts'
-import type { IdleWorkspace } from './idle-row.ts'
+import { type IdleTimes, type IdleWorkspace, idleWorkspaceOf } from './idle-row.ts'
 
 /**
  * Lists workspaces that were not used for a time. Pending usage counts as use. A workspace that was never used counts
@@ -29,9 +29,9 @@ export function idleWorkspaces(connection: Connection, options: IdleOptions): As
   return eachOf(idlePages(connection, options))
 }
 
-async function* eachOf(pages: AsyncIterable<Iterable<IdleWorkspace>>): AsyncGenerator<IdleWorkspace> {
+async function* eachOf(pages: AsyncIterable<Iterable<IdleTimes>>): AsyncGenerator<IdleWorkspace> {
   for await (const page of pages) {
-    for (const workspace of page) yield workspace
+    for (const times of page) yield idleWorkspaceOf(times)
   }
 }
 
@@ -41,10 +41,7 @@ async function* eachOf(pages: AsyncIterable<Iterable<IdleWorkspace>>): AsyncGene
  *
  * @returns Pages that are not empty. Each can be iterated once.
  */
-export function idlePages(
-  connection: Connection,
-  options: IdleOptions,
-): AsyncGenerator<Iterable<IdleWorkspace>> {
+export function idlePages(connection: Connection, options: IdleOptions): AsyncGenerator<Iterable<IdleTimes>> {
   checkOptions(options, IDLE_OPTIONS, ['idleForSeconds'])
   return readIdlePages(connection, options)
 }

@@ -63,9 +63,9 @@ export function parseHexText(hex: string): number {
   return high * 0x1_0000_0000 + low + POSTGRES_EPOCH
 }
 
-/** Microseconds since 1970 as a `Date`, rounded down. A time too late for a `Date` becomes the last one. */
-export function dateOfMicroseconds(microseconds: number): Date {
-  return new Date(Math.min(Math.floor(microseconds / 1_000), LAST_DATE_MS))
+/** Microseconds since 1970 as those of a `Date`, rounded down. A time too late for a `Date` becomes the last one. */
+export function msOfMicroseconds(microseconds: number): number {
+  return Math.min(Math.floor(microseconds / 1_000), LAST_DATE_MS)
 }
 
 /**
@@ -75,5 +75,5 @@ export function dateOfMicroseconds(microseconds: number): Date {
  */
 export function isoTextOf(microseconds: number): string {
   const rest = String(microseconds % 1_000).padStart(3, '0')
-  return dateOfMicroseconds(microseconds).toISOString().replace('Z', `${rest}Z`)
+  return new Date(msOfMicroseconds(microseconds)).toISOString().replace('Z', `${rest}Z`)
 }

@@ -1,29 +1,29 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { IdleWorkspace } from '../../../src/activity/idle-row.ts'
-import { csvLines, jsonLines, tableLines } from '../../../src/cli/output/idle-lines.ts'
-import { isoTime } from '../../../src/cli/output/time.ts'
+import { type IdleTimes, idleWorkspaceOf } from '../../../src/activity/idle-row.ts'
+import { csvLines, jsonLines, secondsText, tableLines } from '../../../src/cli/output/idle-lines.ts'
+import { TimeColumn } from '../../../src/cli/output/time-column.ts'
 
-const AT = new Date('2026-03-01T12:34:56.789Z')
-const NEVER: IdleWorkspace = {
+const AT = Date.parse('2026-03-01T12:34:56.789Z')
+const NEVER: IdleTimes = {
   workspaceId: '7',
   lastUsedAt: null,
   createdAt: null,
   usedUntil: null,
   idleSince: null,
-  idleSeconds: null,
+  idleMs: null,
   dueAt: null,
-  leftSeconds: null,
+  leftMs: null,
 }
-const CREATED = { ...NEVER, createdAt: AT, idleSince: AT, idleSeconds: 90.5, dueAt: AT, leftSeconds: 90_000 }
+const CREATED = { ...NEVER, createdAt: AT, idleSince: AT, idleMs: 90_500, dueAt: AT, leftMs: 90_000_000 }
 const BUSY = {
   ...NEVER,
   lastUsedAt: AT,
   usedUntil: AT,
   idleSince: AT,
-  idleSeconds: 0,
+  idleMs: 0,
   dueAt: AT,
-  leftSeconds: -0.25,
+  leftMs: -250,
 }
 
 test('the JSON of idle workspaces is what JSON.stringify writes, whatever the id', async () => {
@@ -33,7 +33,7 @@ test('the JSON of idle workspaces is what JSON.stringify writes, whatever the id
   }))
   assert.equal(
     await written(jsonLines(pagesOf(workspaces))),
-    `[\n${workspaces.map(workspace => JSON.stringify(workspace)).join(',\n')}\n]\n`,
+    `[\n${workspaces.map(workspace => JSON.stringify(idleWorkspaceOf(workspace))).join(',\n')}\n]\n`,
   )
   assert.equal(await written(jsonLines(pagesOf([]))), '[]\n')
 })
@@ -61,19 +61,45 @@ test('the table of idle workspaces shows what a time is of, and an id that would
   ])
 })
 
-test('isoTime writes what toISOString does', () => {
+test('a column of times writes what toISOString does, whatever it wrote before', () => {
+  const column = new TimeColumn()
   for (const text of [
     '1970-01-01T00:00:00.000Z',
     '1969-12-31T23:59:59.999Z',
+    '1969-12-31T23:59:00.000Z',
     '2026-02-28T23:59:59.001Z',
+    '2026-02-28T23:59:09.010Z',
+    '2026-02-28T22:59:09.010Z',
+    '2026-03-01T22:59:09.010Z',
     '-000001-01-01T01:02:03.004Z',
     '+275760-09-13T00:00:00.000Z',
   ]) {
-    assert.equal(isoTime(new Date(text)), text)
+    assert.equal(column.toMillisecond(Date.parse(text)), text)
+    assert.equal(column.toSecond(Date.parse(text)), text.replace(/T(.*)\..*/, ' $1Z'))
   }
 })
 
-async function* pagesOf(workspaces: IdleWorkspace[]): AsyncGenerator<IdleWorkspace[]> {
+test('a number of milliseconds is written in seconds as JavaScript writes it', () => {
+  for (const ms of [
+    0,
+    -0,
+    1,
+    10,
+    100,
+    999,
+    1_000,
+    90_500,
+    -250,
+    -1_001,
+    999_999_999_999_999,
+    9e15,
+    -9e15 - 1,
+  ]) {
+    assert.equal(secondsText(ms), JSON.stringify(ms / 1_000))
+  }
+})
+
+async function* pagesOf(workspaces: IdleTimes[]): AsyncGenerator<IdleTimes[]> {
   yield workspaces.slice(0, 2)
   if (workspaces.length > 2) yield workspaces.slice(2)
 }
