@@ -12,6 +12,7 @@ import { mark } from './mark.ts'
 import { markLatency } from './mark-latency.ts'
 import { replicas } from './replicas.ts'
 import { scaleOut } from './scale-out.ts'
+import { sizing } from './sizing.ts'
 import { trackerDelay } from './tracker-delay.ts'
 import { trackerDistinct } from './tracker-distinct.ts'
 import { trackerMemory } from './tracker-memory.ts'
@@ -40,4 +41,5 @@ export const MEASURES: readonly Measure[] = [
   flushMillion,
   scaleOut,
   idleWorker,
+  sizing,
 ]

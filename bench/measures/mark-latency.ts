@@ -8,7 +8,7 @@ import { SOURCE, withPool } from '../support/database.ts'
 
 const DRAINED = 200_000
 const IDLE_SECONDS = 4
-const ROUNDS = 3
+const ROUNDS = 2
 
 /** One row for each workspace that is pending: the simplest table that anybody would make first. */
 const BY_WORKSPACE = 'bench_by_workspace'
