@@ -1,5 +1,6 @@
 import type { Measure } from '../measure.ts'
 import { applicationLatency } from './application-latency.ts'
+import { byWorkspace } from './by-workspace.ts'
 import { commandLine } from './command-line.ts'
 import { flushing } from './flush.ts'
 import { flushMillion } from './flush-million.ts'
@@ -10,6 +11,7 @@ import { jobs } from './jobs.ts'
 import { lookup } from './lookup.ts'
 import { mark } from './mark.ts'
 import { markLatency } from './mark-latency.ts'
+import { redisSet } from './redis.ts'
 import { replicas } from './replicas.ts'
 import { scaleOut } from './scale-out.ts'
 import { sizing } from './sizing.ts'
@@ -25,8 +27,10 @@ export const MEASURES: readonly Measure[] = [
   mark,
   wal,
   jobs,
+  redisSet,
   replicas,
   flushing,
+  byWorkspace,
   applicationLatency,
   markLatency,
   trackerRepeats,
@@ -38,6 +42,7 @@ export const MEASURES: readonly Measure[] = [
   idleReport,
   commandLine,
   importing,
+  sizing,
   flushMillion,
   scaleOut,
   idleWorker,

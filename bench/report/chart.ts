@@ -24,10 +24,10 @@ export function chartSvg(spec: ChartSpec): string {
 }
 
 function heightOfBars({ categories, series }: ChartSpec): number {
-  return 130 + categories.length * (14 + 22 * series.length)
+  return 140 + categories.length * (14 + 22 * series.length)
 }
 
-function common({ title, subtitle, series }: ChartSpec): echarts.EChartsOption {
+function common({ kind, title, subtitle, series }: ChartSpec): echarts.EChartsOption {
   return {
     animation: false,
     // White, because a picture on a page with a dark background would be dark on dark.
@@ -42,8 +42,14 @@ function common({ title, subtitle, series }: ChartSpec): echarts.EChartsOption {
       textStyle: { ...TEXT, fontSize: 17 },
       subtextStyle: { color: '#52606d', fontSize: 13 },
     },
-    legend: { show: series.length > 1, bottom: 8, left: 16 },
-    grid: { left: 24, right: 90, top: 76, bottom: series.length > 1 ? 62 : 40, containLabel: true },
+    legend: { show: series.length > 1, bottom: 8, left: 16, selectedMode: false },
+    grid: {
+      left: 24,
+      right: 90,
+      top: kind === 'bar' ? 76 : 104,
+      bottom: series.length > 1 ? 62 : 40,
+      containLabel: true,
+    },
   }
 }
 
@@ -72,6 +78,7 @@ function bars(spec: ChartSpec): echarts.EChartsOption {
     },
     series: series.map(({ name, values }) => ({
       type: 'bar',
+      silent: true,
       name,
       barMaxWidth: 22,
       label: { show: true, position: 'right', formatter: ({ value }) => number(value as number) },
@@ -86,9 +93,14 @@ function lines(spec: ChartSpec): echarts.EChartsOption {
   const { categories, series } = spec
   return {
     xAxis: { type: 'category', data: categories, boundaryGap: false },
-    yAxis: { ...valueAxis(spec), nameGap: 60 },
+    yAxis: {
+      ...valueAxis(spec),
+      nameLocation: 'end',
+      nameTextStyle: { align: 'left', padding: [0, 0, 0, -40] },
+    },
     series: series.map(({ name, values }) => ({
       type: 'line',
+      silent: true,
       name,
       data: values as number[],
       symbolSize: 7,
