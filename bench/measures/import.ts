@@ -3,6 +3,7 @@ import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { atMost, inTurn, type Measure, type Result, row, type Stage, summary } from '../measure.ts'
+import { builtProgram } from '../support/built.ts'
 
 const ROOT = path.join(import.meta.dirname, '../..')
 
@@ -25,7 +26,7 @@ export const importing: Measure = {
   async run({ progress, scaled }: Stage): Promise<Result> {
     const rounds = scaled(15, 3)
     progress('building the package')
-    await run('npm', ['run', '--silent', 'build'], { cwd: ROOT })
+    await builtProgram()
     const entry = (file: string) => pathToFileURL(path.join(ROOT, 'dist/src', file)).href
     const programs = {
       pg: ['pg'],

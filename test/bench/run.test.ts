@@ -5,7 +5,7 @@ import { runProgram } from '../support/process.ts'
 import { testServer } from '../support/test-server.ts'
 
 /** These build the package, or wait for the clock. */
-const SLOW = ['import', 'tracker-period']
+const SLOW = ['import', 'command-line', 'tracker-period']
 
 test('every measure runs over a table of 1,000 workspaces, and fails at nothing', async t => {
   const names = MEASURES.filter(({ long }) => !long).map(({ name }) => name)
