@@ -26,11 +26,14 @@ export const trackerMemory: Measure = {
     const memory = await alternate(rounds, {
       async tracker() {
         const before = used()
-        const tracker = new UsageTracker({ query: () => new Promise(() => {}) }, { logger: silent })
+        const { promise: answer, reject } = Promise.withResolvers<never>()
+        const tracker = new UsageTracker({ query: () => answer }, { logger: silent })
         for (const id of newIds(count)) tracker.mark(id)
         await turn()
         const after = used()
-        await tracker.close({ timeoutMs: 0 })
+        const closed = tracker.close({ timeoutMs: 0 })
+        reject(new Error('the end of a round'))
+        await closed
         return after - before
       },
       async plain() {

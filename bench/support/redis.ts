@@ -40,7 +40,7 @@ export async function startRedis(): Promise<Redis | undefined> {
   const client: RedisClient = createClient({ socket: { port, reconnectStrategy: () => 50 } })
   // The server may not listen yet when the client first connects. Any other error makes a command fail.
   client.on('error', () => {})
-  const up = await Promise.race([client.connect().then(() => true), delay(10_000, false)])
+  const up = await Promise.race([client.connect().then(() => true), delay(10_000, false, { ref: false })])
   if (!up) {
     client.destroy()
     server.kill('SIGKILL')

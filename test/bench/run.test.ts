@@ -2,35 +2,17 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { MEASURES } from '../../bench/measures/list.ts'
 import { runProgram } from '../support/process.ts'
-import { testServer } from '../support/test-server.ts'
+import { BUILDING_MEASURES, runSmall, TIMED_MEASURES } from './run-small.ts'
 
-/** These build the package, or wait for the clock. */
-const SLOW = ['import', 'command-line', 'tracker-period']
+/** These take longer, because they start processes, wait for the clock, or build the package. test/soak/ runs them. */
+const SLOW = [...TIMED_MEASURES, ...BUILDING_MEASURES]
 
-test('every measure runs over a table of 1,000 workspaces, and fails at nothing', async t => {
-  const names = MEASURES.filter(({ long }) => !long).map(({ name }) => name)
-  const fast = names.filter(name => !SLOW.includes(name))
-  const { code, stdout, stderr } = await runProgram(
-    'bench/main.ts',
-    ['--workspaces', '1000', '--json', ...fast],
-    {
-      env: { DATABASE_URL: await testServer() },
-      timeoutMs: 100_000,
-    },
-  )
-  t.diagnostic(stderr)
-  const { outcomes, judged, notRun } = JSON.parse(stdout)
-  assert.deepEqual(
-    outcomes.filter(({ failed }: { failed?: string }) => failed !== undefined),
-    [],
-  )
+test('the measures run over a table of 1,000 workspaces, and fail at nothing', async t => {
+  const fast = MEASURES.filter(({ name, long }) => !long && !SLOW.includes(name)).map(({ name }) => name)
+  const { code, report } = await runSmall(t, fast)
   assert.equal(code, 0)
-  assert.equal(judged, false)
-  assert.deepEqual(
-    outcomes.map(({ name }: { name: string }) => name),
-    fast,
-  )
-  assert.ok(notRun.some(({ name }: { name: string }) => name === 'sizing'))
+  assert.equal(report.judged, false)
+  assert.ok(report.notRun.some(({ name }) => name === 'sizing'))
 })
 
 test('an unknown name or a bad number ends with 2, and says what is allowed', async () => {
