@@ -60,7 +60,7 @@ const CASES: Case[] = [
   {
     name: 'a lag above three minutes',
     told: ['critical lag'],
-    almost: database => store(database, 178),
+    almost: database => store(database, 165),
     make: async database => {
       await store(database, 181)
       return () => drain(database.pool)
@@ -69,7 +69,7 @@ const CASES: Case[] = [
   {
     name: 'no flush and no job for three minutes, though nothing is pending',
     told: ['critical no-worker'],
-    almost: database => seenLast(database, 178),
+    almost: database => seenLast(database, 165),
     make: async database => {
       await seenLast(database, 181)
       return () => flush(database.pool)
@@ -82,7 +82,7 @@ const CASES: Case[] = [
       await database.pool.query(
         `UPDATE pgboss.schedule SET cron = '0 * * * *', data = '{"intervalSeconds": 3600}'`,
       )
-      await seenLast(database, 3_718)
+      await seenLast(database, 3_705)
     },
     make: async database => {
       await seenLast(database, 3_721)
@@ -131,7 +131,7 @@ const CASES: Case[] = [
     name: 'a mark that is held for ten minutes',
     told: ['warning held'],
     almost: async database => {
-      await store(database, 598)
+      await store(database, 585)
       await using holder = await openTransaction(database)
       await holder.client.query('SELECT FROM workspaces FOR UPDATE')
       await flush(database.pool)
@@ -308,7 +308,7 @@ const CASES: Case[] = [
     almost: async database => {
       await store(database, 1)
       await flush(database.pool)
-      await setRegular(database, 3_598, DAY + 1)
+      await setRegular(database, 3_585, DAY + 1)
     },
     make: async database => {
       await setRegular(database, 3_601, DAY + 1)
@@ -324,7 +324,7 @@ const CASES: Case[] = [
     almost: async database => {
       await store(database, 1)
       await flush(database.pool)
-      await setRegular(database, 3_601, DAY - 1)
+      await setRegular(database, 3_601, DAY - 15)
     },
     make: async database => {
       await setRegular(database, 7_200, DAY)
