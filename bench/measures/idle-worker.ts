@@ -12,6 +12,9 @@ const SECONDS = 60
 /** The statements that are named. The others are one row. */
 const SHOWN = 8
 
+/** These travel with the statement that they are for, mostly in one message. */
+const FRAME = /^(BEGIN|COMMIT|SET|SAVEPOINT|RELEASE)\b/
+
 const SETTLE_SECONDS = 15
 const STATISTICS = { shared_preload_libraries: 'pg_stat_statements' }
 
@@ -38,7 +41,8 @@ export const idleWorker: Measure = {
     const minute = 'statements/min'
     return {
       rows: [
-        row('all', minute, perMinute(sum(found)), 'also BEGIN, COMMIT and SET'),
+        row('all', minute, perMinute(sum(found)), 'with those that begin, end or limit a transaction'),
+        row('all but those', minute, perMinute(sum(found.filter(({ query }) => !FRAME.test(query))))),
         ...shown.map(({ query, calls }) => row(query, minute, perMinute(calls))),
       ],
       limits:

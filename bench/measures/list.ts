@@ -42,7 +42,6 @@ export const MEASURES: readonly Measure[] = [
   idleReport,
   commandLine,
   importing,
-  sizing,
   flushMillion,
   scaleOut,
   idleWorker,

@@ -4,8 +4,15 @@ import { promisify } from 'node:util'
 
 const ROOT = path.join(import.meta.dirname, '../..')
 
-/** Builds the package, as it is published. Returns the file of its program. */
-export async function builtProgram(): Promise<string> {
+let built: Promise<string> | undefined
+
+/** Builds the package once, as it is published. Returns the file of its program. */
+export function builtProgram(): Promise<string> {
+  built ??= build()
+  return built
+}
+
+async function build(): Promise<string> {
   await promisify(execFile)('npm', ['run', '--silent', 'build'], { cwd: ROOT })
   return path.join(ROOT, 'dist/src/cli/main.js')
 }
