@@ -114,6 +114,13 @@ AS $function$
     $function$
 ;
 
+CREATE OR REPLACE FUNCTION noted_usage_periods()
+ RETURNS timestamp with time zone[]
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN ARRAY(SELECT pending_usage_period.period_end FROM pending_usage_period)
+;
+
 CREATE OR REPLACE FUNCTION pending_usage_server(OUT system_identifier text, OUT timeline text)
  RETURNS record
  LANGUAGE plpgsql
@@ -438,8 +445,26 @@ UNION ALL
                     NULL::timestamp with time zone AS used_from,
                     false AS until
                    FROM ONLY pending_usage
-                  WHERE (pending_usage.period_end = ANY (ARRAY( SELECT pending_usage_period.period_end
-                           FROM pending_usage_period)))
+                  WHERE (pending_usage.period_end = ANY (( SELECT
+                                CASE
+                                    WHEN (pg_stat_get_dead_tuples(('pending_usage'::regclass)::oid) >= 50000) THEN noted_usage_periods()
+                                    ELSE ARRAY( WITH RECURSIVE period(period_end) AS (
+ ( SELECT u.period_end
+    FROM ONLY pending_usage u
+   ORDER BY u.period_end
+  LIMIT 1)
+ UNION ALL
+  SELECT next.period_end
+    FROM (period period_1
+      CROSS JOIN LATERAL ( SELECT u.period_end
+      FROM ONLY pending_usage u
+     WHERE (u.period_end > period_1.period_end)
+     ORDER BY u.period_end
+    LIMIT 1) next)
+ )
+                                     SELECT period.period_end
+                                       FROM period)
+                                END AS "array")::timestamp with time zone[]))
                 UNION ALL
                  SELECT set_aside_usage.workspace_id,
                     set_aside_usage.period_end,
@@ -553,8 +578,26 @@ UNION ALL
                             NULL::timestamp with time zone AS used_from,
                             false AS until
                            FROM ONLY pending_usage
-                          WHERE (pending_usage.period_end = ANY (ARRAY( SELECT pending_usage_period.period_end
-                                   FROM pending_usage_period)))
+                          WHERE (pending_usage.period_end = ANY (( SELECT
+CASE
+ WHEN (pg_stat_get_dead_tuples(('pending_usage'::regclass)::oid) >= 50000) THEN noted_usage_periods()
+ ELSE ARRAY( WITH RECURSIVE period(period_end) AS (
+   ( SELECT u.period_end
+      FROM ONLY pending_usage u
+     ORDER BY u.period_end
+    LIMIT 1)
+   UNION ALL
+    SELECT next.period_end
+      FROM (period period_1
+        CROSS JOIN LATERAL ( SELECT u.period_end
+        FROM ONLY pending_usage u
+       WHERE (u.period_end > period_1.period_end)
+       ORDER BY u.period_end
+      LIMIT 1) next)
+   )
+  SELECT period.period_end
+    FROM period)
+END AS "array")::timestamp with time zone[]))
                         UNION ALL
                          SELECT set_aside_usage.workspace_id,
                             set_aside_usage.period_end,
@@ -603,8 +646,26 @@ UNION ALL
                     NULL::timestamp with time zone AS used_from,
                     false AS until
                    FROM ONLY pending_usage
-                  WHERE (pending_usage.period_end = ANY (ARRAY( SELECT pending_usage_period.period_end
-                           FROM pending_usage_period)))
+                  WHERE (pending_usage.period_end = ANY (( SELECT
+                                CASE
+                                    WHEN (pg_stat_get_dead_tuples(('pending_usage'::regclass)::oid) >= 50000) THEN noted_usage_periods()
+                                    ELSE ARRAY( WITH RECURSIVE period(period_end) AS (
+ ( SELECT u.period_end
+    FROM ONLY pending_usage u
+   ORDER BY u.period_end
+  LIMIT 1)
+ UNION ALL
+  SELECT next.period_end
+    FROM (period period_1
+      CROSS JOIN LATERAL ( SELECT u.period_end
+      FROM ONLY pending_usage u
+     WHERE (u.period_end > period_1.period_end)
+     ORDER BY u.period_end
+    LIMIT 1) next)
+ )
+                                     SELECT period.period_end
+                                       FROM period)
+                                END AS "array")::timestamp with time zone[]))
                 UNION ALL
                  SELECT set_aside_usage.workspace_id,
                     set_aside_usage.period_end,
@@ -627,6 +688,8 @@ COMMENT ON FUNCTION end_usage_until(uuid,text,boolean) IS 'Ends a use until a ti
 COMMENT ON FUNCTION mark_usage_until(uuid,timestamp with time zone,text) IS 'Marks a workspace as in use now and until a time ahead; returns the latest such time of this source. For holders. A pending mark: a crash of the server ends it.';
 
 COMMENT ON FUNCTION no_hidden_usage(name,regclass[]) IS 'No rows. An error if row-level security may hide rows from a view of workspace-usage, which would then be wrong.';
+
+COMMENT ON FUNCTION noted_usage_periods() IS 'The periods of pending_usage_period. The views call it if there are many dead marks.';
 
 COMMENT ON TABLE pending_usage IS 'Marks that are not flushed yet: INSERT (workspace_id[, source]) … ON CONFLICT DO NOTHING, nothing else. UNLOGGED: emptied by a crash of the server.';
 

@@ -72,8 +72,9 @@ export function readerPrivileges(layout: UsageLayout): Privilege[] {
   return [
     ...[...new Set(views.map(view => layout[view]))].map(usage),
     ...views.map(view => onTable(layout, view, { SELECT: WHOLE })),
-    // The views call it as the reader. The host may have revoked EXECUTE from PUBLIC.
+    // The views call them as the reader. The host may have revoked EXECUTE from PUBLIC.
     onFunction(layout.workspace_activity, 'no_hidden_usage', 'name, regclass[]'),
+    onFunction(layout.workspace_activity, 'noted_usage_periods', ''),
     onFunction(layout.pending_usage, 'usage_complete_since', ''),
     onFunction(layout.pending_usage, 'usage_period', ''),
   ]

@@ -2,6 +2,7 @@ import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { SLOT_SECONDS, SLOTS_OF_A_DAY, usedDays } from '../database/used-days.ts'
 import { workspaceIdType } from '../database/workspace-id-type.ts'
 import { countedUses } from './counted-use.ts'
+import { createNotedPeriods, dropNotedPeriods, marksOf } from './marks-of-views.ts'
 
 /*
  * The views that show flushed and pending usage in one snapshot. migrations/0003 and 0009 explain why a lookup of one
@@ -47,6 +48,7 @@ export async function createActivityViews(db: Kysely<never>, schema: string): Pr
     ),
     workspace_usage_daily: checked(schema, 'workspace_usage_daily', DAILY_COLUMNS, daily(schema, id)),
   }
+  await createNotedPeriods(db, schema)
   for (const view of VIEWS) {
     await sql`CREATE OR REPLACE VIEW ${sql.id(schema, view)} AS ${views[view]}`.execute(db)
     await sql`COMMENT ON VIEW ${sql.id(schema, view)} IS ${sql.lit(COMMENTS[view])}`.execute(db)
@@ -56,6 +58,7 @@ export async function createActivityViews(db: Kysely<never>, schema: string): Pr
 /** Drops them. To go back to an older form, with fewer columns, nothing else helps. */
 export async function dropActivityViews(db: Kysely<never>, schema: string): Promise<void> {
   for (const view of VIEWS) await sql`DROP VIEW ${sql.id(schema, view)}`.execute(db)
+  await dropNotedPeriods(db, schema)
 }
 
 /** Runs something that drops the views and creates them again, and then grants what was granted before. */
@@ -130,17 +133,6 @@ function ignoredSources(schema: string): RawBuilder<unknown> {
 }
 
 const IGNORED = sql`ARRAY (SELECT source FROM ignored)`
-
-/** All marks: `workspace_id`, `period_end`, `source`, `used_from`, and whether they are of a use until a time ahead. */
-function marksOf(schema: string): RawBuilder<unknown> {
-  return sql`
-    SELECT workspace_id, period_end, source, NULL::timestamptz AS used_from, false AS until
-    FROM ONLY ${sql.id(schema, 'pending_usage')}
-    WHERE period_end = ANY (ARRAY (SELECT period_end FROM ${sql.id(schema, 'pending_usage_period')}))
-    UNION ALL
-    SELECT workspace_id, period_end, source, used_from, reason = 'until'::text
-    FROM ${sql.id(schema, 'set_aside_usage')}`
-}
 
 type Shown = (id: RawBuilder<unknown>) => RawBuilder<unknown>
 
