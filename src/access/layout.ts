@@ -4,7 +4,10 @@ import { type Connection, execute } from '../database/connection.ts'
 import { NotMigratedError, SearchPathError } from '../errors.ts'
 
 /** The schema of each object of this package, as `search_path` finds it. */
-export type UsageLayout = Record<(typeof OBJECTS)[number], string>
+export type UsageLayout = Record<(typeof OBJECTS)[number], string> & {
+  /** Whether `workspaces` is a table, and not a view of one of the host. */
+  readonly hasTable: boolean
+}
 
 const OBJECTS = [
   'pending_usage',
@@ -31,8 +34,8 @@ const OBJECTS = [
 export async function usageLayout(connection: Connection): Promise<UsageLayout> {
   const { rows } = await execute(
     connection,
-    compile(sql<{ name: string; schema: string | null }>`
-      SELECT wanted.name, n.nspname::text AS schema
+    compile(sql<{ name: string; schema: string | null; kind: string }>`
+      SELECT wanted.name, n.nspname::text AS schema, c.relkind::text AS kind
       FROM unnest(${[...OBJECTS]}::text[]) WITH ORDINALITY AS wanted (name, place)
       LEFT JOIN pg_class c ON c.oid = to_regclass(wanted.name)
       LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -42,7 +45,8 @@ export async function usageLayout(connection: Connection): Promise<UsageLayout> 
   for (const { name, schema } of rows) {
     if (schema === null) throw new NotMigratedError(`"${name}" does not exist`)
   }
-  return Object.fromEntries(rows.map(({ name, schema }) => [name, schema])) as UsageLayout
+  const hasTable = rows.some(({ name, kind }) => name === 'workspaces' && kind === 'r')
+  return { ...Object.fromEntries(rows.map(({ name, schema }) => [name, schema])), hasTable } as UsageLayout
 }
 
 async function assertNotElsewhere(connection: Connection): Promise<void> {

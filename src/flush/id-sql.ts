@@ -13,6 +13,8 @@ export interface IdSql {
   column(id: RawBuilder<unknown>): RawBuilder<unknown>
   /** The key of an id: what `width_bucket` searches for. */
   key(id: RawBuilder<unknown>): RawBuilder<unknown>
+  /** The column of an array of keys beside one of ids. They are one if an id is its own key. */
+  readonly keys: RawBuilder<unknown>
   /** An empty array of ids, and one of keys. */
   readonly noIds: RawBuilder<unknown>
   readonly noKeys: RawBuilder<unknown>
@@ -49,6 +51,7 @@ export function idSql(type: WorkspaceIdType): IdSql {
     many: ids => sql`${ids}::${name}[]`,
     column: id => (fixed ? id : sql`${id}::text`),
     key: id => (fixed ? id : sql`hashtextextended(${id}, ${seed}::bigint)`),
+    keys: fixed ? sql`ids` : sql`keys`,
     noIds: sql`'{}'::${name}[]`,
     noKeys: fixed ? sql`'{}'::${name}[]` : sql`'{}'::bigint[]`,
   }

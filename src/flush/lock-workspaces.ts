@@ -11,41 +11,81 @@ export function isAmong(keys: RawBuilder<unknown>, { key }: IdSql): RawBuilder<b
   return sql`(${wanted} IS NOT DISTINCT FROM ${keys}[width_bucket(${wanted}, ${keys})])`
 }
 
-/** The workspaces of the marks that are due. */
+/** The workspaces to lock. */
 export const WANTED = sql`(SELECT ids FROM wanted)`
-/** Of them, the keys of those that the database refuses. */
+/** Of the workspaces with marks, the keys of those that the database refuses. */
 export const REFUSED = sql`(SELECT keys FROM refused)`
+/** Workspaces that are locked, but whose use by source is not. */
+export const BUSY = sql`(SELECT ids FROM busy)`
 
-/** Part of the flush statement: locks the workspaces, and waits for nobody. */
-export function lock({ from }: Taking, careful: boolean, ids: IdSql): RawBuilder<unknown> {
+/** The last use of the workspace `id`, in the marks that are due and count. Null if none of its marks counts. */
+export function usedAt({ key, keys }: IdSql): RawBuilder<unknown> {
+  return sql`(SELECT used_at FROM used_workspace)[width_bucket(${key(sql`id`)}, (SELECT ${keys} FROM used_workspace))]`
+}
+
+/** Part of the flush statement: locks the workspaces of the marks that are due, and waits for nobody. */
+export function lock(
+  { from }: Taking,
+  { careful, inPlace }: { careful: boolean; inPlace: boolean },
+  ids: IdSql,
+): RawBuilder<unknown> {
   const { fixed, key, column, many, noIds, noKeys } = ids
-  const id = sql`workspace_id`
+  const known = sql`(SELECT ids FROM used_workspace)`
   // The retry of refused workspaces is the only one that tries them.
   const refused =
     from === 'refused'
       ? sql`SELECT ${noKeys} AS keys`
       : sql`
         SELECT ARRAY (
-          SELECT ${key(id)} FROM refused_usage
-          WHERE workspace_id = ANY (ARRAY (SELECT DISTINCT workspace_id FROM due)) ORDER BY ${key(id)}
+          SELECT ${key(sql`workspace_id`)} FROM refused_usage
+          WHERE workspace_id = ANY (${many(known)}) ORDER BY 1
         ) AS keys`
-  const exact = fixed
-    ? sql``
-    : sql`, (SELECT count(DISTINCT workspace_id) = count(DISTINCT ${key(id)}) FROM due) AS exact`
   return sql`
+    -- Marks of a source that does not count are settled as all others, but move nothing.
+    ignored AS MATERIALIZED (
+      SELECT ARRAY (SELECT source FROM source_usage WHERE NOT counts) AS sources
+    ),
+    ${usedWorkspaces(ids)},
     refused AS MATERIALIZED (${refused}),
     wanted AS MATERIALIZED (
-      SELECT ARRAY (SELECT DISTINCT workspace_id FROM due WHERE NOT ${isAmong(REFUSED, ids)}) AS ids${exact}
+      SELECT CASE ${fixed ? sql`` : sql`WHEN NOT (SELECT exact FROM used_workspace) THEN ${noIds}`}
+        WHEN ${REFUSED} = ${noKeys} THEN ${many(known)}
+        ELSE ARRAY (
+          SELECT workspace_id FROM unnest(${many(known)}) AS workspace_id WHERE NOT ${isAmong(REFUSED, ids)}
+        )
+      END AS ids
     ),
     -- Two writers that update the same workspaces in different orders can deadlock. With SKIP LOCKED the flush waits
     -- for nobody. "= ANY (array)" makes the planner search the index for a sorted array, instead of scanning all
     -- workspaces.
     locked AS MATERIALIZED (
-      SELECT ${column(sql`id`)} AS id, last_used_at FROM workspaces
+      SELECT ${column(sql`id`)} AS id, last_used_at${inPlace ? sql`, ctid AS place` : sql``}
+      FROM ${inPlace ? sql`ONLY` : sql``} workspaces
       WHERE id = ANY (${many(WANTED)})
       ${careful ? sql`FOR UPDATE SKIP LOCKED` : sql`FOR NO KEY UPDATE SKIP LOCKED`}
     ),
     ${careful ? busySources(ids) : sql`busy AS MATERIALIZED (SELECT ${noIds} AS ids)`}`
+}
+
+/** Everything is looked up in these arrays, so there is one sort. Planners choose to sort more than once by themselves. */
+function usedWorkspaces({ fixed, key }: IdSql): RawBuilder<unknown> {
+  const counts = sql`FILTER (WHERE source <> ALL ((SELECT sources FROM ignored)::text[]))`
+  const [order, keys] = fixed
+    ? [sql`workspace_id`, sql``]
+    : [sql`key, workspace_id`, sql`, array_agg(key) AS keys, count(*) = count(DISTINCT key) AS exact`]
+  return sql`
+    -- Arrays with matching places, sorted by key: the workspaces of the marks, and the last use of each.
+    used_workspace AS MATERIALIZED (
+      SELECT array_agg(workspace_id) AS ids, array_agg(used_at) AS used_at${keys}
+      FROM (
+        SELECT ${order}, max(period_end) ${counts} AS used_at
+        FROM (
+          SELECT workspace_id, period_end, source${fixed ? sql`` : sql`, ${key(sql`workspace_id`)} AS key`}
+          FROM due ORDER BY ${order}
+        ) AS sorted
+        GROUP BY ${order} ORDER BY ${order}
+      ) AS used
+    )`
 }
 
 /** Without this, ON CONFLICT DO UPDATE would wait for somebody who deletes or locks the row of a source. */

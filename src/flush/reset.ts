@@ -86,21 +86,40 @@ const REASON = sql`CASE
 END`
 
 /**
- * Looks for what every flush must know first: whether marks were lost, the type of the ids of workspaces, and whether a
- * period is long for the history.
+ * Whether a row of `workspaces` has a `ctid` of its own that this role may read. A view of a table of the host has none,
+ * and rows of different children may have the same one.
  */
-export async function lookFirst(
-  connection: Connection,
-): Promise<{ reset: UsageReset | null; idType: WorkspaceIdType; longPeriod: boolean }> {
+const IN_PLACE = sql`(
+  SELECT relkind = 'r' AND NOT relhassubclass AND coalesce(has_column_privilege(oid, (-1)::smallint, 'SELECT'), false)
+  FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass('workspaces')
+)`
+
+/** What every flush must know first. */
+export interface FirstLook {
+  reset: UsageReset | null
+  idType: WorkspaceIdType
+  /** Whether a period is long for the history. */
+  longPeriod: boolean
+  /** Whether rows of `workspaces` can be found by their `ctid`. */
+  inPlace: boolean
+}
+
+/** Looks for what every flush must know first, such as whether marks were lost. */
+export async function lookFirst(connection: Connection): Promise<FirstLook> {
   const { rows } = await execute(
     connection,
-    compile(sql<{ well: boolean | string; id_type: WorkspaceIdType; long: boolean | string }>`
+    compile(sql<{
+      well: boolean | string
+      id_type: WorkspaceIdType
+      long: boolean | string
+      in_place: boolean | string
+    }>`
       SELECT (${ALL_IS_WELL})::text AS well, ${sql.raw(WORKSPACE_ID_TYPE)}::text AS id_type,
-        (${LONG_PERIOD})::text AS long`),
+        (${LONG_PERIOD})::text AS long, ${IN_PLACE}::text AS in_place`),
   )
-  const { well, id_type: idType, long } = rows[0]!
+  const { well, id_type: idType, long, in_place: inPlace } = rows[0]!
   const reset = String(well) === 'true' ? null : await noteReset(connection)
-  return { reset, idType, longPeriod: String(long) === 'true' }
+  return { reset, idType, longPeriod: String(long) === 'true', inPlace: String(inPlace) === 'true' }
 }
 
 /**

@@ -29,9 +29,9 @@ export const noteSources = sql`
       SELECT array_agg(source ORDER BY source) AS sources, array_agg(marks ORDER BY source) AS marks,
         array_agg(first_end ORDER BY source) AS first_end, array_agg(last_end ORDER BY source) AS last_end
       FROM (
-        SELECT source COLLATE "C" AS source, count(*) FILTER (WHERE fate IN ('flushed', 'unknown')) AS marks,
-          min(period_end) AS first_end, max(period_end) AS last_end
-        FROM mark GROUP BY 1
+        SELECT source, coalesce(sum(marks) FILTER (WHERE fate IN ('flushed', 'unknown')), 0) AS marks,
+          min(first_end) AS first_end, max(last_end) AS last_end
+        FROM by_fate GROUP BY source
       ) AS used
     ),
     seen AS MATERIALIZED (

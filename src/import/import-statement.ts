@@ -1,11 +1,12 @@
 import { sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import type { Statement } from '../database/connection.ts'
+import { classify } from '../flush/fate.ts'
 import { updateHistory } from '../flush/history.ts'
 import { idSql } from '../flush/id-sql.ts'
 import { lock } from '../flush/lock-workspaces.ts'
 import { LONGEST_GAP, MOST_SOURCES } from '../flush/source-usage.ts'
-import { classify, unmoved, update } from '../flush/statement.ts'
+import { unmoved, update } from '../flush/update-workspaces.ts'
 import type { WorkspaceIdType } from '../workspace-id.ts'
 import type { CheckedRow } from './import-row.ts'
 
@@ -29,6 +30,7 @@ export function importStatement(
   { idType, careful }: { idType: WorkspaceIdType; careful: boolean },
 ): Statement<{ counts: string }> {
   const ids = idSql(idType)
+  const how = { careful, inPlace: false }
   const [id, time, source] = [
     rows.map(({ id }) => id),
     rows.map(({ time }) => time),
@@ -45,14 +47,14 @@ export function importStatement(
       SELECT place, period_end, workspace_id, source COLLATE "C" AS source, period_end AS used_from
       FROM given WHERE period_end <= statement_timestamp()
     ),
-    ${lock({ from: 'pending', batchSize: rows.length, oldestFirst: false }, careful, ids)},
+    ${lock({ from: 'pending', batchSize: rows.length, oldestFirst: false }, how, ids)},
     ${classify(0, ids)},
-    ${update(ids)},
+    ${update(ids, how)},
     ${updateHistory('short')},
     ${noteSources},
     counted AS MATERIALIZED (SELECT json_build_object(
       'imported', (SELECT count(*) FROM mark WHERE fate = 'flushed'),
-      'updated', coalesce((SELECT cardinality(keys) FROM written), 0),
+      'updated', (SELECT workspaces FROM written),
       'unmoved', ${unmoved(ids)},
       'left', (
         SELECT coalesce(json_agg(json_build_array(place, fate)), '[]') FROM (
