@@ -10,8 +10,8 @@ export const unlessExact = ({ fixed }: IdSql) =>
   fixed ? sql`` : sql`WHEN NOT (SELECT exact FROM used_workspace) THEN 'held'`
 
 /**
- * Part of the statement: `mark`, which is `due` and what becomes of each. Mostly all workspaces are locked, and nothing
- * is searched for then.
+ * Part of the statement: `mark`, which is `due` and what becomes of each. Mostly all workspaces are locked, and no mark
+ * is judged by itself then.
  */
 export function classify(unknownAfterSeconds: number, ids: IdSql): RawBuilder<unknown> {
   const { fixed, key, many, noIds, noKeys } = ids
@@ -40,16 +40,19 @@ export function classify(unknownAfterSeconds: number, ids: IdSql): RawBuilder<un
       FROM missing
     ),
     -- A mark is young by the time of this transaction, because a snapshot may be as old as that.
-    mark AS NOT MATERIALIZED (
-      SELECT place, period_end, workspace_id, source, used_from, CASE
-        WHEN (SELECT usual FROM usual) THEN 'flushed'
-        ${unlessExact(ids)}
+    judged AS MATERIALIZED (
+      SELECT place, period_end, workspace_id, source, used_from, CASE ${unlessExact(ids)}
         WHEN ${isAmong(REFUSED, ids)} THEN 'refused'
         WHEN ${isAmong(HELD, ids)} THEN 'held'
         WHEN NOT ${isAmong(UNKNOWN, ids)} THEN 'flushed'
         WHEN period_end > now() - make_interval(secs => ${unknownAfterSeconds}) THEN 'awaited'
         ELSE 'unknown'
       END AS fate
-      FROM due
+      FROM due WHERE NOT (SELECT usual FROM usual)
+    ),
+    mark AS NOT MATERIALIZED (
+      SELECT place, period_end, workspace_id, source, used_from, 'flushed' AS fate
+      FROM due WHERE (SELECT usual FROM usual)
+      UNION ALL SELECT * FROM judged
     )`
 }

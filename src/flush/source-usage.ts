@@ -12,11 +12,9 @@ export const MOST_SOURCES = 1_000
 /** A source is regular as long as no gap between its uses is longer. */
 export const LONGEST_GAP = sql`interval '1 hour'`
 
-const SOURCES = sql`(SELECT sources FROM named)`
-
-/** Looks up what `named` has in a column for the source of a row. */
-function ofSource(column: 'marks' | 'first_end' | 'last_end'): RawBuilder<unknown> {
-  return sql`(SELECT ${sql.id(column)} FROM named)[width_bucket(source, ${SOURCES})]`
+/** What `named` has in a column for the source of a row. It is one row, so a join with it costs nothing. */
+function ofSource(column: 'first_end' | 'last_end'): RawBuilder<unknown> {
+  return sql`${sql.id(column)}[width_bucket(s.source, sources)]`
 }
 
 /**
@@ -35,22 +33,22 @@ export const noteSources = sql`
       ) AS used
     ),
     seen AS MATERIALIZED (
-      SELECT source FROM source_usage
-      WHERE source = ANY (${SOURCES}::text[]) AND (
+      SELECT s.source FROM named, source_usage s
+      WHERE s.source = ANY (sources) AND (
         last_used_at < ${ofSource('last_end')}
         -- After an outage the newest marks come first. Older ones may close the gap.
         OR ${ofSource('first_end')} < regular_since AND regular_since - ${ofSource('last_end')} <= ${LONGEST_GAP}
       )
-      FOR NO KEY UPDATE SKIP LOCKED
+      FOR NO KEY UPDATE OF s SKIP LOCKED
     ),
     seen_again AS (
-      UPDATE source_usage SET
+      UPDATE source_usage s SET
         last_used_at = greatest(last_used_at, ${ofSource('last_end')}),
         regular_since = CASE
           WHEN ${ofSource('first_end')} - last_used_at > ${LONGEST_GAP} THEN ${ofSource('first_end')}
           ELSE least(regular_since, ${ofSource('first_end')})
         END
-      WHERE source = ANY (ARRAY (SELECT source FROM seen))
+      FROM named WHERE s.source = ANY (ARRAY (SELECT source FROM seen))
     ),
     new_source AS MATERIALIZED (
       SELECT unnest(sources) AS source FROM named EXCEPT SELECT source FROM source_usage
@@ -63,9 +61,9 @@ export const noteSources = sql`
     ),
     seen_first AS (
       INSERT INTO source_usage (source, regular_since, last_used_at)
-      SELECT source, ${ofSource('first_end')}, ${ofSource('last_end')}
-      FROM new_source WHERE (SELECT may FROM may_add)
-      ORDER BY source
+      SELECT s.source, ${ofSource('first_end')}, ${ofSource('last_end')}
+      FROM named, new_source s WHERE (SELECT may FROM may_add)
+      ORDER BY 1
       LIMIT (SELECT greatest(0, ${MOST_SOURCES} - count(*)) FROM source_usage)
       ON CONFLICT DO NOTHING
     )`

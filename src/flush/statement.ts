@@ -103,13 +103,13 @@ const setAside = sql`
       INSERT INTO set_aside_usage (period_end, workspace_id, source, reason, next_attempt_at)
       SELECT period_end, workspace_id, source, fate,
         CASE fate WHEN 'refused' THEN 'infinity' ELSE statement_timestamp() END
-      FROM mark WHERE NOT (SELECT usual FROM usual) AND fate IN ('held', 'awaited', 'refused')
+      FROM judged WHERE fate IN ('held', 'awaited', 'refused')
         -- A statement of a marker that goes on across the end of its period stores a mark again that was set aside
         -- already. The one there is as good. Another flush may just look at it again, and an INSERT would wait for that.
         AND (
           SELECT reason FROM set_aside_usage AS there
-          WHERE there.period_end = mark.period_end AND there.workspace_id = mark.workspace_id
-            AND there.source = mark.source
+          WHERE there.period_end = judged.period_end AND there.workspace_id = judged.workspace_id
+            AND there.source = judged.source
         ) IS NULL
       ON CONFLICT DO NOTHING
     )`
@@ -125,7 +125,7 @@ const lookAgainLater = (ids: IdSql) => sql`
         reason = CASE ${unlessExact(ids)}
           WHEN ${isAmong(REFUSED, ids)} THEN 'refused' WHEN ${isAmong(HELD, ids)} THEN 'held' ELSE 'awaited' END,
         next_attempt_at = CASE WHEN ${isAmong(REFUSED, ids)} THEN 'infinity' ELSE statement_timestamp() END
-      WHERE ctid = ANY (ARRAY (SELECT place FROM mark WHERE fate IN ('held', 'awaited', 'refused')))
+      WHERE ctid = ANY (ARRAY (SELECT place FROM judged WHERE fate IN ('held', 'awaited', 'refused')))
     )`
 
 /** The marks are looked through once. All that is counted follows from these few rows. */
