@@ -43,7 +43,7 @@ const { list, long, json, write, workspaces } = program.opts<Options>()
 
 if (list) {
   for (const { name, title, long } of MEASURES)
-    console.log(`${name.padEnd(16)}${title}${long ? ' (--long)' : ''}`)
+    console.log(`${name.padEnd(21)}${title}${long ? ' (--long)' : ''}`)
 } else {
   await bench(program.args)
 }

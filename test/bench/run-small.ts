@@ -14,13 +14,13 @@ export const BUILDING_MEASURES = ['import', 'command-line', 'idle-report', 'scal
 export async function runSmall(
   t: TestContext,
   names: readonly string[],
-  { timeoutMs = 100_000 } = {},
+  { timeoutMs = 100_000, env = {} }: { timeoutMs?: number; env?: Record<string, string> } = {},
 ): Promise<{ code: number | null; report: Report }> {
   const { code, stdout, stderr } = await runProgram(
     'bench/main.ts',
     ['--workspaces', '1000', '--json', ...names],
     {
-      env: { DATABASE_URL: await testServer() },
+      env: { DATABASE_URL: await testServer(), ...env },
       timeoutMs,
     },
   )

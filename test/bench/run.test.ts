@@ -15,6 +15,19 @@ test('the measures run over a table of 1,000 workspaces, and fail at nothing', a
   assert.ok(report.notRun.some(({ name }) => name === 'sizing'))
 })
 
+test('without pgbench and redis-server on PATH, their measures are skipped with the reason, and the run ends with 0', async t => {
+  const { code, report } = await runSmall(t, ['mark', 'wal', 'redis', 'tracker-distinct'], {
+    env: { PATH: '/nonexistent' },
+  })
+  assert.equal(code, 0)
+  const [mark, wal, redis, distinct] = report.outcomes
+  assert.match(mark!.skipped!, /^no pgbench on PATH/)
+  assert.equal(wal!.skipped, undefined)
+  assert.match(redis!.skipped!, /^no redis-server on PATH/)
+  assert.match(distinct!.result!.skipped!, /^no redis-server on PATH/)
+  assert.equal(report.machine.Redis, 'not there')
+})
+
 test('an unknown name or a bad number ends with 2, and says what is allowed', async () => {
   const unknown = await runProgram('bench/main.ts', ['flsh'])
   assert.equal(unknown.code, 2)
