@@ -17,7 +17,9 @@ export function chartSvg(spec: ChartSpec): string {
   })
   try {
     chart.setOption({ ...common(spec), ...(spec.kind === 'bar' ? bars(spec) : lines(spec)) })
-    return `${chart.renderToSVGString()}\n`
+    // A reader of the screen says the title.
+    const title = `<title>${echarts.format.encodeHTML(spec.title)}</title>`
+    return `${chart.renderToSVGString().replace(/^<svg ([^>]*)>/, `<svg role="img" $1>${title}`)}\n`
   } finally {
     chart.dispose()
   }
@@ -55,6 +57,7 @@ function common({ kind, title, subtitle, series }: ChartSpec): echarts.EChartsOp
 
 function valueAxis({ unit, log = false }: ChartSpec) {
   return {
+    silent: true,
     type: log ? ('log' as const) : ('value' as const),
     name: unit,
     nameLocation: 'middle' as const,
@@ -71,6 +74,7 @@ function bars(spec: ChartSpec): echarts.EChartsOption {
     xAxis: { ...valueAxis(spec), nameGap: 26 },
     yAxis: {
       type: 'category',
+      silent: true,
       data: categories,
       inverse: true,
       axisTick: { show: false },
@@ -92,7 +96,7 @@ function bars(spec: ChartSpec): echarts.EChartsOption {
 function lines(spec: ChartSpec): echarts.EChartsOption {
   const { categories, series } = spec
   return {
-    xAxis: { type: 'category', data: categories, boundaryGap: false },
+    xAxis: { type: 'category', silent: true, data: categories, boundaryGap: false },
     yAxis: {
       ...valueAxis(spec),
       nameLocation: 'end',
