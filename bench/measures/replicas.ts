@@ -70,7 +70,8 @@ async function measure({ workspaces, scaled, progress }: Stage, pool: pg.Pool): 
       'each workspace once. A set in each replica writes it once per replica, here one after the other, because at once ' +
       'such UPDATEs can deadlock. With a guard the later ones only read; then the time is as exact as the guard, each ' +
       'replica still reads every row, and rows that two replicas write at once wait for each other. Ours without ' +
-      'sources, as the others know none.',
+      'sources, as the others know none. A flush takes the lock of each workspace first, so that it waits for no ' +
+      'application. PostgreSQL writes each such lock to the WAL, so the share of the WAL is larger than that of the rows.',
     targets: [
       atMost(`rows with ${most} replicas, to a set in each`, share('rows'), 1 / most, 'times'),
       atMost(`WAL with ${most} replicas, to a set in each`, share('wal'), 1 / most, 'times'),
