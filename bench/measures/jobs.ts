@@ -10,7 +10,7 @@ import { timed } from '../support/timing.ts'
 
 const ROUNDS = 5
 const CONNECTIONS = 8
-const SINGLE = 1_000
+const SINGLE = 600
 const MANY = 5_000
 /** Jobs in a statement. */
 const BATCH = 1_000

@@ -3,7 +3,7 @@ import { alternate, atLeast, type Measure, type Result, row, type Stage } from '
 import { idOf, withPool } from '../support/database.ts'
 import { pgbench } from '../support/pgbench.ts'
 
-const ROUNDS = 9
+const ROUNDS = 7
 
 /** Tables with one row per workspace: what a mark needs at least. */
 const TABLES = `
@@ -32,7 +32,7 @@ async function measure({ million, workspaces, scaled, progress }: Stage, pool: p
   // Each round begins with empty tables, as each period of marks begins with pages of its own.
   const insert = async (table: string, columns: string, conflict = '') => {
     await pool.query(`TRUNCATE ONLY ${table}`)
-    return await rate(`INSERT INTO ${table} (${columns}) VALUES (gen_random_uuid()) ${conflict}`, 6_000)
+    return await rate(`INSERT INTO ${table} (${columns}) VALUES (gen_random_uuid()) ${conflict}`, 5_000)
   }
   const update = (ids: number, guard = '') =>
     `\\set n random(1, ${ids})\nUPDATE workspaces SET last_used_at = now() WHERE id = ${idOf(':n')} ${guard}`
@@ -43,8 +43,8 @@ async function measure({ million, workspaces, scaled, progress }: Stage, pool: p
       ours: () => insert('pending_usage', 'workspace_id', 'ON CONFLICT DO NOTHING'),
       plain: () => insert('bench_plain', 'id'),
       byWorkspace: () => insert('bench_by_workspace', 'workspace_id', 'ON CONFLICT DO NOTHING'),
-      update: () => rate(update(workspaces), 1_500),
-      guarded: () => rate(update(Math.min(5_000, workspaces), GUARD), 6_000),
+      update: () => rate(update(workspaces), 1_200),
+      guarded: () => rate(update(Math.min(5_000, workspaces), GUARD), 5_000),
     },
     { warmUps: scaled(1, 0) },
   )

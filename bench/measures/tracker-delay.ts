@@ -7,8 +7,8 @@ import { inSlices } from '../support/callers.ts'
 import { withPool } from '../support/database.ts'
 import { turn } from '../support/timing.ts'
 
-const IDS = 300_000
-const IDS_ONE_BY_ONE = 30_000
+const IDS = 200_000
+const IDS_ONE_BY_ONE = 20_000
 const MARKS_PER_TURN = 1_000
 const ROUNDS = 3
 

@@ -9,9 +9,9 @@ import { type Redis, startRedis } from '../support/redis.ts'
 import { timed, turn } from '../support/timing.ts'
 
 const CALLERS = 10_000
-const IDS = 300_000
+const IDS = 200_000
 /** Fewer, because they are slow. They are enough to tell a rate. */
-const IDS_ONE_BY_ONE = 30_000
+const IDS_ONE_BY_ONE = 20_000
 const ROUNDS = 5
 
 const INSERT = 'INSERT INTO pending_usage (workspace_id) VALUES ($1) ON CONFLICT DO NOTHING'

@@ -3,7 +3,7 @@ import { atMost, type Measure, type Result, row, type Stage, summary } from '../
 import { walPosition } from '../support/costs.ts'
 import { withPool } from '../support/database.ts'
 
-const ROUNDS = 5
+const ROUNDS = 3
 
 /** A mark of a table that survives a crash. */
 const LOGGED = `CREATE TABLE bench_logged (
@@ -36,7 +36,7 @@ export const wal: Measure = {
 }
 
 async function measure({ scaled, progress }: Stage, pool: pg.Pool): Promise<Result> {
-  const count = scaled(4_000, 50)
+  const count = scaled(2_000, 50)
   const { rows } = await pool.query<{ id: string }>('SELECT id FROM shuffled WHERE place <= $1', [count])
   const names = Object.keys(STATEMENTS) as Name[]
   const bytes = Object.fromEntries(names.map(name => [name, [] as number[]])) as Record<Name, number[]>
