@@ -116,6 +116,8 @@ class Fire {
       const forgotAt: number[] = []
       const forget = () => forgotAt.push(Date.now())
       const pool = new pg.Pool({ connectionString: database.connectionString, max: 2 })
+      // A connection may be cut while nobody uses it.
+      pool.on('error', () => {})
       atEnd(() => pool.end())
       const db = noteStatements(pool)
       const logger = { debug() {}, info() {}, warn: forget, error: forget }
