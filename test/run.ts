@@ -62,6 +62,8 @@ if (own15) {
   process.env[SERVER_15_VARIABLE] = own15.connectionString
 }
 
+const timeout = timeoutOf(files)
+process.env.TEST_FILE_LIMIT_MS ??= String(2.5 * timeout)
 const interruption = new AbortController()
 process.once('SIGINT', () => {
   process.exitCode = 130
@@ -72,7 +74,8 @@ const tests = run({
   files,
   // Most of a test's time is waiting for a server or a program, so two files more than there are cores.
   concurrency: availableParallelism() + 2,
-  timeout: timeoutOf(files),
+  timeout,
+  execArgv: ['--import', new URL('support/left-open.ts', import.meta.url).href],
   signal: interruption.signal,
 })
 let passed = 0

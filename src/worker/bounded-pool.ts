@@ -49,6 +49,7 @@ export class BoundedPool implements ConnectionPool {
 
   /** Takes a client. It is for one transaction, and says itself how that begins. */
   async connect(): Promise<PooledClient> {
+    const question = this.#reach.ask()
     try {
       const client = await connectWithin(this.#pool, this.#deadlineMs)
       this.#inUse.add(client)
@@ -56,7 +57,7 @@ export class BoundedPool implements ConnectionPool {
       return this.#bounded(client)
     } catch (error) {
       const explained = error instanceof NoAnswerError ? new NoConnectionError(this.#deadlineMs) : error
-      this.#reach.lost(explained)
+      this.#reach.lost(question, explained)
       throw explained
     }
   }
@@ -64,14 +65,15 @@ export class BoundedPool implements ConnectionPool {
   /** Runs a statement, or several without values, in a transaction of its own. */
   async query(text: string, values?: unknown[]): Promise<Answer> {
     const client = await this.connect()
+    const question = this.#reach.ask()
     try {
       const answer = await this.#inTransaction(client, text, values)
       client.release()
-      this.#reach.answered()
+      this.#reach.answered(question)
       return answer
     } catch (error) {
       client.release(error as Error)
-      this.#reach.failed(error)
+      this.#reach.failed(question, error)
       throw error
     }
   }

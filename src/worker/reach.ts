@@ -1,14 +1,21 @@
 import { sqlState } from '../database/sql-state.ts'
 import type { Logger } from '../logger.ts'
 
+/** When something was asked, as {@link Reach} counts. */
+export type Question = number & { readonly question: unique symbol }
+
 /**
  * Says once when a worker can't reach its database, and once when it can again. A worker asks for jobs up to twice a
  * second, and each of pg-boss's tasks fails in its own way meanwhile.
+ *
+ * Connections don't break at the same moment. So what became of a question that was asked before the last change tells
+ * nothing new: the answer to it may have been on its way already, and its failure may be noticed only now.
  */
 export class Reach {
   readonly #logger: Logger
   readonly #onLost: (error: unknown) => void
   #awaySince: number | null = null
+  #changes = 0
   #isStarted = false
 
   /** @param onLost Called when that is logged. */
@@ -27,22 +34,29 @@ export class Reach {
     return this.#awaySince !== null
   }
 
+  /** Something is asked of the database now. Its outcome is told with what this returns. */
+  ask(): Question {
+    return this.#changes as Question
+  }
+
   /** A statement failed. An error of the statement itself says nothing about the database. */
-  failed(error: unknown): void {
-    if (isOutOfReach(error)) this.lost(error)
+  failed(question: Question, error: unknown): void {
+    if (isOutOfReach(error)) this.lost(question, error)
   }
 
   /** There was no connection, for whatever reason. */
-  lost(error: unknown): void {
-    if (!this.#isStarted || this.#awaySince !== null) return
+  lost(question: Question, error: unknown): void {
+    if (!this.#isStarted || this.#awaySince !== null || question !== this.#changes) return
+    this.#changes++
     this.#awaySince = performance.now()
     this.#logger.warn({ err: error }, 'the database is out of reach; marks stay pending until it is back')
     this.#onLost(error)
   }
 
   /** The database answered a statement. */
-  answered(): void {
-    if (this.#awaySince === null) return
+  answered(question: Question): void {
+    if (this.#awaySince === null || question !== this.#changes) return
+    this.#changes++
     const outageSeconds = Math.round((performance.now() - this.#awaySince) / 100) / 10
     this.#awaySince = null
     this.#logger.info({ outageSeconds }, 'the database is within reach again')

@@ -130,6 +130,7 @@ test('a database that takes no connections is told once, and its return once', a
   const { pool, name } = database
   const [id] = await createWorkspaces(pool, 1)
   const other = new pg.Client({ connectionString: new URL('/postgres', database.connectionString).href })
+  await using _end = { [Symbol.asyncDispose]: () => other.end() }
   await other.connect()
   const log = collectLog()
   await using _worker = await startFlushWorker({
@@ -154,7 +155,6 @@ test('a database that takes no connections is told once, and its return once', a
   )
   await storeClosedMarks(pool, [id!])
   await flushed(pool)
-  await other.end()
 })
 
 test('jobs that can not be taken are told once, and that they are taken again', async () => {

@@ -2,12 +2,13 @@ import assert from 'node:assert/strict'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { suite, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
-import pg from 'pg'
+import type pg from 'pg'
 import { drain } from '../../src/flush/drain.ts'
 import { flush } from '../../src/flush/flush.ts'
 import { UsageTracker } from '../../src/mark/tracker.ts'
 import { atEnd } from '../support/at-end.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { heardPool } from '../support/heard-pool.ts'
 import { setPeriodLength } from '../support/period.ts'
 import { until } from '../support/poll.ts'
 import { createWorkspaces } from '../support/seed.ts'
@@ -115,9 +116,8 @@ class Fire {
     this.#witnessed = Array.from({ length: TRACKERS }, () => {
       const forgotAt: number[] = []
       const forget = () => forgotAt.push(Date.now())
-      const pool = new pg.Pool({ connectionString: database.connectionString, max: 2 })
-      // A connection may be cut while nobody uses it.
-      pool.on('error', () => {})
+      // A connection may be cut while nobody uses it, or in the moment in which it is handed out.
+      const pool = heardPool({ connectionString: database.connectionString, max: 2 })
       atEnd(() => pool.end())
       const db = noteStatements(pool)
       const logger = { debug() {}, info() {}, warn: forget, error: forget }

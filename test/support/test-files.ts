@@ -55,7 +55,7 @@ function takesLong(file: string): boolean {
   return BY_NAME.some(place => file.startsWith(place))
 }
 
-/** How long a run of these files may take for each of them, in ms. It ends a file that left something open. */
+/** How long a test of these files may take, in ms. */
 export function timeoutOf(files: readonly string[]): number {
   const minutes = files.some(file => path.relative(ROOT, file).startsWith(LONG_FAULTS)) ? 10 : 2
   return minutes * 60_000
