@@ -7,7 +7,7 @@ BEGIN ATOMIC
           DELETE FROM set_aside_usage u
            WHERE (u.ctid = ANY (ARRAY( SELECT h.ctid
                     FROM set_aside_usage h
-                   WHERE ((h.workspace_id = end_usage_until.workspace_id) AND (h.reason = 'until'::text) AND (h.period_end > clock_timestamp()) AND (COALESCE(end_usage_until.every_source, false) OR (h.source = COALESCE(end_usage_until.source, "left"(COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text), 63)))))
+                   WHERE ((h.workspace_id = end_usage_until.workspace_id) AND (h.reason = 'until'::text) AND (h.period_end > clock_timestamp()) AND (COALESCE(end_usage_until.every_source, false) OR ((h.source)::text = COALESCE(end_usage_until.source, "left"(COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text), 63)))))
                   FOR UPDATE OF h SKIP LOCKED)))
            RETURNING u.workspace_id,
              u.source,
@@ -39,7 +39,7 @@ BEGIN ATOMIC
              u.period_end,
              u.used_from
             FROM set_aside_usage u
-           WHERE ((u.workspace_id = mark_usage_until.workspace_id) AND (u.source = COALESCE(mark_usage_until.source, "left"(COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text), 63))) AND (u.reason = 'until'::text) AND (u.period_end > clock_timestamp()))
+           WHERE ((u.workspace_id = mark_usage_until.workspace_id) AND ((u.source)::text = COALESCE(mark_usage_until.source, "left"(COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text), 63))) AND (u.reason = 'until'::text) AND (u.period_end > clock_timestamp()))
           FOR UPDATE OF u SKIP LOCKED
          ), replaced AS (
           DELETE FROM set_aside_usage u
@@ -60,7 +60,7 @@ BEGIN ATOMIC
                    WHERE (e.period_end >= mark_usage_until.until)))) ON CONFLICT DO NOTHING;
  SELECT max(u.period_end) AS max
     FROM set_aside_usage u
-   WHERE ((u.workspace_id = mark_usage_until.workspace_id) AND (u.source = COALESCE(mark_usage_until.source, "left"(COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text), 63))) AND (u.reason = 'until'::text));
+   WHERE ((u.workspace_id = mark_usage_until.workspace_id) AND ((u.source)::text = COALESCE(mark_usage_until.source, "left"(COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text), 63))) AND (u.reason = 'until'::text));
 END
 ;
 
@@ -214,9 +214,8 @@ RETURN '24:00:00'::interval
 CREATE UNLOGGED TABLE pending_usage (
   period_end timestamp with time zone DEFAULT usage_period_end() NOT NULL,
   workspace_id uuid NOT NULL,
-  source text DEFAULT "left"(COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text), 63) NOT NULL,
-  CONSTRAINT pending_usage_pkey PRIMARY KEY (period_end, workspace_id, source),
-  CONSTRAINT pending_usage_source_length CHECK (((char_length(source) >= 1) AND (char_length(source) <= 63)))
+  source character varying(63) DEFAULT (COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text))::character varying(63) NOT NULL,
+  CONSTRAINT pending_usage_pkey PRIMARY KEY (period_end, workspace_id, source)
 ) WITH (
   autovacuum_vacuum_threshold=1000,
   autovacuum_vacuum_scale_factor=0.0,
@@ -267,11 +266,10 @@ CREATE UNLOGGED TABLE refused_usage (
 CREATE UNLOGGED TABLE set_aside_usage (
   period_end timestamp with time zone DEFAULT usage_period_end() NOT NULL,
   workspace_id uuid NOT NULL,
-  source text DEFAULT "left"(COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text), 63) NOT NULL,
+  source character varying(63) DEFAULT (COALESCE(NULLIF(current_setting('application_name'::text), ''::text), 'unknown'::text))::character varying(63) NOT NULL,
   reason text NOT NULL,
   next_attempt_at timestamp with time zone NOT NULL,
   used_from timestamp with time zone,
-  CONSTRAINT pending_usage_source_length CHECK (((char_length(source) >= 1) AND (char_length(source) <= 63))),
   CONSTRAINT set_aside_usage_pkey PRIMARY KEY (period_end, workspace_id, source),
   CONSTRAINT set_aside_usage_reason CHECK ((reason = ANY (ARRAY['held'::text, 'awaited'::text, 'refused'::text, 'until'::text])))
 ) WITH (
@@ -389,7 +387,7 @@ CREATE VIEW pending_usage_period AS
            FROM (unsettled_range r
              CROSS JOIN LATERAL ( SELECT u.period_end
                    FROM ONLY pending_usage u
-                  WHERE ((ROW(u.period_end, u.workspace_id, u.source) >= ROW(r.from_end, r.from_id, r.from_source)) AND (u.period_end <= r.until_end))
+                  WHERE ((ROW(u.period_end, u.workspace_id, (u.source)::text) >= ROW(r.from_end, r.from_id, r.from_source)) AND (u.period_end <= r.until_end))
                   ORDER BY u.period_end, u.workspace_id, u.source
                  LIMIT 1) first)
         UNION ALL
@@ -441,7 +439,7 @@ UNION ALL
             marks.until
            FROM ( SELECT pending_usage.workspace_id,
                     pending_usage.period_end,
-                    pending_usage.source,
+                    ((pending_usage.source)::text COLLATE "default") AS source,
                     NULL::timestamp with time zone AS used_from,
                     false AS until
                    FROM ONLY pending_usage
@@ -468,7 +466,7 @@ UNION ALL
                 UNION ALL
                  SELECT set_aside_usage.workspace_id,
                     set_aside_usage.period_end,
-                    set_aside_usage.source,
+                    ((set_aside_usage.source)::text COLLATE "default") AS source,
                     set_aside_usage.used_from,
                     (set_aside_usage.reason = 'until'::text)
                    FROM set_aside_usage) marks
@@ -574,7 +572,7 @@ UNION ALL
                         END AS "case"
                    FROM ( SELECT pending_usage.workspace_id,
                             pending_usage.period_end,
-                            pending_usage.source,
+                            ((pending_usage.source)::text COLLATE "default") AS source,
                             NULL::timestamp with time zone AS used_from,
                             false AS until
                            FROM ONLY pending_usage
@@ -601,7 +599,7 @@ END AS "array")::timestamp with time zone[]))
                         UNION ALL
                          SELECT set_aside_usage.workspace_id,
                             set_aside_usage.period_end,
-                            set_aside_usage.source,
+                            ((set_aside_usage.source)::text COLLATE "default") AS source,
                             set_aside_usage.used_from,
                             (set_aside_usage.reason = 'until'::text)
                            FROM set_aside_usage) marks) used
@@ -642,7 +640,7 @@ UNION ALL
             days.last_used_at
            FROM ((( SELECT pending_usage.workspace_id,
                     pending_usage.period_end,
-                    pending_usage.source,
+                    ((pending_usage.source)::text COLLATE "default") AS source,
                     NULL::timestamp with time zone AS used_from,
                     false AS until
                    FROM ONLY pending_usage
@@ -669,7 +667,7 @@ UNION ALL
                 UNION ALL
                  SELECT set_aside_usage.workspace_id,
                     set_aside_usage.period_end,
-                    set_aside_usage.source,
+                    ((set_aside_usage.source)::text COLLATE "default") AS source,
                     set_aside_usage.used_from,
                     (set_aside_usage.reason = 'until'::text)
                    FROM set_aside_usage) marks

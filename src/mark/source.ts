@@ -1,7 +1,7 @@
 import { InvalidSourceError } from '../errors.ts'
 import { whatever } from '../options.ts'
 
-/** The most characters of a source. `application_name` can hold no more, and `pending_usage` accepts no more. */
+/** The most characters of a source. `application_name` can hold no more, and `pending_usage` has no more room. */
 export const MAX_SOURCE_LENGTH = 63
 
 /** What a source may be. PostgreSQL counts characters as code points. */
@@ -18,7 +18,8 @@ export const A_SOURCE = whatever(
 export const SOURCE_OPTION = whatever(A_SOURCE.words, () => true)
 
 /**
- * Checks a source before it is sent. The error tells what is wrong with it. PostgreSQL would only name a constraint.
+ * Checks a source before it is sent. The error tells what is wrong with it. PostgreSQL would only name a type, cut blanks at
+ * the end, and store an empty one.
  *
  * @throws {InvalidSourceError} If it is not what {@link A_SOURCE} allows.
  */

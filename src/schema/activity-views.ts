@@ -15,7 +15,12 @@ import { createNotedPeriods, dropNotedPeriods, marksOf } from './marks-of-views.
  * counted-use.ts. That is one expression that is not looked at while every source counts.
  */
 
-const VIEWS = ['workspace_activity', 'workspace_activity_by_source', 'workspace_usage_daily'] as const
+/** The names of the views. */
+export const ACTIVITY_VIEWS = [
+  'workspace_activity',
+  'workspace_activity_by_source',
+  'workspace_usage_daily',
+] as const
 
 /** Beside the first one stand the views. */
 const READ_TABLES = [
@@ -33,7 +38,7 @@ export async function createActivityViews(db: Kysely<never>, schema: string): Pr
   const isText = (await workspaceIdType(db)) === 'text'
   const id = (column: RawBuilder<unknown>) => (isText ? sql`${column}::text` : column)
   const createdAt = (await hasCreatedAt(db)) ? finite(sql`w.created_at`) : sql`NULL::timestamptz`
-  const views: Record<(typeof VIEWS)[number], RawBuilder<unknown>> = {
+  const views: Record<(typeof ACTIVITY_VIEWS)[number], RawBuilder<unknown>> = {
     workspace_activity: checked(
       schema,
       'workspace_activity',
@@ -49,7 +54,7 @@ export async function createActivityViews(db: Kysely<never>, schema: string): Pr
     workspace_usage_daily: checked(schema, 'workspace_usage_daily', DAILY_COLUMNS, daily(schema, id)),
   }
   await createNotedPeriods(db, schema)
-  for (const view of VIEWS) {
+  for (const view of ACTIVITY_VIEWS) {
     await sql`CREATE OR REPLACE VIEW ${sql.id(schema, view)} AS ${views[view]}`.execute(db)
     await sql`COMMENT ON VIEW ${sql.id(schema, view)} IS ${sql.lit(COMMENTS[view])}`.execute(db)
   }
@@ -57,7 +62,7 @@ export async function createActivityViews(db: Kysely<never>, schema: string): Pr
 
 /** Drops them. To go back to an older form, with fewer columns, nothing else helps. */
 export async function dropActivityViews(db: Kysely<never>, schema: string): Promise<void> {
-  for (const view of VIEWS) await sql`DROP VIEW ${sql.id(schema, view)}`.execute(db)
+  for (const view of ACTIVITY_VIEWS) await sql`DROP VIEW ${sql.id(schema, view)}`.execute(db)
   await dropNotedPeriods(db, schema)
 }
 
@@ -73,7 +78,7 @@ export async function keepingGrants(
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS granted
     LEFT JOIN pg_catalog.pg_roles r ON r.oid = granted.grantee
-    WHERE n.nspname = ${schema} AND c.relname = ANY (${[...VIEWS]}::text[]) AND granted.grantee <> c.relowner
+    WHERE n.nspname = ${schema} AND c.relname = ANY (${[...ACTIVITY_VIEWS]}::text[]) AND granted.grantee <> c.relowner
   `.execute(db)
   await recreate()
   for (const { view, role, privilege } of rows) {

@@ -58,13 +58,19 @@ function pendingPeriods(schema: string): RawBuilder<unknown> {
     )::timestamptz[]`
 }
 
+/**
+ * The views show sources as the other tables have them, whatever type pending_usage has. Its collation would be that of
+ * each comparison with those tables, and not fit their indexes.
+ */
+const SOURCE = sql`source::text COLLATE pg_catalog."default" AS source`
+
 /** All marks: `workspace_id`, `period_end`, `source`, `used_from`, and whether they are of a use until a time ahead. */
 export function marksOf(schema: string): RawBuilder<unknown> {
   return sql`
-    SELECT workspace_id, period_end, source, NULL::timestamptz AS used_from, false AS until
+    SELECT workspace_id, period_end, ${SOURCE}, NULL::timestamptz AS used_from, false AS until
     FROM ONLY ${sql.id(schema, 'pending_usage')}
     WHERE period_end = ANY (${pendingPeriods(schema)})
     UNION ALL
-    SELECT workspace_id, period_end, source, used_from, reason = 'until'::text
+    SELECT workspace_id, period_end, ${SOURCE}, used_from, reason = 'until'::text
     FROM ${sql.id(schema, 'set_aside_usage')}`
 }

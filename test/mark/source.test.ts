@@ -27,19 +27,25 @@ test('a source of any text up to 63 characters is kept unchanged, both pending a
   assert.deepEqual(await found(), odd.toSorted())
 })
 
-test('a source that is empty or too long is refused by markUsage, and by the table for every other writer', async () => {
+test('a source that is empty or too long is refused by markUsage', async () => {
   const [id] = await createWorkspaces(pool, 1)
-  for (const source of ['', 's'.repeat(64), '🦊'.repeat(64), 'a\0b']) {
+  for (const source of ['', 's'.repeat(64), '🦊'.repeat(64), `${'s'.repeat(63)} `, 'a\0b']) {
     await assert.rejects(markUsage(pool, id!, { source }), new InvalidSourceError(source))
   }
-  for (const source of ['', 's'.repeat(64)]) {
-    const insert = pool.query('INSERT INTO pending_usage (workspace_id, source) VALUES ($1, $2)', [
-      id,
-      source,
-    ])
-    await assert.rejects(insert, { code: '23514', constraint: 'pending_usage_source_length' })
+  assert.equal(await pendingCount(pool), 0)
+})
+
+test('the table refuses a source of more than 63 characters from every other writer, and cuts blanks at its end', async () => {
+  const [id] = await createWorkspaces(pool, 1)
+  const insert = (source: string) =>
+    pool.query('INSERT INTO pending_usage (workspace_id, source) VALUES ($1, $2)', [id, source])
+  for (const source of ['s'.repeat(64), '🦊'.repeat(64), `${' '.repeat(63)}s`]) {
+    await assert.rejects(insert(source), { code: '22001' })
   }
   assert.equal(await pendingCount(pool), 0)
+  await insert(`${'s'.repeat(62)}   `)
+  const { rows } = await pool.query('SELECT source FROM pending_usage')
+  assert.deepEqual(rows, [{ source: `${'s'.repeat(62)} ` }])
 })
 
 test('a source that is left out becomes the application_name, which PostgreSQL cuts to 63 characters, or "unknown"', async () => {
@@ -51,4 +57,17 @@ test('a source that is left out becomes the application_name, which PostgreSQL c
   }
   const { sources } = await explainUsage(pool, id!)
   assert.deepEqual(sources.map(({ source }) => source).sort(), ['gateway', 'unknown', 'x'.repeat(63)])
+})
+
+test('a long application_name that is not ASCII is cut to 63 characters as PostgreSQL shows it', async () => {
+  const [id] = await createWorkspaces(pool, 1)
+  const client = await database.connect({ application_name: 'ワークスペース' })
+  const { rows } = await client.query(`SELECT current_setting('application_name') AS name`)
+  assert.ok(rows[0].name.length === 84 || rows[0].name.length === 21, rows[0].name)
+  await markUsage(client, id!)
+  const { sources } = await explainUsage(pool, id!)
+  assert.deepEqual(
+    sources.map(({ source }) => source),
+    [rows[0].name.slice(0, 63)],
+  )
 })
