@@ -33,7 +33,7 @@ export async function storeDueMarks(
 ): Promise<void> {
   await pool.query(
     `INSERT INTO pending_usage (period_end, workspace_id, source)
-    SELECT clock_timestamp() - interval '1 ms', unnest($1::uuid[]), $2`,
+    SELECT now() - interval '1 ms', unnest($1::uuid[]), $2`,
     [ids, source],
   )
 }

@@ -17,7 +17,7 @@ export function classify(unknownAfterSeconds: number, ids: IdSql): RawBuilder<un
   const { fixed, key, many, noIds, noKeys } = ids
   return sql`
     missing AS MATERIALIZED (
-      SELECT CASE WHEN (SELECT count(*) FROM locked) = cardinality(${WANTED}) THEN ${noIds}
+      SELECT CASE WHEN (SELECT workspaces FROM found) = cardinality(${WANTED}) THEN ${noIds}
         ELSE ARRAY (SELECT unnest(${WANTED}) EXCEPT SELECT id FROM locked) END AS ids
     ),
     -- These workspaces exist, but we could not lock them: another transaction holds them.

@@ -18,9 +18,27 @@ export const REFUSED = sql`(SELECT keys FROM refused)`
 /** Workspaces that are locked, but whose use by source is not. */
 export const BUSY = sql`(SELECT ids FROM busy)`
 
-/** The last use of the workspace `id`, in the marks that are due and count. Null if none of its marks counts. */
+/**
+ * The last use of the workspace `id`, in the marks that are due and count. Null if none of its marks counts. Mostly all
+ * marks are of one period. Then nothing has to be searched for.
+ */
 export function usedAt({ key, keys }: IdSql): RawBuilder<unknown> {
-  return sql`(SELECT used_at FROM used_workspace)[width_bucket(${key(sql`id`)}, (SELECT ${keys} FROM used_workspace))]`
+  return sql`coalesce(
+          (SELECT same FROM used_workspace),
+          (SELECT used_at FROM used_workspace)[width_bucket(${key(sql`id`)}, (SELECT ${keys} FROM used_workspace))]
+        )`
+}
+
+/** A condition on locked workspaces: that nobody holds their use by source. */
+export function notBusy({ careful }: { careful: boolean }, { many }: IdSql): RawBuilder<boolean> {
+  return careful ? sql`id <> ALL (${many(BUSY)})` : sql`true`
+}
+
+/** How many workspaces are locked, and settled. */
+export function settled(how: { careful: boolean }, ids: IdSql): RawBuilder<unknown> {
+  return how.careful
+    ? sql`(SELECT count(*) FROM locked WHERE ${notBusy(how, ids)})`
+    : sql`(SELECT workspaces FROM found)`
 }
 
 /** Part of the flush statement: locks the workspaces of the marks that are due, and waits for nobody. */
@@ -43,7 +61,8 @@ export function lock(
   return sql`
     -- Marks of a source that does not count are settled as all others, but move nothing.
     ignored AS MATERIALIZED (
-      SELECT ARRAY (SELECT source FROM source_usage WHERE NOT counts) AS sources
+      SELECT sources, sources = '{}' AS all_count
+      FROM (SELECT ARRAY (SELECT source FROM source_usage WHERE NOT counts) AS sources) AS ignored_source
     ),
     ${usedWorkspaces(ids)},
     refused AS MATERIALIZED (${refused}),
@@ -64,19 +83,22 @@ export function lock(
       WHERE id = ANY (${many(WANTED)})
       ${careful ? sql`FOR UPDATE SKIP LOCKED` : sql`FOR NO KEY UPDATE SKIP LOCKED`}
     ),
+    found AS MATERIALIZED (SELECT count(*) AS workspaces FROM locked),
     ${careful ? busySources(ids) : sql`busy AS MATERIALIZED (SELECT ${noIds} AS ids)`}`
 }
 
 /** Everything is looked up in these arrays, so there is one sort. Planners choose to sort more than once by themselves. */
 function usedWorkspaces({ fixed, key }: IdSql): RawBuilder<unknown> {
-  const counts = sql`FILTER (WHERE source <> ALL ((SELECT sources FROM ignored)::text[]))`
+  const counts = sql`FILTER (WHERE (SELECT all_count FROM ignored) OR source <> ALL ((SELECT sources FROM ignored)::text[]))`
   const [order, keys] = fixed
     ? [sql`workspace_id`, sql``]
     : [sql`key, workspace_id`, sql`, array_agg(key) AS keys, count(*) = count(DISTINCT key) AS exact`]
   return sql`
-    -- Arrays with matching places, sorted by key: the workspaces of the marks, and the last use of each.
+    -- Arrays with matching places, sorted by key: the workspaces of the marks, and the last use of each. If that is the
+    -- same for all, it is here by itself.
     used_workspace AS MATERIALIZED (
-      SELECT array_agg(workspace_id) AS ids, array_agg(used_at) AS used_at${keys}
+      SELECT array_agg(workspace_id) AS ids, array_agg(used_at) AS used_at${keys},
+        CASE WHEN count(used_at) = count(*) AND min(used_at) = max(used_at) THEN max(used_at) END AS same
       FROM (
         SELECT ${order}, max(period_end) ${counts} AS used_at
         FROM (

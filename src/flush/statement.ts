@@ -6,7 +6,7 @@ import { dueMarks, edgeOfBatch, type Taking } from './due-marks.ts'
 import { classify, HELD, unlessExact } from './fate.ts'
 import { updateHistory } from './history.ts'
 import { type IdSql, idSql } from './id-sql.ts'
-import { BUSY, isAmong, lock, REFUSED } from './lock-workspaces.ts'
+import { isAmong, lock, REFUSED, settled } from './lock-workspaces.ts'
 import { countedSources, type MarksBySource, noteSources } from './source-usage.ts'
 import { unmoved, update } from './update-workspaces.ts'
 import type { Place } from './walk.ts'
@@ -90,7 +90,7 @@ export function flushStatement(taking: Taking, options: FlushStatementOptions): 
     ${byFate},
     ${noteSources},
     ${tellsEdge ? sql`${edgeOfBatch(taking, ids)},` : sql``}
-    ${count(tellsEdge, ids)},
+    ${count(tellsEdge, how, ids)},
     ${noteAndReturn}`)
 }
 
@@ -136,14 +136,14 @@ const byFate = sql`
       FROM mark GROUP BY 1, 2
     )`
 
-const count = (tellsEdge: boolean, ids: IdSql) => sql`
+const count = (tellsEdge: boolean, how: { careful: boolean }, ids: IdSql) => sql`
     counted AS MATERIALIZED (SELECT json_build_object(
       'flushed', coalesce(sum(marks) FILTER (WHERE fate IN ('flushed', 'unknown')), 0),
       'unknown', coalesce(sum(marks) FILTER (WHERE fate = 'unknown'), 0),
       'held', coalesce(sum(marks) FILTER (WHERE fate = 'held'), 0),
       'awaited', coalesce(sum(marks) FILTER (WHERE fate = 'awaited'), 0),
       'refused', coalesce(sum(marks) FILTER (WHERE fate = 'refused'), 0),
-      'workspaces', (SELECT count(*) FROM locked WHERE id <> ALL (${ids.many(BUSY)})),
+      'workspaces', ${settled(how, ids)},
       'updated', (SELECT workspaces FROM written),
       'bySource', ${countedSources},
       'unmoved', ${unmoved(ids)},

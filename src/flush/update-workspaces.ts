@@ -1,16 +1,17 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { IdSql } from './id-sql.ts'
-import { BUSY, usedAt } from './lock-workspaces.ts'
+import { notBusy, usedAt } from './lock-workspaces.ts'
 
 /** Part of the statement: moves `last_used_at` of the marks that are settled. */
-export function update(ids: IdSql, { inPlace }: { inPlace: boolean }): RawBuilder<unknown> {
+export function update(ids: IdSql, how: { careful: boolean; inPlace: boolean }): RawBuilder<unknown> {
+  const { inPlace } = how
   const { column, many } = ids
   return sql`
     -- The workspaces that move forward. Some hosts store 'infinity' for one that was never used. OFFSET keeps the
     -- planner from searching for each time more than once.
     forward AS NOT MATERIALIZED (
       SELECT * FROM (
-        SELECT *, ${usedAt(ids)} AS used_at FROM locked WHERE id <> ALL (${many(BUSY)}) OFFSET 0
+        SELECT *, ${usedAt(ids)} AS used_at FROM locked WHERE ${notBusy(how, ids)} OFFSET 0
       ) AS used
       WHERE used_at IS NOT NULL AND (last_used_at IS NULL OR last_used_at < used_at OR last_used_at = 'infinity')
     ),
@@ -27,24 +28,23 @@ export function update(ids: IdSql, { inPlace }: { inPlace: boolean }): RawBuilde
       WHERE id = ANY (${many(inPlace ? sql`(SELECT ids FROM not_in_place)` : sql`(SELECT places FROM older)`)})
       RETURNING ${column(sql`id`)} AS id, last_used_at
     ),
-    ${
-      inPlace
-        ? sql`
-    updated AS NOT MATERIALIZED (SELECT * FROM updated_in_place UNION ALL SELECT * FROM updated_by_id),`
-        : sql``
-    }
+    ${inPlace ? sql`updated AS NOT MATERIALIZED (SELECT * FROM updated_in_place UNION ALL SELECT * FROM updated_by_id),` : sql``}
     written AS MATERIALIZED (
-      SELECT count(*) AS workspaces,
+      SELECT sum(workspaces)::integer AS workspaces,
         -- Whether each was used later than any of them was before.
-        count(last_used_at) = (SELECT workspaces FROM older) AND max(last_used_at) < 'infinity'
-          AND min(last_used_at) > coalesce((SELECT was FROM older), '-infinity') AS later
-      FROM updated
+        sum(used) = (SELECT workspaces FROM older) AND max(last) < 'infinity'
+          AND min(first) > coalesce((SELECT was FROM older), '-infinity') AS later
+      FROM (${inPlace ? sql`SELECT * FROM in_place UNION ALL ${sums(sql`updated_by_id`)}` : sums(sql`updated`)}) AS part
     ),
     was AS MATERIALIZED (
       SELECT array_agg(key) AS keys, array_agg(last_used_at) AS last_used_at
       FROM (SELECT ${ids.key(sql`id`)} AS key, last_used_at FROM locked ORDER BY 1) AS sorted
     )`
 }
+
+const sums = (rows: RawBuilder<unknown>) => sql`
+        SELECT count(*) AS workspaces, count(last_used_at) AS used, min(last_used_at) AS first, max(last_used_at) AS last
+        FROM ${rows}`
 
 /**
  * In a table, rows are found by `ctid`, where they were locked. This saves the second search in the index, which costs
@@ -56,8 +56,9 @@ const updateInPlace = (ids: IdSql) => sql`
       WHERE ctid = ANY ((SELECT places FROM older)::tid[])
       RETURNING ${ids.column(sql`id`)} AS id, last_used_at
     ),
+    in_place AS MATERIALIZED (${sums(sql`updated_in_place`)}),
     not_in_place AS MATERIALIZED (
-      SELECT CASE WHEN (SELECT count(*) FROM updated_in_place) = workspaces THEN ${ids.noIds}
+      SELECT CASE WHEN (SELECT workspaces FROM in_place) = workspaces THEN ${ids.noIds}
         ELSE ARRAY (SELECT id FROM forward EXCEPT SELECT id FROM updated_in_place) END AS ids
       FROM older
     ),`
