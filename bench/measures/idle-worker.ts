@@ -46,8 +46,9 @@ export const idleWorker: Measure = {
         ...shown.map(({ query, calls }) => row(query, minute, perMinute(calls))),
       ],
       limits:
-        'One worker with its defaults: a flush each minute, and a question for jobs every two seconds, so that a chain of ' +
-        'batches or a job that somebody sends does not wait. A longer `--poll` asks less. pg-boss adds its upkeep and its cron.',
+        'One worker with its defaults: a flush each minute, and a question for jobs every five seconds, so that a job that ' +
+        'somebody sends does not wait for long. The next batch of a chain waits for no question. A longer `--poll` asks ' +
+        'less. pg-boss adds its upkeep and its cron, each in a transaction of its own.',
       targets: [],
     }
   },

@@ -60,7 +60,7 @@ export interface FlushWorkerOptions extends FlushHooks {
   /** Seconds after which the server cancels a flush: 0.1 to 25. Its marks stay pending. Default 10. */
   flushTimeoutSeconds?: number
   /**
-   * Seconds between two questions of an idle worker for jobs: 0.5 to 3,600. Default 2, and 0.5 if the flush interval is
+   * Seconds between two questions of an idle worker for jobs: 0.5 to 3,600. Default 5, and 0.5 if the flush interval is
    * below a minute.
    *
    * A flush may start so much later, so the lag grows by as much. Raise the limit of your alert with it. Above 5
@@ -150,7 +150,7 @@ export function workerSettings(options: FlushWorkerOptions): WorkerSettings {
   const { waitSeconds = 0, health = {} } = options
   checkOptions(health, HEALTH_OPTIONS)
   const pollsOften = flushInterval(flushIntervalSeconds).deferSeconds !== null
-  const { pollSeconds = pollsOften ? 0.5 : 2 } = options
+  const { pollSeconds = pollsOften ? 0.5 : 5 } = options
   return {
     database,
     schema,

@@ -143,7 +143,7 @@ function flushTimeoutOption(): Option {
 function pollOption(): Option {
   return new VariableOption(
     '--poll <seconds>',
-    'how often an idle worker asks for jobs (default: 2, below one-minute intervals 0.5); flushes may be late by as much',
+    'how often an idle worker asks for jobs (default: 5, below one-minute intervals 0.5); flushes may be late by as much',
     'WORKSPACE_USAGE_POLL',
   ).argParser(numberAllowedBy(WORKER_OPTIONS.pollSeconds))
 }
