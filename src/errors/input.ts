@@ -59,7 +59,7 @@ export class WorkspaceIdTypeError extends WorkspaceUsageError {
   }
 }
 
-/** A source is not one that `pending_usage` accepts. Nothing was sent to the database. */
+/** A source is empty, too long, holds NUL or is no text. Nothing was sent to the database. */
 export class InvalidSourceError extends WorkspaceUsageError {
   /** What was passed, without the password of a URL. */
   readonly value: unknown
