@@ -10,6 +10,7 @@ import { drain } from '../../src/flush/drain.ts'
 import { markUsage } from '../../src/mark/mark.ts'
 import { migrate, migrateDown } from '../../src/schema/migrate.ts'
 import { createEmptyDatabase, createTestDatabase } from '../support/database.ts'
+import { majorVersion } from '../support/major-version.ts'
 import { setPeriodLength } from '../support/period.ts'
 import { until } from '../support/poll.ts'
 import { startProgram } from '../support/process.ts'
@@ -21,10 +22,12 @@ const MIGRATIONS = readdirSync(path.join(import.meta.dirname, '../../migrations'
   .sort()
 
 test('migrate makes the schema that is in test/schema.sql', async () => {
-  const dump = await migratedSchema()
+  const { pool } = await createTestDatabase()
+  // Before 16, PostgreSQL names the table before a column also where there is only one.
+  const names = (await majorVersion(pool)) < 16 ? /\b[a-z_]+\.(?=[a-z_]+)/g : ''
   assertSameText(
-    dump,
-    readFileSync(SCHEMA_FILE, 'utf8'),
+    (await schemaDump(pool)).replace(names, ''),
+    readFileSync(SCHEMA_FILE, 'utf8').replace(names, ''),
     'If the migrations are right, rewrite the file: npm run test:update-schema',
   )
 })
