@@ -115,7 +115,11 @@ const RULES: Rule[] = [
   { place: 'src/cli/', imports: ['src/'] },
   {
     place: 'migrations/',
-    imports: ['src/schema/activity-views.ts', 'src/schema/workspace-foreign-key.ts'],
+    imports: [
+      'src/schema/activity-views.ts',
+      'src/schema/emptied-dependants.ts',
+      'src/schema/workspace-foreign-key.ts',
+    ],
   },
   { place: 'dev/', imports: ['src/'] },
   { place: 'bench/', imports: ['src/', 'dev/'] },

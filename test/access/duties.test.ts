@@ -70,6 +70,8 @@ async function dutiesOn(server: string, major: 18 | 15): Promise<void> {
 
   test(`the role of a worker can flush and restore the witness on PostgreSQL ${major}`, async () => {
     const db = worker!.pool(database)
+    // The period of the marks of other tests may close at any time.
+    await pool.query('TRUNCATE pending_usage')
     const periodEnd = await storeClosedMarks(pool, [id!], { source: 'ssh' })
     const { flushed, updated } = await flush(db)
     assert.deepEqual({ flushed, updated }, { flushed: 1, updated: 1 })

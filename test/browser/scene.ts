@@ -39,7 +39,8 @@ export async function setScene(connectionString: string): Promise<Scene> {
     }),
   )
   const ids = await storeMarks(pool)
-  cleanUp.use(await startFlushWorker({ database, logger, flushIntervalSeconds: 5, flushTimeoutSeconds: 1 }))
+  const options = { flushIntervalSeconds: 5, flushTimeoutSeconds: 1, batchSize: 2_000 }
+  cleanUp.use(await startFlushWorker({ database, logger, ...options }))
   const finishedJob = await flushOf(pool, 1_345)
   for (const marks of LATER_FLUSHES) {
     await storeClosedMarks(pool, ids.slice(0, marks), { source: 'vscode' })

@@ -180,8 +180,9 @@ test('halving takes no more statements than log2 of the batch and a few, and non
       return client.query(text, values)
     },
   }
+  const batchSize = ids.length
   await storeClosedMarks(pool, ids)
-  await flush(counting)
+  await flush(counting, { batchSize })
   assert.equal(flushes, 1)
   for (const place of [0, 511, 512, 1_023]) {
     await pool.query('TRUNCATE refused_usage, pending_usage')
@@ -189,7 +190,7 @@ test('halving takes no more statements than log2 of the batch and a few, and non
     await pool.query(`ALTER TABLE workspaces ADD CONSTRAINT refuse CHECK (id <> '${ids[place]}') NOT VALID`)
     await storeClosedMarks(pool, ids, { agoMs: 1 })
     flushes = 0
-    assert.equal((await flush(counting)).refused, 1)
+    assert.equal((await flush(counting, { batchSize })).refused, 1)
     // The first one, ten halves, the workspace by itself, and the rest.
     assert.ok(flushes <= 13, `${flushes} statements at place ${place}`)
   }

@@ -24,6 +24,7 @@ test('the dashboard lists finished flushes with time and counts, shows the job o
       database: connectionString,
       logger: collectLog().logger,
       unknownAfterSeconds: 0,
+      batchSize: 2_000,
     })
     await until('the marks are flushed', async () => (await pendingCount(pool)) === 0)
   }
