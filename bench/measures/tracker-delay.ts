@@ -40,7 +40,7 @@ async function measure({ scaled, progress }: Stage, pool: pg.Pool): Promise<Resu
       row(`an INSERT each, ${MARKS_PER_TURN.toLocaleString('en')} at a time`, 'ms', delays.inserts),
     ],
     limits:
-      'A tracker hands one statement to the driver at a time, and the driver writes its ids as one text. Each INSERT ' +
+      'A tracker hands one or two statements to the driver at a time, and the driver writes its ids as one text. Each INSERT ' +
       'has an answer of its own, and the driver reads them all.',
     targets: [atMost('p99 of the delay', delays.tracker.median, 20, 'ms')],
   }

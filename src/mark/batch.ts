@@ -12,11 +12,13 @@ import { recordBatch } from './telemetry.ts'
 export interface PeriodAnswer {
   /** Milliseconds from the statement's time to the period's end. */
   remainingMs: number
+  /** The period's end by the database's clock, in seconds since 1970. */
+  periodEnd: number
   /**
-   * The period's end, the server's start and the table's file. Another server, this one started anew, another database
-   * behind the same address, and a table that was truncated may lack what was stored.
+   * The server's start and the table's file. Another server, this one started anew, another database behind the same
+   * address, and a table that was truncated may lack what was stored.
    */
-  period: string
+  server: string
 }
 
 /** What the marks of one tracker have in common. */
@@ -28,7 +30,8 @@ export interface BatchOptions {
 /** Numbers as text, because a driver may parse a number into anything. */
 interface AnswerRow {
   remaining_ms: string
-  period: string
+  period_end: string
+  server: string
 }
 
 /**
@@ -57,7 +60,13 @@ export async function storeBatch(
     ),
   )
   const row = rows[0]
-  return row && { remainingMs: Number(row.remaining_ms), period: row.period }
+  return (
+    row && {
+      remainingMs: Number(row.remaining_ms),
+      periodEnd: Number(row.period_end),
+      server: row.server,
+    }
+  )
 }
 
 /**
@@ -81,10 +90,10 @@ function storeStatement(
           SELECT ${values} FROM clock, unnest($1::${idType}[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING)
       SELECT
         (extract(epoch FROM period_end - statement_timestamp()) * 1000)::text AS remaining_ms,
+        extract(epoch FROM period_end)::text AS period_end,
         concat_ws(
-          ' ', extract(epoch FROM period_end), extract(epoch FROM pg_postmaster_start_time()),
-          pg_relation_filepath(${quoteLiteral(table)})
-        ) AS period
+          ' ', extract(epoch FROM pg_postmaster_start_time()), pg_relation_filepath(${quoteLiteral(table)})
+        ) AS server
       FROM clock`,
     parameters: source === undefined ? [ids] : [ids, source],
     ...(schema !== undefined && { schema }),

@@ -1,7 +1,15 @@
 import { MAX_TEXT_ID_LENGTH, type WorkspaceIdType } from '../workspace-id.ts'
 import type { PeriodAnswer } from './batch.ts'
 import type { MarkCounts } from './mark-counts.ts'
-import { LONG_AGO, later, type Moment, msUntil } from './moment.ts'
+import { LONG_AGO, later, type Moment, msUntil, now } from './moment.ts'
+
+/** A statement that is sent. */
+export interface Sent {
+  /** When it was sent, or earlier. */
+  readonly at: Moment
+  /** Its place in the order in which statements were sent. */
+  readonly number: number
+}
 
 const CLOCK_CHECK_MS = 250
 const MAX_UNPROVEN = 256
@@ -26,6 +34,9 @@ const LENGTHS: Record<WorkspaceIdType, readonly [shortest: number, longest: numb
  * The clock is read four times a second and at every 256th mark, and near the end of the period at every mark. So a
  * mark that was in time is made again only if the event loop was blocked at the end of the period. Two clocks are read,
  * because one stands still while the machine sleeps.
+ *
+ * Several statements may be under way, and their answers come in any order. So an answer may be about an earlier period
+ * than a later statement's, or be older than a crash that was noticed meanwhile.
  */
 export class OpenPeriod {
   readonly #shortest: number
@@ -42,8 +53,17 @@ export class OpenPeriod {
    */
   readonly #found: string[] = new Array(FOUND_PLACES).fill('')
   #endsAt = LONG_AGO
-  /** The `period` of the last answer of the database. */
-  #name: string | undefined
+  /** The `periodEnd` of the ids. */
+  #periodEnd: number | undefined
+  /** The `server` of the ids. Undefined if no answer since the last loss tells it. */
+  #server: string | undefined
+
+  /** The statements that were sent so far. */
+  #sent = 0
+  /** Those of them that were sent before the last loss was noticed. The server may have lost what they stored. */
+  #doubtful = 0
+  /** Those of them that were sent before the last answer came that was trusted. */
+  #sentBeforeAnswer = 0
 
   /** The ids of unproven answers, from the place `#first` downwards. The next free place is `#next`. */
   readonly #unproven: string[] = new Array(MAX_UNPROVEN).fill('')
@@ -91,38 +111,92 @@ export class OpenPeriod {
       this.#counts.deduplicated += to - from
       return
     }
-    this.#clear()
+    this.#end()
     for (const id of this.#unproven.slice(from, to)) this.#markAgain(id)
   }
 
-  /** Forgets all ids, because the server may have lost them. */
+  /** Forgets all ids. */
   forget(): void {
     this.settle()
     this.#clear()
   }
 
   /**
-   * Records that a statement stored the ids. Returns true if this covers all marks of them until now. Returns false,
-   * and remembers nothing, if their period has ended.
-   *
-   * @param sentAt When the statement was sent, or earlier. The rest of the period is counted from here. So the period
-   *   may seem to end too early, but never too late.
+   * Forgets all ids, because the server may have lost them. It may also have lost what the statements under way have
+   * stored, whenever their answers come.
    */
-  learn(ids: Iterable<string>, sentAt: Moment, answer: PeriodAnswer | undefined): boolean {
+  lose(): void {
     this.settle()
-    const endsAt = later(sentAt, answer?.remainingMs ?? Number.NaN)
-    if (!(msUntil(endsAt) > 0)) {
-      this.#clear()
+    this.#end()
+    this.#server = undefined
+    this.#doubtful = this.#sent
+  }
+
+  /** How many statements were sent so far. */
+  get sent(): number {
+    return this.#sent
+  }
+
+  /** Records that a statement is sent now. */
+  send(): Sent {
+    return { at: now(), number: ++this.#sent }
+  }
+
+  /**
+   * Records that a statement stored the ids. Returns true if this covers all marks of them until now. Returns false,
+   * and remembers nothing, if their period has ended or the server may have lost them.
+   *
+   * The rest of the period is counted from when the statement was sent. So the period may seem to end too early, but
+   * never too late.
+   */
+  learn(ids: Iterable<string>, sent: Sent, answer: PeriodAnswer | undefined): boolean {
+    this.settle()
+    if (!answer) {
+      this.lose()
       return false
     }
-    if (answer?.period !== this.#name) this.#clear()
-    this.#name = answer?.period
-    this.#endsAt = endsAt
+    if (!this.#trusts(sent, answer.server) || !this.#isOpen(sent.at, answer)) return false
     if (this.#ids.size === 0) this.#offset = offsetOf(ids)
     for (const id of ids) if (this.#ids.size < MAX_REMEMBERED) this.#ids.add(id)
     this.settle()
     this.#checkClockLater()
     return true
+  }
+
+  /** Whether the server still has what the statement stored, as far as anybody can know. */
+  #trusts({ number }: Sent, server: string): boolean {
+    const isDoubtful = number <= this.#doubtful
+    if (this.#server !== undefined && server !== this.#server) {
+      // If it was sent before the other server answered, nobody knows which of them is the later one.
+      if (isDoubtful || number <= this.#sentBeforeAnswer) {
+        this.lose()
+        return false
+      }
+      this.#end()
+    }
+    if (isDoubtful) return false
+    this.#server = server
+    this.#sentBeforeAnswer = this.#sent
+    return true
+  }
+
+  /** Whether the period of an answer is open. If so, it becomes the period of the ids. */
+  #isOpen(sentAt: Moment, { remainingMs, periodEnd }: PeriodAnswer): boolean {
+    const endsAt = later(sentAt, remainingMs)
+    if (periodEnd === this.#periodEnd) {
+      // An answer that was faster tells the end more exactly.
+      if (!(msUntil(endsAt) <= msUntil(this.#endsAt))) this.#endsAt = endsAt
+      return msUntil(this.#endsAt) > 0
+    }
+    const isOpen = msUntil(endsAt) > 0
+    // An older answer tells nothing of the period that is open.
+    const isLater = this.#periodEnd === undefined || !(periodEnd < this.#periodEnd)
+    if (isOpen || isLater) {
+      this.#end()
+      this.#periodEnd = periodEnd
+      this.#endsAt = endsAt
+    }
+    return isOpen
   }
 
   #checkClockLater(): void {
@@ -133,8 +207,12 @@ export class OpenPeriod {
     }, CLOCK_CHECK_MS).unref()
   }
 
-  #clear(): void {
+  #end(): void {
     this.#endsAt = LONG_AGO
+    this.#clear()
+  }
+
+  #clear(): void {
     if (this.#ids.size === 0) return
     this.#ids.clear()
     this.#found.fill('')

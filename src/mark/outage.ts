@@ -39,19 +39,25 @@ export class Outage {
   consecutiveErrors = 0
   readonly #logger: Logger
   #pauseMs = 0
+  /** The number of statements that were sent when the last failure was noticed. */
+  #sentBefore = 0
 
   constructor(logger: Logger) {
     this.#logger = logger
   }
 
   /**
-   * Records that a statement failed.
+   * Records that a statement failed. Of those that were under way together, the first one tells.
    *
+   * @param number The number of the statement, in the order in which they were sent.
+   * @param sent How many were sent so far.
    * @param pending Distinct ids that are not stored.
    * @param closing Whether the tracker is closing. It must try again soon then.
    */
-  learn(error: unknown, pending: number, closing: boolean): void {
+  learn(error: unknown, number: number, sent: number, pending: number, closing: boolean): void {
     this.failedAttempts++
+    if (number <= this.#sentBefore) return
+    this.#sentBefore = sent
     this.consecutiveErrors++
     const { consecutiveErrors } = this
     const passing = isOutage(error)
@@ -73,13 +79,14 @@ export class Outage {
   }
 
   /**
-   * Records that a statement succeeded. Ends the outage, if there is one.
+   * Records that a statement succeeded. Ends the outage, if there is one and the statement was sent in it.
    *
+   * @param number The number of the statement, in the order in which they were sent.
    * @param carriedOver Distinct ids that the outage kept waiting.
    * @param dropped Marks lost since the tracker was made.
    */
-  end(carriedOver: number, dropped: number): void {
-    if (this.consecutiveErrors === 0) return
+  end(number: number, carriedOver: number, dropped: number): void {
+    if (this.consecutiveErrors === 0 || number <= this.#sentBefore) return
     this.#logger.info(
       { carriedOver, consecutiveErrors: this.consecutiveErrors, dropped },
       'marks are stored again',

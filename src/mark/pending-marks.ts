@@ -1,37 +1,31 @@
 import type { MarkCounts } from './mark-counts.ts'
+import { PendingBatch } from './pending-batch.ts'
 
 /** The most ids that one statement carries. */
 const MAX_BATCH = 5_000
 
-const NOTHING: ReadonlySet<string> = new Set()
-
 interface Drain {
-  /** The wait ends when the batch of this number is stored. The first batch of a tracker has number 1. */
+  /** The wait ends when the batch of this number and all before it are stored. */
   last: number
+  /** The last batch that was taken before the wait began. */
+  readonly takenBefore: number
   resolve(): void
   reject(error: Error): void
 }
 
 /**
- * The marks that are not stored yet: the ids that wait, and the batch of the statement under way.
- *
- * An id of the batch may also be among those that wait. It was marked again while the statement was under way, and the
- * period may have ended in between. The answer to the statement tells whether this mark needs another statement.
+ * The marks that are not stored yet: the ids that wait, and the batches that were taken of them. No id is in two of
+ * these places, so no two statements under way carry the same id.
  */
 export class PendingMarks {
-  /** The most distinct ids, the batch included. */
+  /** The most distinct ids, the batches included. */
   readonly maxPending: number
   readonly #counts: MarkCounts
   /** The ids that wait, in the order in which they came. */
   #waiting = new Set<string>()
-  /** The ids of the statement under way, or of the failed one that is sent again. */
-  #batch: ReadonlySet<string> = NOTHING
-  /** Whether the batch was sent and is not answered. A mark made now may be later than the time of its statement. */
-  #underWay = false
-  /** The number of ids that wait and are in the batch as well. */
-  #overlap = 0
-
-  #batchesStored = 0
+  /** The batches that are under way, and those that failed and are to be sent again. The oldest is first. */
+  #batches: PendingBatch[] = []
+  #taken = 0
   #drains: Drain[] = []
 
   /** @param counts Where the marks are counted that are stored, or needed no statement of their own. */
@@ -40,92 +34,109 @@ export class PendingMarks {
     this.#counts = counts
   }
 
-  /** Marks that are not stored. An id that waits and is in the batch as well counts twice. */
+  /** Marks that are not stored. An id of a batch that was marked again counts twice. */
   get marks(): number {
-    return this.#waiting.size + this.#batch.size
+    return this.#batches.reduce((sum, { again }) => sum + again.size, this.ids)
   }
 
   /** Distinct ids that are not stored. */
   get ids(): number {
-    return this.#waiting.size + this.#batch.size - this.#overlap
+    let ids = this.#waiting.size
+    for (const batch of this.#batches) ids += batch.ids.size
+    return ids
   }
 
-  /** Whether any id waits for a batch. */
-  get areWaiting(): boolean {
-    return this.#waiting.size > 0
+  /** Whether a whole batch waits. */
+  get isFull(): boolean {
+    return this.#waiting.size >= MAX_BATCH
   }
 
   /** Returns true if a statement that is not sent yet carries the id. A mark made now needs nothing more then. */
   answer(id: string): boolean {
-    const answered = this.#waiting.has(id) || (!this.#underWay && this.#batch.has(id))
+    const answered = this.#waiting.has(id) || this.#batches.some(batch => batch.answers(id))
     if (answered) this.#counts.deduplicated++
     return answered
   }
 
   /** Adds an id. Returns false, and adds nothing, if `maxPending` other ids are here already. */
   add(id: string): boolean {
-    const again = this.#batch.has(id)
-    if (!again && this.ids >= this.maxPending) return false
-    if (again) this.#overlap++
-    this.#waiting.add(id)
+    const batch = this.#batches.find(({ ids }) => ids.has(id))
+    if (!batch && this.ids >= this.maxPending) return false
+    ;(batch?.again ?? this.#waiting).add(id)
     return true
   }
 
-  /** Makes a batch of the ids that have waited for longest. The last batch must be settled. */
-  takeBatch(): void {
+  /**
+   * The batch to send next: one that failed, or else a new one of the ids that have waited for longest. Undefined if
+   * there is none.
+   *
+   * @param full Whether a new one must have as many ids as a statement carries.
+   */
+  next(full: boolean): PendingBatch | undefined {
+    const failed = this.#batches.find(({ isUnderWay }) => !isUnderWay)
+    if (failed) return failed
+    if (this.#waiting.size < (full ? MAX_BATCH : 1)) return undefined
+    const batch = new PendingBatch(this.#take(), ++this.#taken)
+    this.#batches.push(batch)
+    return batch
+  }
+
+  #take(): ReadonlySet<string> {
     if (this.#waiting.size <= MAX_BATCH) {
-      this.#batch = this.#waiting
+      const all = this.#waiting
       this.#waiting = new Set()
-      return
+      return all
     }
-    const batch = new Set<string>()
+    const ids = new Set<string>()
     for (const id of this.#waiting) {
-      batch.add(id)
+      ids.add(id)
       this.#waiting.delete(id)
-      if (batch.size === MAX_BATCH) break
+      if (ids.size === MAX_BATCH) break
     }
-    this.#batch = batch
+    return ids
   }
 
-  /** Records that the batch is sent now. Returns its ids. */
-  sendBatch(): ReadonlySet<string> {
-    this.#underWay = true
-    return this.#batch
+  /** Records that a batch is sent now. Returns how often it was. */
+  send(batch: PendingBatch): number {
+    batch.isUnderWay = true
+    return ++batch.attempts
   }
 
-  /** Records that the statement was answered or has failed. */
-  returnBatch(): void {
-    this.#underWay = false
+  /** Records that the statement of a batch has failed. It is sent again for the repeats as well. */
+  fail(batch: PendingBatch): void {
+    batch.isUnderWay = false
+    this.#counts.deduplicated += batch.again.size
+    batch.again.clear()
   }
 
-  /** Records that the batch is stored. */
-  settleBatch(): void {
-    this.#counts.stored += this.#batch.size
-    this.#batch = NOTHING
-    this.#overlap = 0
-    this.#batchesStored++
-    if (this.#drains.length > 0) this.#settleDrains(({ last }) => last <= this.#batchesStored)
+  /**
+   * Records that a batch is stored.
+   *
+   * @param coversRepeats Whether its ids need no other statement for the marks that were made since it was sent.
+   */
+  settle(batch: PendingBatch, coversRepeats: boolean): void {
+    this.#batches = this.#batches.filter(other => other !== batch)
+    this.#counts.stored += batch.ids.size
+    if (coversRepeats) this.#counts.deduplicated += batch.again.size
+    else if (batch.again.size > 0) this.#waitAgain(batch)
+    if (this.#drains.length > 0) this.#settleDrains()
   }
 
-  /** Removes the waiting ids that are in the batch as well. The batch covers their marks, or is sent again for them. */
-  absorbRepeats(): void {
-    if (this.#overlap === 0) return
-    this.#counts.deduplicated += this.#overlap
-    for (const id of this.#batch) this.#waiting.delete(id)
-    this.#overlap = 0
+  #waitAgain({ again, number }: PendingBatch): void {
+    for (const id of again) this.#waiting.add(id)
+    const last = this.#lastBatch()
+    for (const drain of this.#drains) if (number <= drain.takenBefore) drain.last = last
+  }
+
+  /** The number of the batch that will carry the last of the ids that wait. */
+  #lastBatch(): number {
+    return this.#taken + Math.ceil(this.#waiting.size / MAX_BATCH)
   }
 
   /** Resolves when all that is pending now is stored. */
   drain(): Promise<void> {
-    // It may be one batch too many, because repeats may be absorbed. Then a later batch or `resolveDrains` ends the wait.
-    const batches = Math.ceil(this.#waiting.size / MAX_BATCH) + (this.#batch.size > 0 ? 1 : 0)
-    const last = this.#batchesStored + batches
-    return new Promise((resolve, reject) => this.#drains.push({ last, resolve, reject }))
-  }
-
-  /** Ends all drains, because no mark is pending any more. */
-  resolveDrains(): void {
-    this.#settleDrains(() => true)
+    const [last, takenBefore] = [this.#lastBatch(), this.#taken]
+    return new Promise((resolve, reject) => this.#drains.push({ last, takenBefore, resolve, reject }))
   }
 
   /** Fails all drains, because nothing more is sent. */
@@ -133,8 +144,9 @@ export class PendingMarks {
     for (const drain of this.#drains.splice(0)) drain.reject(error)
   }
 
-  #settleDrains(isOver: (drain: Drain) => boolean): void {
-    for (const drain of this.#drains) if (isOver(drain)) drain.resolve()
-    this.#drains = this.#drains.filter(drain => !isOver(drain))
+  #settleDrains(): void {
+    const next = this.#batches[0]?.number ?? this.#taken + 1
+    for (const drain of this.#drains) if (drain.last < next) drain.resolve()
+    this.#drains = this.#drains.filter(({ last }) => last >= next)
   }
 }

@@ -8,10 +8,11 @@ import { LostMarks } from './lost-marks.ts'
 import { MarkCounts } from './mark-counts.ts'
 import { countTracker } from './marks-by-source.ts'
 import { type Mode, modeAfter, sends, takesMarks } from './mode.ts'
-import { now } from './moment.ts'
+import { mostUnderWay } from './most-under-way.ts'
 import { OpenPeriod } from './open-period.ts'
 import { Outage } from './outage.ts'
 import { ownString } from './own-string.ts'
+import type { PendingBatch } from './pending-batch.ts'
 import { PendingMarks } from './pending-marks.ts'
 import { findSdk } from './telemetry.ts'
 import {
@@ -31,9 +32,10 @@ export type { CloseOptions, CloseResult, UsageTrackerOptions, UsageTrackerStats 
  * stored in the open period, `mark` only looks into memory.
  *
  * The tracker sends one statement at a time. Marks that come meanwhile wait for the next statement, which carries up to
- * 5,000 of them. So an idle tracker stores a mark within one round trip. A failed statement is sent again until it
- * succeeds, after a pause that grows from 250 ms to 30 s. So is one that is not answered in time. The pause is 30 s
- * from the start if PostgreSQL refuses the statement for a lasting reason, such as a missing privilege.
+ * 5,000 of them. So an idle tracker stores a mark within one round trip. If so many wait, a second statement is sent
+ * over another connection of the pool. A failed statement is sent again until it succeeds, after a pause that grows from
+ * 250 ms to 30 s. So is one that is not answered in time. The pause is 30 s from the start if PostgreSQL refuses the
+ * statement for a lasting reason, such as a missing privilege.
  *
  * Marks that wait keep the process alive. {@link UsageTracker.close} bounds that. Marks above `maxPending` are lost. So
  * are the marks that `close` gives up on. Both are logged. A crash of the server loses stored marks that were not
@@ -56,6 +58,9 @@ export class UsageTracker implements AsyncDisposable {
   readonly #outage: Outage
 
   readonly #lost: LostMarks
+  /** How many statements may be under way. */
+  readonly #most: number
+  #wake: (() => void) | undefined
   #endPause: (() => void) | undefined
   #closing: Promise<CloseResult> | undefined
   #gaveUp: MarksNotStoredError | undefined
@@ -92,8 +97,9 @@ export class UsageTracker implements AsyncDisposable {
     this.#pending = new PendingMarks(maxPending, this.#counts)
     this.#outage = new Outage(logger)
     this.#lost = new LostMarks(logger, this.#counts)
+    this.#most = mostUnderWay(db)
     this.#stopListening = listenForErrors(db, error => {
-      this.#openPeriod.forget()
+      this.#openPeriod.lose()
       logger.warn({ err: error }, 'an idle database connection broke')
     })
     this.#stopCounting = countTracker(marks.source, this.#counts, this.#readPending)
@@ -165,6 +171,7 @@ export class UsageTracker implements AsyncDisposable {
     const { maxPending } = this.#pending
     if (!this.#pending.add(ownString(id))) this.#lost.drop(maxPending, this.#outage.consecutiveErrors)
     else if (this.#mode === 'idle') this.#sent = this.#send()
+    else if (this.#pending.isFull) this.#wake?.()
   }
 
   /** Asks for a mode. A closing tracker ignores all modes but `closed`. */
@@ -177,40 +184,53 @@ export class UsageTracker implements AsyncDisposable {
     this.#enter('sending')
     // So the first batch also carries what the caller marks before it next awaits something.
     await null
-    while (this.#pending.areWaiting && sends(this.#mode)) {
-      this.#pending.takeBatch()
-      while (!(await this.#storeBatch()) && sends(this.#mode)) {
-        await this.#pause()
-        if (sends(this.#mode)) this.#counts.retries++
-      }
+    const underWay = new Set<Promise<void>>()
+    const start = (batch: PendingBatch) => {
+      const stored = this.#store(batch).finally(() => underWay.delete(stored))
+      underWay.add(stored)
     }
+    while (sends(this.#mode)) {
+      // In an outage one statement tries, and the others wait for it.
+      const isOutage = this.#outage.consecutiveErrors > 0
+      if (isOutage && underWay.size === 0) await this.#pause()
+      while (underWay.size < (isOutage ? 1 : this.#most) && sends(this.#mode)) {
+        const batch = this.#pending.next(underWay.size > 0)
+        if (!batch) break
+        start(batch)
+      }
+      if (underWay.size === 0) break
+      const { promise, resolve } = Promise.withResolvers<void>()
+      this.#wake = resolve
+      await Promise.race([...underWay, promise])
+    }
+    this.#wake = undefined
+    await Promise.all(underWay)
     this.#enter('idle')
     this.#lost.noneWaits()
-    this.#pending.resolveDrains()
   }
 
-  /** Tries once to store the batch. Returns whether it is stored. */
-  async #storeBatch(): Promise<boolean> {
-    const sentAt = now()
-    const batch = this.#pending.sendBatch()
+  /** Tries once to store a batch. Never rejects. */
+  async #store(batch: PendingBatch): Promise<void> {
+    const sent = this.#openPeriod.send()
+    if (this.#pending.send(batch) > 1) this.#counts.retries++
     let answer: PeriodAnswer | undefined
     try {
-      answer = await storeBatch(this.#db, batch, this.#marks, this.#statementTimeoutMs)
+      answer = await storeBatch(this.#db, batch.ids, this.#marks, this.#statementTimeoutMs)
     } catch (error) {
-      this.#pending.returnBatch()
-      this.#pending.absorbRepeats()
+      this.#pending.fail(batch)
       // The server may have crashed, and emptied the table.
-      this.#openPeriod.forget()
-      if (sends(this.#mode)) this.#outage.learn(error, this.#pending.ids, !takesMarks(this.#mode))
-      return false
+      this.#openPeriod.lose()
+      const { ids } = this.#pending
+      if (sends(this.#mode)) {
+        this.#outage.learn(error, sent.number, this.#openPeriod.sent, ids, !takesMarks(this.#mode))
+      }
+      return
     }
-    this.#pending.returnBatch()
-    this.#outage.end(this.#pending.ids, this.#counts.dropped)
-    if (this.#openPeriod.learn(batch, sentAt, answer)) this.#pending.absorbRepeats()
+    this.#outage.end(sent.number, this.#pending.ids, this.#counts.dropped)
+    const coversRepeats = this.#openPeriod.learn(batch.ids, sent, answer)
     // A closing tracker remembers no id. Otherwise it would answer a late mark from memory instead of logging it.
     if (!takesMarks(this.#mode)) this.#openPeriod.forget()
-    this.#pending.settleBatch()
-    return true
+    this.#pending.settle(batch, coversRepeats)
   }
 
   /** Waits until the next attempt. `#endPause` ends the wait early. */

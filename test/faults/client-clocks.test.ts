@@ -64,7 +64,7 @@ async function repeatCounts(
   ended: boolean,
 ): Promise<void> {
   using time = new VirtualTime()
-  const nobody = { sent() {}, answered() {}, failed() {}, connectionBroke() {} }
+  const nobody = { begun: () => 0, sent() {}, answered() {}, failed() {}, connectionBroke() {} }
   const server = new ModelServer(time, PERIOD_MS, nobody)
   const tracker = new UsageTracker(server, { logger: collectLog().logger })
   tracker.mark(ID)

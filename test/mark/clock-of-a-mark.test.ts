@@ -67,7 +67,7 @@ for (const major of [18, 15] as const) {
           { source: 'ssh', idType: 'uuid' },
           5_000,
         )
-        const answered = Number(answer!.period.split(' ')[0])
+        const answered = answer!.periodEnd
         const { rows } = await pool.query(
           'SELECT extract(epoch FROM period_end)::text AS ends FROM pending_usage ORDER BY period_end',
         )

@@ -77,6 +77,26 @@ const backlogs: fc.Arbitrary<Step>[] = [
   ),
 ]
 
+/** What makes the answers of two statements under way differ. */
+const races: fc.Arbitrary<Step>[] = [
+  said(
+    'second statement',
+    fc.record({
+      trouble: fc.constantFrom<Trouble>('lost', 'cut', undefined, undefined),
+      latency: fc.record({ there: fc.nat(300), back: fc.nat(300) }),
+    }),
+    second => run => {
+      run.server.second = second
+    },
+  ),
+  said('fail over', fc.constant(0), () => run => run.failOver()),
+  said('drain', fc.constant(0), () => run => run.drain()),
+  // Ids that are under way are marked again, perhaps in another period.
+  said('mark again', fc.nat(15_000), from => run => {
+    for (const id of MANY.slice(from, from + 500)) run.mark(id)
+  }),
+]
+
 const ending = fc.record({
   trouble: fc.constantFrom<Trouble>(undefined, 'lost'),
   timeoutMs: fc.nat(3_000),
@@ -131,6 +151,49 @@ test('the tracker loses no mark if somebody sets the wall clock forwards or back
   await assertLosesNothing([...often, ...often, ...sometimes, ...wrongClocks, ...wrongClocks], false)
 })
 
+test('the tracker loses no mark over two connections, in whatever order answers, failures and crashes come', async () => {
+  let most = 0
+  await fc.assert(
+    fc.asyncProperty(
+      steps([...often, ...often, ...often, ...sometimes, ...races, ...races, ...backlogs, ...backlogs], 40),
+      periodMs,
+      async (steps, periodMs) => {
+        using run = new Run(periodMs, { exact: false, maxPending: 30_000, clocksAreRight: false, pool: true })
+        for (const step of steps) await step(run)
+        await run.assertAllStored()
+        run.assertSum()
+        most = Math.max(most, run.mostUnderWay)
+      },
+    ),
+    { numRuns: 100 },
+  )
+  assert.equal(most, 2)
+})
+
+test('an answer to a statement that was sent before a failure does not make the tracker take its ids for stored', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.nat(90), fc.nat(90), fc.nat(200), async (takesOver, fails, again) => {
+      using run = new Run(100_000, { exact: false, maxPending: 15_000, clocksAreRight: false, pool: true })
+      // The first statement is stored at once and answered late. The second one fails meanwhile.
+      run.server.latency = { there: 0, back: 300 }
+      run.server.second = { trouble: 'cut', latency: { there: 0, back: 100 + fails } }
+      for (const id of MANY.slice(0, 10_000)) run.mark(id)
+      await run.time.pass(takesOver)
+      run.failOver()
+      await run.time.pass(300 - takesOver)
+      run.server.latency = { there: 0, back: 0 }
+      run.server.second = undefined
+      // The pause after the failure is not over.
+      await run.time.pass(again / 10)
+      for (const id of MANY.slice(0, 100)) run.mark(id)
+      await run.assertAllStored()
+      run.assertSum()
+      assert.equal(run.mostUnderWay, 2)
+    }),
+    { numRuns: 50 },
+  )
+})
+
 /** @param clocksAreRight Whether nobody sets the wall clock. A clock that was set can make a mark be stored again. */
 async function assertLosesNothing(kinds: fc.Arbitrary<Step>[], clocksAreRight: boolean): Promise<void> {
   await fc.assert(
@@ -159,12 +222,23 @@ function said<T>(name: string, values: fc.Arbitrary<T>, make: (value: T) => Step
 class Run implements Disposable {
   readonly time = new VirtualTime()
   readonly server: ModelServer
+  /** How many statements were under way together. Only counted without a model. */
+  mostUnderWay = 0
   readonly #periodMs: number
   readonly #clocksAreRight: boolean
   /** Undefined if the run blocks the event loop, because then the tracker can't know what the model knows. */
   readonly #model: ModelTracker | undefined
   readonly #tracker: UsageTracker
   readonly #lastMarks = new Map<string, number>()
+  /** Of each statement, the ids that the model expects. */
+  readonly #expected: string[][] = []
+  /** The ids of the statements under way, by their number. */
+  readonly #underWay = new Map<number, ReadonlySet<string>>()
+  /** The ids of the statements that failed. */
+  readonly #failed: ReadonlySet<string>[] = []
+  /** How many statements had begun at the last failure, and whether none of the later ones has succeeded. */
+  #lastFailure = 0
+  #isOutage = false
   #marks = 0
   #unsettledDrains = 0
   #problem: unknown
@@ -178,21 +252,34 @@ class Run implements Disposable {
       exact,
       maxPending,
       clocksAreRight = true,
-    }: { exact: boolean; maxPending: number; clocksAreRight?: boolean },
+      pool = false,
+    }: { exact: boolean; maxPending: number; clocksAreRight?: boolean; pool?: boolean },
   ) {
     this.#clocksAreRight = clocksAreRight
     const model = exact ? new ModelTracker({ maxPending, maxBatch: MAX_BATCH }) : undefined
     this.#periodMs = periodMs
     this.#model = model
     this.server = new ModelServer(this.time, periodMs, {
-      sent: ids => {
-        if (model) this.#check(() => assert.deepEqual(ids.toSorted(), model.send(this.time.now).sort()))
+      begun: () => {
+        this.#expected.push(model?.send(this.time.now) ?? [])
+        return this.#expected.length - 1
       },
-      answered: answer => {
+      sent: (number, ids) => {
+        if (model) this.#check(() => assert.deepEqual(ids.toSorted(), this.#expected[number]!.sort()))
+        else this.#check(() => this.#assertAllowed(number, ids))
+      },
+      answered: (number, answer) => {
+        this.#underWay.delete(number)
+        if (number >= this.#lastFailure) this.#isOutage = false
         model?.succeed(answer, this.time.now)
         if (this.server.isCurrent(answer)) this.#noticeLoss()
       },
-      failed: () => {
+      failed: number => {
+        const ids = this.#underWay.get(number)
+        if (ids) this.#failed.push(ids)
+        this.#underWay.delete(number)
+        this.#lastFailure = this.#expected.length
+        this.#isOutage = true
         model?.fail()
         this.#noticeLoss()
       },
@@ -201,7 +288,7 @@ class Run implements Disposable {
         this.#noticeLoss()
       },
     })
-    this.#tracker = new UsageTracker(this.server, {
+    this.#tracker = new UsageTracker(pool ? this.server.asPool() : this.server, {
       maxPending,
       logger: collectLog().logger,
     })
@@ -245,8 +332,15 @@ class Run implements Disposable {
     assert.deepEqual([marked, pending, counts], [this.#marks, this.#model!.pendingMarks, this.#model!.counts])
   }
 
+  /** Each mark is counted once. */
+  assertSum(): void {
+    const { marked, pending, dropped } = this.#tracker.stats()
+    assert.deepEqual([marked, pending, dropped], [this.#marks, 0, 0])
+  }
+
   async assertAllStored(): Promise<void> {
     this.server.trouble = undefined
+    this.server.second = undefined
     this.drain()
     await this.time.pass(LONG_ENOUGH)
     assert.equal(this.#unsettledDrains, 0)
@@ -277,6 +371,24 @@ class Run implements Disposable {
 
   [Symbol.dispose](): void {
     this.time[Symbol.dispose]()
+  }
+
+  /** Two statements are under way at most, the second one only if it is full, and none beside the first in an outage. */
+  #assertAllowed(number: number, ids: readonly string[]): void {
+    for (const others of this.#underWay.values()) {
+      assert.ok(
+        ids.every(id => !others.has(id)),
+        'an id is in two statements under way',
+      )
+    }
+    assert.ok(this.#underWay.size < 2, 'three statements are under way')
+    if (this.#underWay.size > 0) {
+      assert.ok(!this.#isOutage, 'a second statement is sent in an outage')
+      const isAgain = this.#failed.some(({ size }) => size === ids.length)
+      assert.ok(ids.length === MAX_BATCH || isAgain, 'a second statement is not full')
+    }
+    this.#underWay.set(number, new Set(ids))
+    this.mostUnderWay = Math.max(this.mostUnderWay, this.#underWay.size)
   }
 
   #noticeLoss(): void {

@@ -194,7 +194,7 @@ test('a mark in the next period is stored again if the event loop was blocked ov
   assert.ok(last!.period_end > marked)
 })
 
-test('a tracker sends the marks of one turn in batches of 5,000, in their order, one batch at a time', async () => {
+test('a tracker sends the marks of one turn in batches of 5,000, in their order, two at a time while a whole one waits', async () => {
   const ids = Array.from({ length: 12_000 }, () => randomUUID())
   const db = noteStatements(pool)
   await using tracker = new UsageTracker(db)
@@ -204,11 +204,27 @@ test('a tracker sends the marks of one turn in batches of 5,000, in their order,
     db.sent.map(({ ids }) => ids.toSorted()),
     [ids.slice(0, 5_000).sort(), ids.slice(5_000, 10_000).sort(), ids.slice(10_000).sort()],
   )
+  const [first, second, third] = db.sent
+  assert.ok(second!.sentAt <= first!.answeredAt!)
+  // It is not full, so it waits for both.
+  assert.ok(third!.sentAt >= Math.max(first!.answeredAt!, second!.answeredAt!))
+  assert.equal((await pendingOf(ids)).length, ids.length)
+  assertStats(tracker, { marked: 12_000, stored: 12_000 })
+})
+
+test('a tracker sends one batch at a time on a pool of one connection', async () => {
+  const ids = Array.from({ length: 12_000 }, () => randomUUID())
+  const one = new pg.Pool({ connectionString: database.connectionString, max: 1 })
+  one.on('error', () => {})
+  atEnd(() => one.end())
+  const db = noteStatements(one)
+  await using tracker = new UsageTracker(db)
+  for (const id of ids) tracker.mark(id)
+  await tracker.drain()
+  assert.equal(db.sent.length, 3)
   for (const [place, statement] of db.sent.slice(1).entries()) {
     assert.ok(statement.sentAt >= db.sent[place]!.answeredAt!)
   }
-  assert.equal((await pendingOf(ids)).length, ids.length)
-  assertStats(tracker, { marked: 12_000, stored: 12_000 })
 })
 
 test('all marks that come while a statement of the tracker is under way become one batch', async () => {

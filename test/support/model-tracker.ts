@@ -1,5 +1,7 @@
+import type { Answer } from './model-server.ts'
+
 /*
- * The simplest correct tracker: it looks at the clock at every mark. The real one must send the same ids at the same
+ * The simplest correct tracker of one connection: it looks at the clock at every mark. The real one must send the same ids at the same
  * times. Times are milliseconds.
  */
 
@@ -12,13 +14,14 @@ export class ModelTracker {
   readonly #maxPending: number
   readonly #maxBatch: number
   readonly #stored = new Set<string>()
-  #period: string | undefined
+  #server: number | undefined
+  #periodEnd: number | undefined
   #openUntil = Number.NEGATIVE_INFINITY
   readonly #waiting = new Set<string>()
   /** The ids of the statement under way, or of the failed one that is to be tried again. */
   #batch = new Set<string>()
   #sentAt: number | undefined
-  /** Ids of the statement under way that were marked since it was sent; they wait as well. */
+  /** Ids of the statement under way that were marked since it was sent. */
   #again = new Set<string>()
 
   constructor({ maxPending, maxBatch }: { maxPending: number; maxBatch: number }) {
@@ -28,12 +31,12 @@ export class ModelTracker {
 
   /** Distinct ids that are not known to be stored. */
   get pendingIds(): number {
-    return this.#waiting.size + this.#batch.size - this.#again.size
+    return this.#waiting.size + this.#batch.size
   }
 
   /** Marks that are not known to be stored. */
   get pendingMarks(): number {
-    return this.#waiting.size + this.#batch.size
+    return this.#waiting.size + this.#batch.size + this.#again.size
   }
 
   mark(id: string, now: number): Outcome {
@@ -53,16 +56,20 @@ export class ModelTracker {
     return [...this.#batch]
   }
 
-  succeed(answer: { remaining_ms: number; period: string }, now: number): void {
+  succeed(answer: Answer, now: number): void {
     this.#lookAtClock(now)
-    if (answer.period !== this.#period) this.#stored.clear()
-    this.#period = answer.period
-    this.#openUntil = this.#sentAt! + answer.remaining_ms
+    if (answer.server !== this.#server) this.forget()
+    const openUntil = this.#sentAt! + answer.remaining_ms
+    if (answer.period_end !== this.#periodEnd) this.forget()
+    this.#server = answer.server
+    this.#periodEnd = answer.period_end
+    this.#openUntil = Math.max(openUntil, this.#openUntil)
     if (now < this.#openUntil) {
       for (const id of this.#batch) this.#stored.add(id)
-      this.#takeBackAgain()
+      this.counts.deduplicated += this.#again.size
     } else {
       this.#stored.clear()
+      for (const id of this.#again) this.#waiting.add(id)
     }
     this.#again.clear()
     this.counts.stored += this.#batch.size
@@ -73,7 +80,7 @@ export class ModelTracker {
   fail(): void {
     this.forget()
     this.counts.failedAttempts++
-    this.#takeBackAgain()
+    this.counts.deduplicated += this.#again.size
     this.#again.clear()
     this.#sentAt = undefined
   }
@@ -81,24 +88,19 @@ export class ModelTracker {
   /** A connection broke. */
   forget(): void {
     this.#stored.clear()
+    this.#openUntil = Number.NEGATIVE_INFINITY
   }
 
   #mark(id: string): Outcome {
     if (this.#stored.has(id) || this.#waiting.has(id)) return 'deduplicated'
     if (this.#batch.has(id)) {
-      if (this.#sentAt === undefined) return 'deduplicated'
+      if (this.#sentAt === undefined || this.#again.has(id)) return 'deduplicated'
       this.#again.add(id)
-      this.#waiting.add(id)
       return 'pending'
     }
     if (this.pendingIds >= this.#maxPending) return 'dropped'
     this.#waiting.add(id)
     return 'pending'
-  }
-
-  #takeBackAgain(): void {
-    for (const id of this.#again) this.#waiting.delete(id)
-    this.counts.deduplicated += this.#again.size
   }
 
   #lookAtClock(now: number): void {
