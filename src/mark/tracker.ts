@@ -189,22 +189,24 @@ export class UsageTracker implements AsyncDisposable {
       const stored = this.#store(batch).finally(() => underWay.delete(stored))
       underWay.add(stored)
     }
-    while (sends(this.#mode)) {
+    while (sends(this.#mode) || underWay.size > 0) {
       // In an outage one statement tries, and the others wait for it.
       const isOutage = this.#outage.consecutiveErrors > 0
+      const most = isOutage ? 1 : this.#most
       if (isOutage && underWay.size === 0) await this.#pause()
-      while (underWay.size < (isOutage ? 1 : this.#most) && sends(this.#mode)) {
+      while (underWay.size < most && sends(this.#mode)) {
         const batch = this.#pending.next(underWay.size > 0)
         if (!batch) break
         start(batch)
       }
       if (underWay.size === 0) break
       const { promise, resolve } = Promise.withResolvers<void>()
-      this.#wake = resolve
+      // Not in vain: each race stays in memory until the statements under way are answered.
+      this.#wake = underWay.size < most ? resolve : undefined
       await Promise.race([...underWay, promise])
     }
+    // Nothing is awaited since the last look at the marks, or else one that came meanwhile would wait for the next one.
     this.#wake = undefined
-    await Promise.all(underWay)
     this.#enter('idle')
     this.#lost.noneWaits()
   }

@@ -89,6 +89,7 @@ const races: fc.Arbitrary<Step>[] = [
       run.server.second = second
     },
   ),
+  said('crash, and the answers on the way arrive', fc.constant(0), () => run => run.crash(true)),
   said('fail over', fc.constant(0), () => run => run.failOver()),
   said('drain', fc.constant(0), () => run => run.drain()),
   // Ids that are under way are marked again, perhaps in another period.
@@ -191,6 +192,76 @@ test('an answer to a statement that was sent before a failure does not make the 
       assert.equal(run.mostUnderWay, 2)
     }),
     { numRuns: 50 },
+  )
+})
+
+test('an answer of the server before a failover that comes after one of the new server does not make the tracker take its ids for stored', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.integer({ min: 1, max: 90 }), fc.nat(100), async (takesOver, again) => {
+      using run = new Run(100_000, { exact: false, maxPending: 15_000, clocksAreRight: false, pool: true })
+      // The second statement is stored by the new server, and is answered first.
+      run.server.latency = { there: 0, back: 300 }
+      run.server.second = { trouble: undefined, latency: { there: 100, back: 100 } }
+      for (const id of MANY.slice(0, 10_000)) run.mark(id)
+      await run.time.pass(takesOver)
+      run.failOver()
+      await run.time.pass(310 - takesOver)
+      run.server.latency = { there: 0, back: 0 }
+      run.server.second = undefined
+      await run.time.pass(again)
+      for (const id of MANY.slice(0, 100)) run.mark(id)
+      await run.assertAllStored()
+      run.assertSum()
+      assert.equal(run.mostUnderWay, 2)
+    }),
+    { numRuns: 20 },
+  )
+})
+
+test('an answer that comes after the broken connections of a crash does not make the tracker take its ids for stored', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.boolean(),
+      fc.integer({ min: 1, max: 90 }),
+      fc.nat(100),
+      async (pool, crashes, again) => {
+        using run = new Run(100_000, { exact: false, maxPending: 15_000, clocksAreRight: false, pool })
+        run.server.latency = { there: 0, back: 300 }
+        run.mark(IDS[0]!)
+        await run.time.pass(crashes)
+        await run.crash(true)
+        await run.time.pass(310 - crashes)
+        run.server.latency = { there: 0, back: 0 }
+        await run.time.pass(again)
+        run.mark(IDS[0]!)
+        await run.assertAllStored()
+        run.assertSum()
+      },
+    ),
+    { numRuns: 50 },
+  )
+})
+
+test('close of a tracker over two connections counts what waits and what is under way, whatever was answered in time', async () => {
+  const latency = fc.record({ there: fc.nat(300), back: fc.integer({ min: 1, max: 300 }) })
+  const trouble = fc.constantFrom<Trouble>('lost', 'cut', undefined)
+  await fc.assert(
+    fc.asyncProperty(latency, latency, trouble, fc.nat(1_000), async (first, second, trouble, timeoutMs) => {
+      using run = new Run(100_000, { exact: false, maxPending: 15_000, clocksAreRight: false, pool: true })
+      run.server.latency = first
+      run.server.second = { trouble, latency: second }
+      for (const id of MANY.slice(0, 12_000)) run.mark(id)
+      // So that no answer has the same time as the timeout.
+      await run.time.pass(0.5)
+      const again = MANY.slice(4_000, 7_000)
+      for (const id of again) run.mark(id)
+      run.drain()
+      const { left, unanswered } = await run.close(timeoutMs)
+      // After a failure the tracker does not trust the other answer, and sends the repeats again.
+      const doubtful = trouble === undefined ? 0 : again.length
+      assert.ok(left >= unanswered && left <= unanswered + doubtful, `${left} left, ${unanswered} unanswered`)
+    }),
+    { numRuns: 100 },
   )
 })
 
@@ -303,9 +374,9 @@ class Run implements Disposable {
     if (this.#model?.mark(id, this.time.now) !== 'dropped') this.#lastMarks.set(id, this.time.now)
   }
 
-  async crash(): Promise<void> {
+  async crash(answersArrive = false): Promise<void> {
     this.#lossUnnoticed = true
-    this.server.crash()
+    this.server.crash(answersArrive)
     await this.time.pass(0)
   }
 
@@ -367,6 +438,21 @@ class Run implements Disposable {
     if (this.#problem !== undefined) throw this.#problem
     assert.equal(this.#tracker.stats().marked, this.#marks)
     assert.equal(this.server.listenerCount('error'), 0)
+  }
+
+  /** Closes the tracker. Tells what it says is left, and how many ids no answer is about. */
+  async close(timeoutMs: number): Promise<{ left: number; unanswered: number }> {
+    const closing = this.#tracker.close({ timeoutMs })
+    await this.time.pass(timeoutMs)
+    const { left } = await closing
+    const unanswered = new Set(this.#lastMarks.keys())
+    for (const { ids, answeredAt } of this.server.arrivals) {
+      if (answeredAt !== undefined) for (const id of ids) unanswered.delete(id)
+    }
+    await this.time.pass(0)
+    assert.equal(this.#unsettledDrains, 0)
+    if (this.#problem !== undefined) throw this.#problem
+    return { left, unanswered: unanswered.size }
   }
 
   [Symbol.dispose](): void {

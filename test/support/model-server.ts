@@ -34,6 +34,8 @@ export class ModelServer extends EventEmitter implements Queryable {
   #starts = 0
   /** What fails each statement under way. */
   readonly #underWay = new Set<() => void>()
+  /** Those of them that are stored, and will be answered without trouble. */
+  readonly #answering = new Set<() => void>()
 
   constructor(time: VirtualTime, periodMs: number, told: ServerListener) {
     super()
@@ -83,6 +85,7 @@ export class ModelServer extends EventEmitter implements Queryable {
       const end = () => {
         open = false
         this.#underWay.delete(cut)
+        this.#answering.delete(cut)
       }
       const fail = (error: Error) => {
         if (!open) return
@@ -98,6 +101,7 @@ export class ModelServer extends EventEmitter implements Queryable {
         if (!open) return
         const { trouble } = own ?? this
         const answer = trouble === 'lost' || trouble === 'refused' ? undefined : this.#store(arrival)
+        if (trouble === undefined) this.#answering.add(cut)
         this.#time.after(back, () => {
           if (!open) return
           if (trouble === 'lost')
@@ -119,11 +123,15 @@ export class ModelServer extends EventEmitter implements Queryable {
     return answer.server === this.#starts
   }
 
-  /** Crashes and is back at once. It loses what was stored and every connection. */
-  crash(): void {
+  /**
+   * Crashes and is back at once. It loses what was stored and every connection.
+   *
+   * @param answersArrive Whether the answers that are on the way arrive nevertheless.
+   */
+  crash(answersArrive = false): void {
     this.#starts++
     this.periodEnds.clear()
-    for (const cut of [...this.#underWay]) cut()
+    for (const cut of [...this.#underWay]) if (!(answersArrive && this.#answering.has(cut))) cut()
     this.#told.connectionBroke()
     this.emit('error', new Error('Connection terminated unexpectedly'))
   }
