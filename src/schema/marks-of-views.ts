@@ -1,4 +1,5 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
+import { SOURCE_OF_MARK } from '../database/source-of-mark.ts'
 
 /* The marks as the views read them: by the periods in which there are any. */
 
@@ -58,11 +59,8 @@ function pendingPeriods(schema: string): RawBuilder<unknown> {
     )::timestamptz[]`
 }
 
-/**
- * The views show sources as the other tables have them, whatever type pending_usage has. Its collation would be that of
- * each comparison with those tables, and not fit their indexes.
- */
-const SOURCE = sql`source::text COLLATE pg_catalog."default" AS source`
+/** The views show the same, whatever type pending_usage has. */
+const SOURCE = sql.raw(SOURCE_OF_MARK)
 
 /** All marks: `workspace_id`, `period_end`, `source`, `used_from`, and whether they are of a use until a time ahead. */
 export function marksOf(schema: string): RawBuilder<unknown> {

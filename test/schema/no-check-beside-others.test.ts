@@ -9,10 +9,11 @@ import { migrate } from '../../src/schema/migrate.ts'
 import { setUsagePeriod } from '../../src/schema/period.ts'
 import type { TestDatabase } from '../support/database.ts'
 import { untilBlockedBy } from '../support/locks.ts'
+import { testOnMigrated } from '../support/on-both-versions.ts'
 import { createLoginRole } from '../support/roles.ts'
 import { schemaDump } from '../support/schema-dump.ts'
 import { createWorkspaces, pendingCount } from '../support/seed.ts'
-import { takeBackCheck, testOnMigrated } from '../support/taken-back.ts'
+import { takeBackCheck } from '../support/taken-back.ts'
 import { openTransaction } from '../support/transaction.ts'
 
 testOnMigrated(

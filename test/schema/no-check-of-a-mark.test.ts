@@ -8,8 +8,9 @@ import { migrate } from '../../src/schema/migrate.ts'
 import type { TestDatabase } from '../support/database.ts'
 import { createDatabaseWithSchemas, OWN_SCHEMA } from '../support/hostile-path.ts'
 import { hostDatabase, ID_HOSTS } from '../support/id-hosts.ts'
+import { testOnMigrated } from '../support/on-both-versions.ts'
 import { createWorkspaces, pendingCount, storeClosedMarks } from '../support/seed.ts'
-import { takeBackCheck, testOnMigrated } from '../support/taken-back.ts'
+import { takeBackCheck } from '../support/taken-back.ts'
 import { openTransaction } from '../support/transaction.ts'
 
 const ODD = ['🦊'.repeat(63), ' ', 'ends with blanks  ', '"ssh"', "it's", 'B', 'a', 'é', '\\u0000 %s $1 {}']
