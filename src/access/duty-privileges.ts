@@ -35,8 +35,8 @@ export function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privi
       onFunction(layout.pending_usage, name, ''),
     ),
     onTable(layout, 'workspaces', {
-      // With the place of a row, a flush need not search for it twice. It can do without.
-      SELECT: ['id', 'last_used_at', ...(layout.hasTable ? ['ctid'] : [])],
+      // What nobody has locked is updated at once. A flush can do without. Older workers read ctid.
+      SELECT: ['id', 'last_used_at', ...(layout.hasTable ? ['xmax', 'ctid'] : [])],
       UPDATE: ['last_used_at'],
     }),
     // Older workers write here. What is out of date is removed.

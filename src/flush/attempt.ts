@@ -35,7 +35,8 @@ export async function attemptFlush(
   tries = TRIES,
 ): Promise<Attempt> {
   for (let made = 1; ; made++) {
-    const attempt = await attemptOnce(connection, taking, { ...options, careful: made > 1 })
+    const how = { careful: made > 1, direct: made === 1 && options.direct === true }
+    const attempt = await attemptOnce(connection, taking, { ...options, ...how })
     if ('counts' in attempt || made === tries || !isLockTimeout(attempt.error)) return attempt
   }
 }
@@ -50,8 +51,10 @@ async function attemptOnce(
     const { rows } = await execute(connection, flushStatement(taking, options))
     const counts = JSON.parse(rows[0]!.counts) as FlushCounts
     // The savepoint stays until the transaction ends. To release it would be one more round trip under locks.
-    if (counts.unmoved.length === 0) return { counts }
+    if (counts.unmoved.length === 0 && counts.exact) return { counts }
     await undo(connection)
+    if (options.direct && !counts.exact)
+      return await attemptOnce(connection, taking, { ...options, direct: false })
     return { error: undefined, reason: CANCELLED, workspaceIds: counts.unmoved }
   } catch (error) {
     if (!mayConcernOneWorkspace(error)) throw error

@@ -1,6 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { IdSql } from './id-sql.ts'
-import { BUSY, isAmong, REFUSED, WANTED } from './lock-workspaces.ts'
+import { BUSY, isAmong, REFUSED, REST } from './lock-workspaces.ts'
 
 export const HELD = sql`(SELECT keys FROM held)`
 const UNKNOWN = sql`(SELECT keys FROM unknown)`
@@ -10,15 +10,15 @@ export const unlessExact = ({ fixed }: IdSql) =>
   fixed ? sql`` : sql`WHEN NOT (SELECT exact FROM used_workspace) THEN 'held'`
 
 /**
- * Part of the statement: `mark`, which is `due` and what becomes of each. Mostly all workspaces are locked, and no mark
+ * Part of the statement: `mark`, which is `due` and what becomes of each. Mostly all workspaces are taken, and no mark
  * is judged by itself then.
  */
 export function classify(unknownAfterSeconds: number, ids: IdSql): RawBuilder<unknown> {
   const { fixed, key, many, noIds, noKeys } = ids
   return sql`
     missing AS MATERIALIZED (
-      SELECT CASE WHEN (SELECT workspaces FROM found) = cardinality(${WANTED}) THEN ${noIds}
-        ELSE ARRAY (SELECT unnest(${WANTED}) EXCEPT SELECT id FROM locked) END AS ids
+      SELECT CASE WHEN (SELECT workspaces FROM found) = cardinality(${REST}) THEN ${noIds}
+        ELSE ARRAY (SELECT unnest(${REST}) EXCEPT SELECT id FROM locked) END AS ids
     ),
     -- These workspaces exist, but we could not lock them: another transaction holds them.
     held AS MATERIALIZED (

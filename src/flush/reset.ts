@@ -86,11 +86,11 @@ const REASON = sql`CASE
 END`
 
 /**
- * Whether a row of `workspaces` has a `ctid` of its own that this role may read. A view of a table of the host has none,
- * and rows of different children may have the same one.
+ * Whether rows of `workspaces` have an `xmax` that this role may read. A view of a table of the host has none. The rows of
+ * children would be left to those that are locked.
  */
-const IN_PLACE = sql`(
-  SELECT relkind = 'r' AND NOT relhassubclass AND coalesce(has_column_privilege(oid, (-1)::smallint, 'SELECT'), false)
+const DIRECT = sql`(
+  SELECT relkind = 'r' AND NOT relhassubclass AND coalesce(has_column_privilege(oid, (-4)::smallint, 'SELECT'), false)
   FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass('workspaces')
 )`
 
@@ -100,8 +100,8 @@ export interface FirstLook {
   idType: WorkspaceIdType
   /** Whether a period is long for the history. */
   longPeriod: boolean
-  /** Whether rows of `workspaces` can be found by their `ctid`. */
-  inPlace: boolean
+  /** Whether rows of `workspaces` tell that nobody has locked them. */
+  direct: boolean
 }
 
 /** Looks for what every flush must know first, such as whether marks were lost. */
@@ -112,14 +112,14 @@ export async function lookFirst(connection: Connection): Promise<FirstLook> {
       well: boolean | string
       id_type: WorkspaceIdType
       long: boolean | string
-      in_place: boolean | string
+      direct: boolean | string
     }>`
       SELECT (${ALL_IS_WELL})::text AS well, ${sql.raw(WORKSPACE_ID_TYPE)}::text AS id_type,
-        (${LONG_PERIOD})::text AS long, ${IN_PLACE}::text AS in_place`),
+        (${LONG_PERIOD})::text AS long, ${DIRECT}::text AS direct`),
   )
-  const { well, id_type: idType, long, in_place: inPlace } = rows[0]!
+  const { well, id_type: idType, long, direct } = rows[0]!
   const reset = String(well) === 'true' ? null : await noteReset(connection)
-  return { reset, idType, longPeriod: String(long) === 'true', inPlace: String(inPlace) === 'true' }
+  return { reset, idType, longPeriod: String(long) === 'true', direct: String(direct) === 'true' }
 }
 
 /**

@@ -6,7 +6,7 @@ import { dueMarks, edgeOfBatch, type Taking } from './due-marks.ts'
 import { classify, HELD, unlessExact } from './fate.ts'
 import { updateHistory } from './history.ts'
 import { type IdSql, idSql } from './id-sql.ts'
-import { isAmong, lock, REFUSED, settled } from './lock-workspaces.ts'
+import { isAmong, lock, REFUSED, settled, type Taken } from './lock-workspaces.ts'
 import { countedSources, type MarksBySource, noteSources } from './source-usage.ts'
 import { unmoved, update } from './update-workspaces.ts'
 import type { Place } from './walk.ts'
@@ -32,6 +32,8 @@ export interface FlushCounts {
   bySource: MarksBySource
   /** Workspaces whose row stayed as it was, although it was updated: a trigger of the host cancelled the update. */
   unmoved: string[]
+  /** Whether all that was updated without a lock has the time that was asked for. Else nothing is known of `unmoved`. */
+  exact: boolean
   /** Whether marks that were set aside can be looked at again, and whether a refused workspace is due for an attempt. */
   heldDue: boolean
   awaitedDue: boolean
@@ -58,8 +60,8 @@ export interface FlushStatementOptions {
    * more. It is for another attempt, after a lock was not free.
    */
   careful: boolean
-  /** Whether `workspaces` is a plain table. Default false, which costs more. */
-  inPlace?: boolean
+  /** Whether to update at once what nobody has locked. That needs a table. Default false, which costs more. */
+  direct?: boolean
   /** The type of the ids of workspaces in this database. */
   idType: WorkspaceIdType
   /** Whether a period may be longer than a slot of the history. Default true, which costs more. */
@@ -76,7 +78,7 @@ export interface FlushStatementOptions {
  */
 export function flushStatement(taking: Taking, options: FlushStatementOptions): Statement<FlushRow> {
   const { sources, history, unknownAfterSeconds, idType, longPeriod = true } = options
-  const how = { careful: options.careful, inPlace: options.inPlace ?? false }
+  const how = { careful: options.careful, direct: options.direct ?? false }
   const uses = !history ? 'last' : taking.from !== 'pending' || longPeriod ? 'long' : 'short'
   const ids = idSql(idType)
   const tellsEdge =
@@ -136,7 +138,7 @@ const byFate = sql`
       FROM mark GROUP BY 1, 2
     )`
 
-const count = (tellsEdge: boolean, how: { careful: boolean }, ids: IdSql) => sql`
+const count = (tellsEdge: boolean, how: Taken, ids: IdSql) => sql`
     counted AS MATERIALIZED (SELECT json_build_object(
       'flushed', coalesce(sum(marks) FILTER (WHERE fate IN ('flushed', 'unknown')), 0),
       'unknown', coalesce(sum(marks) FILTER (WHERE fate = 'unknown'), 0),
@@ -147,6 +149,7 @@ const count = (tellsEdge: boolean, how: { careful: boolean }, ids: IdSql) => sql
       'updated', (SELECT workspaces FROM written),
       'bySource', ${countedSources},
       'unmoved', ${unmoved(ids)},
+      'exact', (SELECT exact FROM moved),
       'heldDue', EXISTS (SELECT FROM set_aside_usage WHERE reason = 'held' AND next_attempt_at <= now()),
       'untilDue', EXISTS (SELECT FROM set_aside_usage WHERE reason = 'until' AND next_attempt_at <= now()),
       'awaitedDue', EXISTS (SELECT FROM set_aside_usage WHERE reason = 'awaited' AND next_attempt_at <= now()),

@@ -30,7 +30,7 @@ export function importStatement(
   { idType, careful }: { idType: WorkspaceIdType; careful: boolean },
 ): Statement<{ counts: string }> {
   const ids = idSql(idType)
-  const how = { careful, inPlace: false }
+  const how = { careful, direct: false }
   const [id, time, source] = [
     rows.map(({ id }) => id),
     rows.map(({ time }) => time),

@@ -108,7 +108,7 @@ async function grantsOn(connection: Connection, oid: string): Promise<GrantRow[]
         FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a WHERE c.oid = ${oid}::oid
         UNION ALL
         SELECT c.relowner, a.grantee, a.privilege_type, t.attname
-        -- A view has no ctid, which workers may read of a table.
+        -- A view has no system columns, two of which workers may read of a table.
         FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid AND NOT t.attisdropped AND t.attnum > 0
         CROSS JOIN LATERAL aclexplode(t.attacl) a WHERE c.oid = ${oid}::oid
       ) g

@@ -76,6 +76,7 @@ async function explainFlush(pool: TestDatabase['pool']): Promise<{ plan: string;
             counts: JSON.stringify({
               bySource: {},
               unmoved: [],
+              exact: true,
               heldDue: false,
               awaitedDue: false,
               refusedDue: false,

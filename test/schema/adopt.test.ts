@@ -100,7 +100,9 @@ testOnBothVersions(
     await pool.query(SANDBOXES)
     const id = await sandbox(pool)
     await migrate({ connectionString })
-    await pool.query('GRANT SELECT (id, last_used_at, ctid), UPDATE (last_used_at) ON workspaces TO PUBLIC')
+    await pool.query(
+      'GRANT SELECT (id, last_used_at, xmax, ctid), UPDATE (last_used_at) ON workspaces TO PUBLIC',
+    )
     const replaced = await migrate({ connectionString, ...NAMES })
     assert.equal(replaced.adoption, 'replaced')
     assert.equal(await referredBy(pool, 'workspace_usage'), 'app.sandboxes')
