@@ -86,8 +86,8 @@ async function measure(stage: Stage, admin: pg.Pool, session: pg.Pool): Promise<
     rows,
     limits:
       'Both sides write the same rows of the same tables, each in one transaction over one connection, on disjoint ' +
-      'random sets. What a flush does beyond that: it finds the marks of closed periods, locks their workspaces without ' +
-      'waiting (a workspace that the application holds is set aside), deletes the marks, never moves a time back, ' +
+      'random sets. What a flush does beyond that: it finds the marks of closed periods, waits for no workspace (one that ' +
+      'the application holds is set aside), deletes the marks, never moves a time back, ' +
       'tells which ids are unknown, counts by source and notes itself for `status`. The UPDATEs do none of that.',
     targets,
     chart: {

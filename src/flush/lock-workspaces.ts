@@ -80,7 +80,7 @@ export function lock({ from }: Taking, how: Taken, ids: IdSql): RawBuilder<unkno
         )
       END AS ids
     ),
-    ${direct ? moveUntouched(ids) : sql`moved AS (SELECT 0 AS workspaces, true AS exact), rest AS NOT MATERIALIZED (SELECT ids FROM wanted),`}
+    ${direct ? moveUntouched(ids) : NOTHING_MOVED}
     -- Two writers that update the same workspaces in different orders can deadlock. With SKIP LOCKED the flush waits
     -- for nobody. "= ANY (array)" makes the planner search the index for a sorted array, instead of scanning all
     -- workspaces.
@@ -92,6 +92,10 @@ export function lock({ from }: Taking, how: Taken, ids: IdSql): RawBuilder<unkno
     found AS MATERIALIZED (SELECT count(*) AS workspaces FROM locked),
     ${careful ? busySources(ids) : sql`busy AS MATERIALIZED (SELECT ${noIds} AS ids)`}`
 }
+
+const NOTHING_MOVED = sql`
+    moved AS MATERIALIZED (SELECT 0 AS workspaces, true AS exact),
+    rest AS MATERIALIZED (SELECT ids FROM wanted),`
 
 /**
  * To lock a row and to update it then costs a second visit, and 54 bytes of WAL. Mostly nobody has locked a row since it
