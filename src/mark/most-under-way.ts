@@ -13,5 +13,6 @@ export function mostUnderWay(db: Connection): number {
   const { plain } = placeOf(db)
   if (!isPool(plain)) return 1
   const { max } = (plain as { options?: { max?: unknown } }).options ?? {}
-  return typeof max === 'number' ? Math.min(MOST, max) : MOST
+  // A host may pass on the text of a variable, as node-postgres accepts it.
+  return Number(max) >= 1 ? Math.min(MOST, Number(max)) : MOST
 }

@@ -3,17 +3,16 @@ import { MarksNotStoredError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { checkOption, checkOptions } from '../options.ts'
 import { canonicalWorkspaceId, type WorkspaceId, type WorkspaceIdType } from '../workspace-id.ts'
-import { type BatchOptions, type PeriodAnswer, storeBatch } from './batch.ts'
+import { storeBatch } from './batch.ts'
 import { LostMarks } from './lost-marks.ts'
 import { MarkCounts } from './mark-counts.ts'
 import { countTracker } from './marks-by-source.ts'
-import { type Mode, modeAfter, sends, takesMarks } from './mode.ts'
 import { mostUnderWay } from './most-under-way.ts'
 import { OpenPeriod } from './open-period.ts'
 import { Outage } from './outage.ts'
 import { ownString } from './own-string.ts'
-import type { PendingBatch } from './pending-batch.ts'
 import { PendingMarks } from './pending-marks.ts'
+import { Sender } from './sender.ts'
 import { findSdk } from './telemetry.ts'
 import {
   CLOSE_OPTIONS,
@@ -31,9 +30,9 @@ export type { CloseOptions, CloseResult, UsageTrackerOptions, UsageTrackerStats 
  * Marks workspaces as in use, also on hot paths. `mark` is synchronous and never waits. If the workspace is already
  * stored in the open period, `mark` only looks into memory.
  *
- * The tracker sends one statement at a time. Marks that come meanwhile wait for the next statement, which carries up to
- * 5,000 of them. So an idle tracker stores a mark within one round trip. If so many wait, a second statement is sent
- * over another connection of the pool. A failed statement is sent again until it succeeds, after a pause that grows from
+ * Marks that come while a statement is under way wait for the next one, which carries up to 5,000 of them. So an idle
+ * tracker stores a mark within one round trip. If so many wait, a second statement is sent meanwhile, over another
+ * connection of the pool. There are never more than two. A failed statement is sent again until it succeeds, after a pause that grows from
  * 250 ms to 30 s. So is one that is not answered in time. The pause is 30 s from the start if PostgreSQL refuses the
  * statement for a lasting reason, such as a missing privilege.
  *
@@ -44,28 +43,19 @@ export type { CloseOptions, CloseResult, UsageTrackerOptions, UsageTrackerStats 
  * Share one tracker per source and process, because a tracker does not know what another one has stored.
  */
 export class UsageTracker implements AsyncDisposable {
-  readonly #db: Connection
-  readonly #marks: BatchOptions
   readonly #idType: WorkspaceIdType
-  readonly #statementTimeoutMs: number
   readonly #logger: Logger
   readonly #stopListening: () => void
 
-  #mode: Mode = 'idle'
   readonly #counts = new MarkCounts()
   readonly #openPeriod: OpenPeriod
   readonly #pending: PendingMarks
   readonly #outage: Outage
 
   readonly #lost: LostMarks
-  /** How many statements may be under way. */
-  readonly #most: number
-  #wake: (() => void) | undefined
-  #endPause: (() => void) | undefined
+  readonly #sender: Sender
   #closing: Promise<CloseResult> | undefined
   #gaveUp: MarksNotStoredError | undefined
-  /** Resolves when nothing is under way. A statement may be answered after `close` has given up. */
-  #sent: Promise<void> = Promise.resolve()
   /** The metrics hold this function weakly. It lives as long as the tracker. */
   readonly #readPending = () => {
     this.#openPeriod.settle()
@@ -88,16 +78,20 @@ export class UsageTracker implements AsyncDisposable {
   constructor(db: Connection, options: UsageTrackerOptions = {}) {
     checkOption('db', db, A_CONNECTION)
     const { marks, maxPending, statementTimeoutMs, logger } = trackerSettings(options)
-    this.#statementTimeoutMs = statementTimeoutMs
-    this.#marks = marks
     this.#idType = marks.idType
-    this.#db = db
     this.#logger = logger
     this.#openPeriod = new OpenPeriod(marks.idType, id => this.#admit(id), this.#counts)
     this.#pending = new PendingMarks(maxPending, this.#counts)
     this.#outage = new Outage(logger)
     this.#lost = new LostMarks(logger, this.#counts)
-    this.#most = mostUnderWay(db)
+    const store = (ids: ReadonlySet<string>) => storeBatch(db, ids, marks, statementTimeoutMs)
+    this.#sender = new Sender(store, mostUnderWay(db), {
+      openPeriod: this.#openPeriod,
+      pending: this.#pending,
+      outage: this.#outage,
+      lost: this.#lost,
+      counts: this.#counts,
+    })
     this.#stopListening = listenForErrors(db, error => {
       this.#openPeriod.lose()
       logger.warn({ err: error }, 'an idle database connection broke')
@@ -159,7 +153,7 @@ export class UsageTracker implements AsyncDisposable {
 
   /** Takes a mark that the open period did not answer. */
   #admit(workspaceId: string): void {
-    if (!takesMarks(this.#mode)) this.#lost.ignore(canonicalWorkspaceId(workspaceId, this.#idType))
+    if (!this.#sender.takesMarks) this.#lost.ignore(canonicalWorkspaceId(workspaceId, this.#idType))
     // The look-up comes before the validation, so that repeats are cheap during an outage as well.
     else if (!this.#pending.answer(workspaceId)) {
       this.#admitCanonical(canonicalWorkspaceId(workspaceId, this.#idType), workspaceId)
@@ -170,101 +164,26 @@ export class UsageTracker implements AsyncDisposable {
     if (id !== spelling && (this.#openPeriod.answer(id, spelling) || this.#pending.answer(id))) return
     const { maxPending } = this.#pending
     if (!this.#pending.add(ownString(id))) this.#lost.drop(maxPending, this.#outage.consecutiveErrors)
-    else if (this.#mode === 'idle') this.#sent = this.#send()
-    else if (this.#pending.isFull) this.#wake?.()
-  }
-
-  /** Asks for a mode. A closing tracker ignores all modes but `closed`. */
-  #enter(mode: Mode): void {
-    this.#mode = modeAfter(this.#mode, mode)
-  }
-
-  /** Sends batch after batch until no mark waits. Only one call runs at a time. It never rejects. */
-  async #send(): Promise<void> {
-    this.#enter('sending')
-    // So the first batch also carries what the caller marks before it next awaits something.
-    await null
-    const underWay = new Set<Promise<void>>()
-    const start = (batch: PendingBatch) => {
-      const stored = this.#store(batch).finally(() => underWay.delete(stored))
-      underWay.add(stored)
-    }
-    while (sends(this.#mode) || underWay.size > 0) {
-      // In an outage one statement tries, and the others wait for it.
-      const isOutage = this.#outage.consecutiveErrors > 0
-      const most = isOutage ? 1 : this.#most
-      if (isOutage && underWay.size === 0) await this.#pause()
-      while (underWay.size < most && sends(this.#mode)) {
-        const batch = this.#pending.next(underWay.size > 0)
-        if (!batch) break
-        start(batch)
-      }
-      if (underWay.size === 0) break
-      const { promise, resolve } = Promise.withResolvers<void>()
-      // Not in vain: each race stays in memory until the statements under way are answered.
-      this.#wake = underWay.size < most ? resolve : undefined
-      await Promise.race([...underWay, promise])
-    }
-    // Nothing is awaited since the last look at the marks, or else one that came meanwhile would wait for the next one.
-    this.#wake = undefined
-    this.#enter('idle')
-    this.#lost.noneWaits()
-  }
-
-  /** Tries once to store a batch. Never rejects. */
-  async #store(batch: PendingBatch): Promise<void> {
-    const sent = this.#openPeriod.send()
-    if (this.#pending.send(batch) > 1) this.#counts.retries++
-    let answer: PeriodAnswer | undefined
-    try {
-      answer = await storeBatch(this.#db, batch.ids, this.#marks, this.#statementTimeoutMs)
-    } catch (error) {
-      this.#pending.fail(batch)
-      // The server may have crashed, and emptied the table.
-      this.#openPeriod.lose()
-      const { ids } = this.#pending
-      if (sends(this.#mode)) {
-        this.#outage.learn(error, sent.number, this.#openPeriod.sent, ids, !takesMarks(this.#mode))
-      }
-      return
-    }
-    this.#outage.end(sent.number, this.#pending.ids, this.#counts.dropped)
-    const coversRepeats = this.#openPeriod.learn(batch.ids, sent, answer)
-    // A closing tracker remembers no id. Otherwise it would answer a late mark from memory instead of logging it.
-    if (!takesMarks(this.#mode)) this.#openPeriod.forget()
-    this.#pending.settle(batch, coversRepeats)
-  }
-
-  /** Waits until the next attempt. `#endPause` ends the wait early. */
-  async #pause(): Promise<void> {
-    this.#enter('pausing')
-    const { promise, resolve } = Promise.withResolvers<void>()
-    const timer = setTimeout(resolve, this.#outage.pauseMs(!takesMarks(this.#mode)))
-    this.#endPause = resolve
-    await promise
-    clearTimeout(timer)
-    this.#enter('sending')
+    else this.#sender.sendSoon()
   }
 
   async #close(timeoutMs: number): Promise<CloseResult> {
     const drained = this.drain()
     this.#openPeriod.forget()
-    this.#enter('closing')
-    this.#endPause?.()
+    this.#sender.close()
     const timer = setTimeout(() => this.#giveUp(timeoutMs), timeoutMs)
     await drained.catch(() => {})
     clearTimeout(timer)
-    this.#enter('closed')
+    this.#sender.stop()
     this.#stopListening()
-    void this.#sent.then(this.#stopCounting)
+    void this.#sender.idle.then(this.#stopCounting)
     return { left: this.#gaveUp?.left ?? 0 }
   }
 
   #giveUp(timeoutMs: number): void {
-    this.#enter('closed')
+    this.#sender.stop()
     this.#gaveUp = new MarksNotStoredError(this.#pending.ids, timeoutMs)
     this.#logger.error({ left: this.#gaveUp.left, timeoutMs }, 'closed with marks that are not stored')
     this.#pending.rejectDrains(this.#gaveUp)
-    this.#endPause?.()
   }
 }
