@@ -1,0 +1,22 @@
+import { type Connection, execute, type Statement } from './connection.ts'
+
+/*
+ * Whether the tables are distributed with Citus. `migrate({ citus: true })` creates one table last, in the transaction
+ * that distributes the others. So this table tells, on every node, to every role, and without Citus as well.
+ */
+
+/** The table that tells. It has a row for each shard, and a crash of a node empties it with the marks of its shards. */
+export const SHARD_WITNESS = 'pending_usage_shard_witness'
+
+/** SQL of a boolean: whether the tables that `search_path` finds are distributed. */
+export const DISTRIBUTED = `(pg_catalog.to_regclass('${SHARD_WITNESS}') IS NOT NULL)`
+
+/** Tells whether the tables are distributed. */
+export async function isDistributed(connection: Connection): Promise<boolean> {
+  const statement: Statement<{ distributed: boolean }> = {
+    sql: `SELECT ${DISTRIBUTED} AS distributed`,
+    parameters: [],
+  }
+  const { rows } = await execute(connection, statement)
+  return rows[0]!.distributed
+}
