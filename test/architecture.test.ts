@@ -35,6 +35,12 @@ const RULES: Rule[] = [
   { place: 'src/database/', imports: ROOT_FILES },
   { place: 'src/mark/', imports: [...ROOT_FILES, 'src/database/'] },
   { place: 'src/flush/', imports: [...ROOT_FILES, 'src/database/'] },
+  // The same flush on each shard of a cluster. Whoever flushes does not choose: the database tells which it is.
+  {
+    place: 'src/flush/flush.ts',
+    imports: [...ROOT_FILES, 'src/database/', 'src/flush/', 'src/citus/flush-shards.ts'],
+  },
+  { place: 'src/citus/', imports: [...ROOT_FILES, 'src/database/', 'src/flush/'] },
   { place: 'src/history/', imports: [...ROOT_FILES, 'src/database/'] },
   // It does with rows of the past what a flush does with marks.
   { place: 'src/import/', imports: [...ROOT_FILES, 'src/database/', 'src/flush/', 'src/mark/source.ts'] },

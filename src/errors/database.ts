@@ -116,3 +116,19 @@ export class InsufficientPrivilegeError extends WorkspaceUsageError {
     this.where = where
   }
 }
+
+/** A node of a Citus cluster can't be reached, or has failed at a flush. The marks of its shards stay there. */
+export class NodeUnreachableError extends WorkspaceUsageError {
+  /** The node as the coordinator knows it, such as `10.0.0.7:5432`. */
+  readonly node: string
+
+  /** @param reason What the coordinator says. */
+  constructor(node: string, reason: string, options?: ErrorOptions) {
+    super(
+      `the node ${quote(node)} of the Citus cluster did not run the flush: ${reason.trim()}. Its marks stay, and the ` +
+        'next flush tries again. Look whether the node is up, and whether the coordinator may connect to it as this role.',
+      options,
+    )
+    this.node = node
+  }
+}

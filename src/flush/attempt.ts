@@ -1,3 +1,4 @@
+import { executeSql } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import type { Taking } from './due-marks.ts'
 import { CANCELLED, isLockTimeout, mayConcernOneWorkspace, type Reason, reasonOf } from './refusal.ts'
@@ -23,7 +24,7 @@ const TRIES = 4
 export type AttemptOptions = Omit<FlushStatementOptions, 'careful'>
 
 /**
- * Runs the flush statement behind a savepoint.
+ * Runs the flush statement behind a savepoint. On a shard it is a transaction of its own, and needs none.
  *
  * @param tries How often it is tried if a lock is not free. Default 4.
  * @throws The error of the statement, if it concerns everybody. The transaction has failed then.
@@ -46,24 +47,25 @@ async function attemptOnce(
   taking: Taking,
   options: FlushStatementOptions,
 ): Promise<Attempt> {
-  await run(connection, 'SAVEPOINT usage_flush')
+  const undo = options.onShard ? async () => {} : () => undoTo(connection)
+  if (!options.onShard) await run(connection, 'SAVEPOINT usage_flush')
   try {
-    const { rows } = await execute(connection, flushStatement(taking, options))
+    const { rows } = await executeSql(connection, flushStatement(taking, options))
     const counts = JSON.parse(rows[0]!.counts) as FlushCounts
     // The savepoint stays until the transaction ends. To release it would be one more round trip under locks.
     if (counts.unmoved.length === 0 && counts.exact) return { counts }
-    await undo(connection)
+    await undo()
     if (options.direct && !counts.exact)
       return await attemptOnce(connection, taking, { ...options, direct: false })
     return { error: undefined, reason: CANCELLED, workspaceIds: counts.unmoved }
   } catch (error) {
     if (!mayConcernOneWorkspace(error)) throw error
-    await undo(connection)
+    await undo()
     return { error, reason: reasonOf(error) }
   }
 }
 
-async function undo(connection: Connection): Promise<void> {
+async function undoTo(connection: Connection): Promise<void> {
   await run(connection, 'ROLLBACK TO SAVEPOINT usage_flush')
   await run(connection, 'RELEASE SAVEPOINT usage_flush')
 }

@@ -1,9 +1,10 @@
 import { type RawBuilder, sql } from 'kysely'
-import { compile } from '../database/compile.ts'
-import { type Connection, execute } from '../database/connection.ts'
+import { executeSql } from '../database/compile.ts'
+import type { Connection } from '../database/connection.ts'
 import { asIsoText } from '../database/timestamp.ts'
 import type { WorkspaceIdType } from '../workspace-id.ts'
 import { type IdSql, idSql } from './id-sql.ts'
+import { PENDING_USAGE, SET_ASIDE_USAGE } from './tables.ts'
 import { EVERYTHING, type KeyRange, type Place } from './walk.ts'
 
 /** Which marks a flush takes. */
@@ -56,7 +57,7 @@ export function dueMarks(taking: Taking, ids: IdSql): RawBuilder<unknown> {
     -- Those that this very transaction has set aside are not taken again.
     due AS MATERIALIZED (
       SELECT ctid AS place, period_end, ${id} AS workspace_id, source, used_from
-      FROM set_aside_usage
+      FROM ${SET_ASIDE_USAGE}
       WHERE reason = ${sql.lit(taking.reason)} AND next_attempt_at <= now() ${within(taking.among, ids)}
       ORDER BY next_attempt_at
       LIMIT ${taking.batchSize}
@@ -66,7 +67,7 @@ export function dueMarks(taking: Taking, ids: IdSql): RawBuilder<unknown> {
       return sql`
     due AS MATERIALIZED (
       SELECT ctid AS place, period_end, ${id} AS workspace_id, source, used_from
-      FROM set_aside_usage
+      FROM ${SET_ASIDE_USAGE}
       WHERE reason = 'refused' ${within(taking.among, ids)}
       FOR UPDATE SKIP LOCKED
     )`
@@ -105,7 +106,7 @@ function pending(
     range => sql`
         SELECT ctid AS place, period_end, ${ids.column(sql`workspace_id`)} AS workspace_id, source,
           NULL::timestamptz AS used_from
-        FROM ONLY pending_usage
+        FROM ONLY ${PENDING_USAGE}
         WHERE period_end <= statement_timestamp() ${inRange(range, ids)} ${besideOf(beside)} ${within(among, ids)}
         ${inFlushOrder(oldestFirst)}
         LIMIT ${batchSize}
@@ -162,9 +163,9 @@ export async function dueBatch(
   idType: WorkspaceIdType,
 ): Promise<Batch> {
   if (taking.from === 'refused') return taking.among
-  const { rows } = await execute(
+  const { rows } = await executeSql(
     connection,
-    compile(sql<{ batch: string }>`
+    sql<{ batch: string }>`
       WITH ${dueMarks(taking, idSql(idType))}, key AS (
         SELECT workspace_id, json_build_array(
             CASE WHEN isfinite(period_end) THEN ${sql.raw(asIsoText('period_end'))} ELSE period_end::text END,
@@ -177,7 +178,7 @@ export async function dueBatch(
       SELECT json_build_object(
         'ids', ARRAY (SELECT workspace_id::text FROM key GROUP BY workspace_id ORDER BY workspace_id),
         'bounds', ARRAY (SELECT place FROM key WHERE first = 1 OR last = 1 ORDER BY first)
-      )::text AS batch`),
+      )::text AS batch`,
   )
   const { ids, bounds } = JSON.parse(rows[0]!.batch) as { ids: string[]; bounds: Place[] }
   if (taking.from === 'set aside' || bounds.length === 0) return { ids }

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { IdSql } from './id-sql.ts'
 import { BUSY, isAmong, REFUSED, REST } from './lock-workspaces.ts'
+import { WORKSPACES } from './tables.ts'
 
 export const HELD = sql`(SELECT keys FROM held)`
 const UNKNOWN = sql`(SELECT keys FROM unknown)`
@@ -23,7 +24,7 @@ export function classify(unknownAfterSeconds: number, ids: IdSql): RawBuilder<un
     -- These workspaces exist, but we could not lock them: another transaction holds them.
     held AS MATERIALIZED (
       SELECT ARRAY (
-        SELECT ${key(sql`id`)} FROM workspaces WHERE id = ANY (${many(sql`(SELECT ids FROM missing)`)})
+        SELECT ${key(sql`id`)} FROM ${WORKSPACES} WHERE id = ANY (${many(sql`(SELECT ids FROM missing)`)})
         UNION SELECT ${key(sql`unnest(ids)`)} FROM busy
         ORDER BY 1
       ) AS keys

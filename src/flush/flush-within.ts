@@ -1,11 +1,9 @@
-import type { OpenTransaction } from '../database/transaction.ts'
-import type { FlushResult, FlushSettings } from './flush.ts'
+import type { Connection } from '../database/connection.ts'
+import type { FlushResult } from './flush.ts'
 import type { HalvingResult } from './halving.ts'
 import type { Refusal } from './refusal.ts'
-import { lookFirst } from './reset.ts'
 import { dueRefusals, forgetOlderMarksOfRefused, retryRefusals } from './retry.ts'
-import { prepare } from './settings.ts'
-import { dueAfter, isFull, settle, settlePending, taken } from './settle.ts'
+import { dueAfter, isFull, type SettleSettings, settle, settlePending, taken } from './settle.ts'
 import { addBySource, addToOthers, type MarksBySource } from './source-usage.ts'
 import type { FlushCounts } from './statement.ts'
 import { noteFlush } from './witness.ts'
@@ -13,23 +11,31 @@ import { noteFlush } from './witness.ts'
 /** Tries of refused workspaces take at most this part of the flush's time. At least one is made. */
 const RETRY_SHARE = 1 / 20
 
+/** One flush in an open transaction. */
+export async function flushWithin(connection: Connection, settings: SettleSettings): Promise<FlushResult> {
+  const { result, counts } = await settleAll(connection, settings)
+  // Each statement has noted its own counts.
+  if (counts.length !== 1) await noteFlush(connection, result)
+  return result
+}
+
 /**
- * One flush in an open transaction: the marks that no flush has looked at, then those that were set aside, then a
- * refused workspace. When all is well, there is only the first.
+ * The marks that no flush has looked at, then those that were set aside, then refused workspaces. When all is well,
+ * there is only the first.
+ *
+ * @param retries Whether to try refused workspaces again. Default true.
+ * @returns What it did, in all and by statement.
  */
-export async function flushWithin(
-  transaction: OpenTransaction,
-  options: FlushSettings,
-): Promise<FlushResult> {
-  const { connection } = transaction
+export async function settleAll(
+  connection: Connection,
+  settings: SettleSettings,
+  retries = true,
+): Promise<{ result: FlushResult; counts: readonly FlushCounts[] }> {
   const started = performance.now()
-  const { reset, ...found } = await lookFirst(connection)
-  const settings = { ...options, ...found }
-  const result: FlushResult = { ...emptyResult(), emptied: reset?.emptied ?? false, reset }
-  const restore = await prepare(transaction, settings.timeoutSeconds * 1_000)
-  let done = 0
+  const result = emptyResult()
+  const done: Pick<HalvingResult, 'counts' | 'refusals'>[] = []
   const addDone = (some: Pick<HalvingResult, 'counts' | 'refusals'>) => {
-    done += some.counts.length
+    done.push(some)
     add(result, some)
   }
   const { parts, full } = await settlePending(connection, settings)
@@ -48,16 +54,13 @@ export async function flushWithin(
     addDone(settled)
     result.full ||= isFull(settled, settings) && taken(settled, ['flushed']) > 0
   }
-  if (refusedDue && !result.full) {
+  if (retries && refusedDue && !result.full) {
     const budgetMs = (performance.now() - started) * RETRY_SHARE
     const ids = await dueRefusals(connection)
     if (ids.length > 0) addDone(await retryRefusals(connection, ids, settings, budgetMs))
   }
   if (result.refused > 0) await forgetOlderMarksOfRefused(connection)
-  // Each statement has noted its own counts.
-  if (done !== 1) await noteFlush(connection, result)
-  if (transaction.callers) await restore()
-  return result
+  return { result, counts: done.flatMap(({ counts }) => counts) }
 }
 
 /** A result of which nothing is done yet. */

@@ -1,5 +1,6 @@
+import { flushShards } from '../citus/flush-shards.ts'
 import { A_CONNECTION, type Connection } from '../database/connection.ts'
-import { transactionOn } from '../database/transaction.ts'
+import { type OpenTransaction, transactionOn } from '../database/transaction.ts'
 import {
   checkOption,
   checkOptions,
@@ -10,7 +11,9 @@ import {
 } from '../options.ts'
 import { flushWithin } from './flush-within.ts'
 import type { Refusal } from './refusal.ts'
-import type { UsageReset } from './reset.ts'
+import { lookFirst, type UsageReset } from './reset.ts'
+import { prepare } from './settings.ts'
+import type { ShardsLeft } from './shards-left.ts'
 import type { MarksBySource } from './source-usage.ts'
 
 /**
@@ -34,7 +37,7 @@ export const ANSWER_GRACE_MS = 2_000
 /** Options of {@link flush}. */
 export interface FlushOptions {
   /**
-   * The most marks to take: an integer from 1 to {@link MAX_BATCH_SIZE}. Default {@link DEFAULT_BATCH_SIZE}. A larger
+   * The most marks to take, of each shard if the tables are distributed: an integer from 1 to {@link MAX_BATCH_SIZE}. Default {@link DEFAULT_BATCH_SIZE}. A larger
    * batch costs less per mark, but locks its workspaces for longer. Marks that were set aside come in addition, at most
    * as many.
    */
@@ -105,6 +108,8 @@ export interface FlushResult {
   reset: UsageReset | null
   /** Whether the batch was full. More marks of closed periods may be left then. */
   full: boolean
+  /** The shards that could not be looked at, by node and reason. Only if the tables are distributed with Citus. */
+  shardsLeft?: ShardsLeft[]
 }
 
 /** Options with their defaults. */
@@ -125,6 +130,7 @@ export type FlushSettings = Required<FlushOptions>
  * @throws {StandbyError} On a standby, or in a read-only session.
  * @throws {RowSecurityError} If row security would hide rows from the role.
  * @throws {NoAnswerError} If the database does not answer in time.
+ * @throws {NodeUnreachableError} If the tables are distributed, and no node answers.
  * @throws The database's error, with SQLSTATE 55P03, if a table is locked.
  */
 export async function flush(connection: Connection, options: FlushOptions = {}): Promise<FlushResult> {
@@ -132,7 +138,17 @@ export async function flush(connection: Connection, options: FlushOptions = {}):
   checkOptions(options, FLUSH_OPTIONS)
   const settings = flushSettings(options)
   const deadlineMs = settings.timeoutSeconds * 1_000 + ANSWER_GRACE_MS
-  return await transactionOn(connection, deadlineMs, transaction => flushWithin(transaction, settings))
+  return await transactionOn(connection, deadlineMs, transaction => flushIn(transaction, settings))
+}
+
+async function flushIn(transaction: OpenTransaction, options: FlushSettings): Promise<FlushResult> {
+  const { connection } = transaction
+  const { reset, distributed, ...found } = await lookFirst(connection)
+  const settings = { ...options, ...found }
+  const restore = await prepare(transaction, settings.timeoutSeconds * 1_000)
+  const result = await (distributed ? flushShards : flushWithin)(connection, settings)
+  if (transaction.callers) await restore()
+  return reset === null ? result : { ...result, emptied: result.emptied || reset.emptied, reset }
 }
 
 /** Fills in the defaults. */

@@ -10,6 +10,7 @@ import {
   slotOf,
   slotsOf,
 } from '../database/used-days.ts'
+import { WORKSPACE_USAGE_DAY } from './tables.ts'
 
 type Sql = RawBuilder<unknown>
 
@@ -71,7 +72,7 @@ export function updateHistory(uses: keyof typeof PARTS): Sql {
     -- We hold the lock of the workspace. So nobody deletes it before the foreign key is checked, and no other flush
     -- writes its history. In the order of the index, neighbours share its pages.
     by_source AS (
-      INSERT INTO workspace_usage_day AS u (workspace_id, source, day, slots, first_used_at, last_used_at)
+      INSERT INTO ${WORKSPACE_USAGE_DAY} AS u (workspace_id, source, day, slots, first_used_at, last_used_at)
       SELECT workspace_id, source, ${dateOf(sql`day`)}, bit_or(slots), min(first_used_at), max(last_used_at)
       FROM (${PARTS[uses]}
       ) AS part

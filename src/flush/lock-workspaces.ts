@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { Taking } from './due-marks.ts'
 import type { IdSql } from './id-sql.ts'
+import { REFUSED_USAGE, SOURCE_USAGE, WORKSPACE_USAGE_DAY, WORKSPACES } from './tables.ts'
 
 /**
  * Whether the key of `workspace_id` is in a sorted array. In an empty array the bucket is 0, and the element there is
@@ -61,14 +62,14 @@ export function lock({ from }: Taking, how: Taken, ids: IdSql): RawBuilder<unkno
       ? sql`SELECT ${noKeys} AS keys`
       : sql`
         SELECT ARRAY (
-          SELECT ${key(sql`workspace_id`)} FROM refused_usage
+          SELECT ${key(sql`workspace_id`)} FROM ${REFUSED_USAGE}
           WHERE workspace_id = ANY (${many(known)}) ORDER BY 1
         ) AS keys`
   return sql`
     -- Marks of a source that does not count are settled as all others, but move nothing.
     ignored AS MATERIALIZED (
       SELECT sources, sources = '{}' AS all_count
-      FROM (SELECT ARRAY (SELECT source FROM source_usage WHERE NOT counts) AS sources) AS ignored_source
+      FROM (SELECT ARRAY (SELECT source FROM ${SOURCE_USAGE} WHERE NOT counts) AS sources) AS ignored_source
     ),
     ${usedWorkspaces(ids)},
     refused AS MATERIALIZED (${refused}),
@@ -85,7 +86,7 @@ export function lock({ from }: Taking, how: Taken, ids: IdSql): RawBuilder<unkno
     -- for nobody. "= ANY (array)" makes the planner search the index for a sorted array, instead of scanning all
     -- workspaces.
     locked AS MATERIALIZED (
-      SELECT ${column(sql`id`)} AS id, last_used_at FROM workspaces
+      SELECT ${column(sql`id`)} AS id, last_used_at FROM ${WORKSPACES}
       WHERE id = ANY (${many(REST)})
       ${careful ? sql`FOR UPDATE SKIP LOCKED` : sql`FOR NO KEY UPDATE SKIP LOCKED`}
     ),
@@ -105,7 +106,7 @@ const NOTHING_MOVED = sql`
  */
 const moveUntouched = (ids: IdSql) => sql`
     moving AS (
-      UPDATE ONLY workspaces SET last_used_at = ${usedAt(ids)}
+      UPDATE ONLY ${WORKSPACES} SET last_used_at = ${usedAt(ids)}
       WHERE id = ANY (${ids.many(WANTED)}) AND xmax = 0
         -- Some hosts store 'infinity' for one that was never used.
         AND coalesce(nullif(last_used_at, 'infinity'), '-infinity') < ${usedAt(ids)}
@@ -144,14 +145,14 @@ function usedWorkspaces({ fixed, key }: IdSql): RawBuilder<unknown> {
 /** Without this, ON CONFLICT DO UPDATE would wait for somebody who deletes or locks the row of a source. */
 const busySources = ({ column, many }: IdSql) => sql`
     locked_sources AS MATERIALIZED (
-      SELECT workspace_id, source, day FROM workspace_usage_day
+      SELECT workspace_id, source, day FROM ${WORKSPACE_USAGE_DAY}
       WHERE workspace_id = ANY (${many(REST)})
       FOR NO KEY UPDATE SKIP LOCKED
     ),
     busy AS MATERIALIZED (
       SELECT ARRAY (
         SELECT DISTINCT ${column(sql`workspace_id`)} FROM (
-          SELECT workspace_id, source, day FROM workspace_usage_day WHERE workspace_id = ANY (${many(REST)})
+          SELECT workspace_id, source, day FROM ${WORKSPACE_USAGE_DAY} WHERE workspace_id = ANY (${many(REST)})
           EXCEPT SELECT workspace_id, source, day FROM locked_sources
         ) AS not_locked
       ) AS ids

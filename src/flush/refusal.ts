@@ -1,10 +1,11 @@
 import { sql } from 'kysely'
-import { compile } from '../database/compile.ts'
-import { type Connection, execute } from '../database/connection.ts'
+import { executeSql } from '../database/compile.ts'
+import type { Connection } from '../database/connection.ts'
 import { sqlState } from '../database/sql-state.ts'
 import { asIsoText, parseIsoText } from '../database/timestamp.ts'
 import type { WorkspaceIdType } from '../workspace-id.ts'
 import { idSql } from './id-sql.ts'
+import { REFUSED_USAGE, WORKSPACES } from './tables.ts'
 
 /** A workspace whose update PostgreSQL refuses. Its marks are set aside, and it is tried again. */
 export interface Refusal {
@@ -90,14 +91,14 @@ export async function recordRefusals(
   const pause = sql`make_interval(secs => least(
     ${FIRST_PAUSE_SECONDS}::float8 * 2 ^ least(refused.attempts, 20), ${LONGEST_PAUSE_SECONDS}))`
   const { column, many } = idSql(idType)
-  const { rows } = await execute(
+  const { rows } = await executeSql(
     connection,
-    compile(sql<{ refusal: string }>`
+    sql<{ refusal: string }>`
       WITH locked AS MATERIALIZED (
-        SELECT ${column(sql`id`)} AS id FROM workspaces WHERE id = ANY (${many([...workspaceIds])})
+        SELECT ${column(sql`id`)} AS id FROM ${WORKSPACES} WHERE id = ANY (${many([...workspaceIds])})
         FOR NO KEY UPDATE SKIP LOCKED
       )
-      INSERT INTO refused_usage AS refused (workspace_id, since, attempts, sqlstate, message, next_attempt_at)
+      INSERT INTO ${REFUSED_USAGE} AS refused (workspace_id, since, attempts, sqlstate, message, next_attempt_at)
       SELECT id, clock_timestamp(), 1, ${sqlState}::text, ${message}::text,
         clock_timestamp() + make_interval(secs => ${FIRST_PAUSE_SECONDS})
       FROM locked
@@ -107,7 +108,7 @@ export async function recordRefusals(
       RETURNING json_build_object(
         'workspaceId', workspace_id::text, 'sqlState', sqlstate, 'message', message, 'attempts', attempts,
         'since', ${sql.raw(asIsoText('since'))}, 'nextAttemptAt', ${sql.raw(asIsoText('next_attempt_at'))}
-      )::text AS refusal`),
+      )::text AS refusal`,
   )
   return rows.map(({ refusal }) => {
     const { since, nextAttemptAt, ...rest } = JSON.parse(refusal)
@@ -121,10 +122,8 @@ export async function forgetRefusals(
   workspaceIds: readonly string[],
   idType: WorkspaceIdType,
 ): Promise<void> {
-  await execute(
+  await executeSql(
     connection,
-    compile(
-      sql`DELETE FROM refused_usage WHERE workspace_id = ANY (${idSql(idType).many([...workspaceIds])})`,
-    ),
+    sql`DELETE FROM ${REFUSED_USAGE} WHERE workspace_id = ANY (${idSql(idType).many([...workspaceIds])})`,
   )
 }

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
+import { DISTRIBUTED } from '../database/distributed.ts'
 import { asIsoText, parseIsoText } from '../database/timestamp.ts'
 import { WORKSPACE_ID_TYPE } from '../database/workspace-id-type.ts'
 import type { WorkspaceIdType } from '../workspace-id.ts'
@@ -26,6 +27,11 @@ export interface UsageReset {
   flushedUntil: Date | null
   /** Whether `pending_usage` was emptied. False if a dump has brought marks, but lacks those that were made later. */
   emptied: boolean
+  /**
+   * The nodes whose shards were emptied, such as `10.0.0.7:5432`, if the tables are distributed. Then `crash` may also
+   * mean that a standby has taken the place of a node.
+   */
+  nodes?: string[]
 }
 
 /*
@@ -102,6 +108,8 @@ export interface FirstLook {
   longPeriod: boolean
   /** Whether rows of `workspaces` tell that nobody has locked them. */
   direct: boolean
+  /** Whether the tables are distributed over the nodes of a cluster. */
+  distributed: boolean
 }
 
 /** Looks for what every flush must know first, such as whether marks were lost. */
@@ -113,13 +121,20 @@ export async function lookFirst(connection: Connection): Promise<FirstLook> {
       id_type: WorkspaceIdType
       long: boolean | string
       direct: boolean | string
+      distributed: boolean | string
     }>`
       SELECT (${ALL_IS_WELL})::text AS well, ${sql.raw(WORKSPACE_ID_TYPE)}::text AS id_type,
-        (${LONG_PERIOD})::text AS long, ${DIRECT}::text AS direct`),
+        (${LONG_PERIOD})::text AS long, ${DIRECT}::text AS direct, ${sql.raw(DISTRIBUTED)}::text AS distributed`),
   )
-  const { well, id_type: idType, long, direct } = rows[0]!
+  const { well, id_type: idType, long, direct, distributed } = rows[0]!
   const reset = String(well) === 'true' ? null : await noteReset(connection)
-  return { reset, idType, longPeriod: String(long) === 'true', direct: String(direct) === 'true' }
+  return {
+    reset,
+    idType,
+    longPeriod: String(long) === 'true',
+    direct: String(direct) === 'true',
+    distributed: String(distributed) === 'true',
+  }
 }
 
 /**
@@ -139,13 +154,15 @@ export async function noticeReset(connection: Connection): Promise<UsageReset | 
 async function noteReset(connection: Connection): Promise<UsageReset | null> {
   const noticed = await execute(connection, compile(NOTICE))
   const line = noticed.rows[0]?.reset
-  if (line === undefined) return null
-  const { completeSince, flushedUntil, ...reset } = JSON.parse(line) as {
-    reason: ResetReason
-    completeSince: string
-    flushedUntil: string | null
-    emptied: boolean
-  }
+  return line === undefined ? null : resetOf(line)
+}
+
+/** Reads a reset from its JSON. */
+export function resetOf(json: string): UsageReset {
+  const { completeSince, flushedUntil, ...reset } = JSON.parse(json) as Omit<
+    UsageReset,
+    'completeSince' | 'flushedUntil'
+  > & { completeSince: string; flushedUntil: string | null }
   return {
     ...reset,
     completeSince: parseIsoText(completeSince),

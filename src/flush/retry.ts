@@ -1,11 +1,12 @@
 import { sql } from 'kysely'
-import { compile } from '../database/compile.ts'
-import { type Connection, execute } from '../database/connection.ts'
+import { executeSql } from '../database/compile.ts'
+import type { Connection } from '../database/connection.ts'
 import type { WorkspaceIdType } from '../workspace-id.ts'
 import { type AttemptOptions, attemptFlush } from './attempt.ts'
 import { idSql } from './id-sql.ts'
 import { forgetRefusals, type Refusal, recordRefusals } from './refusal.ts'
 import type { FlushCounts } from './statement.ts'
+import { REFUSED_USAGE, SET_ASIDE_USAGE } from './tables.ts'
 
 /** The most refused workspaces that one transaction tries again. */
 const MOST_CANDIDATES = 1_000
@@ -21,12 +22,12 @@ export interface RetryResult {
 
 /** Locks refused workspaces whose next attempt is due, for this transaction. No other flush tries them meanwhile. */
 export async function dueRefusals(connection: Connection): Promise<string[]> {
-  const { rows } = await execute(
+  const { rows } = await executeSql(
     connection,
-    compile(sql<{ id: string }>`
-      SELECT workspace_id::text AS id FROM refused_usage
+    sql<{ id: string }>`
+      SELECT workspace_id::text AS id FROM ${REFUSED_USAGE}
       WHERE next_attempt_at <= statement_timestamp()
-      ORDER BY next_attempt_at LIMIT ${MOST_CANDIDATES} FOR UPDATE SKIP LOCKED`),
+      ORDER BY next_attempt_at LIMIT ${MOST_CANDIDATES} FOR UPDATE SKIP LOCKED`,
   )
   return rows.map(({ id }) => id)
 }
@@ -38,12 +39,12 @@ export async function refusalsAfter(
   idType: WorkspaceIdType,
 ): Promise<string[]> {
   const after = last === null ? sql`true` : sql`workspace_id > ${idSql(idType).one(last)}`
-  const { rows } = await execute(
+  const { rows } = await executeSql(
     connection,
-    compile(sql<{ id: string }>`
-      SELECT workspace_id::text AS id FROM refused_usage
+    sql<{ id: string }>`
+      SELECT workspace_id::text AS id FROM ${REFUSED_USAGE}
       WHERE ${after}
-      ORDER BY workspace_id LIMIT ${MOST_CANDIDATES} FOR UPDATE SKIP LOCKED`),
+      ORDER BY workspace_id LIMIT ${MOST_CANDIDATES} FOR UPDATE SKIP LOCKED`,
   )
   return rows.map(({ id }) => id)
 }
@@ -88,16 +89,16 @@ export async function retryRefusals(
  * that another flush tries again are left to it.
  */
 export async function forgetOlderMarksOfRefused(connection: Connection): Promise<void> {
-  await execute(
+  await executeSql(
     connection,
-    compile(sql`
-      DELETE FROM set_aside_usage WHERE ctid = ANY (ARRAY (
-        SELECT ctid FROM set_aside_usage
+    sql`
+      DELETE FROM ${SET_ASIDE_USAGE} WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM ${SET_ASIDE_USAGE}
         WHERE reason = 'refused' AND (workspace_id, source, period_end) NOT IN (
-          SELECT workspace_id, source, max(period_end) FROM set_aside_usage
+          SELECT workspace_id, source, max(period_end) FROM ${SET_ASIDE_USAGE}
           WHERE reason = 'refused' GROUP BY workspace_id, source
         )
         FOR UPDATE SKIP LOCKED
-      ))`),
+      ))`,
   )
 }

@@ -12,7 +12,13 @@ import { type Edge, Walk } from './walk.ts'
 const BESIDE_SHARE = 1 / 4
 
 /** The settings of a flush, with what it has found in the database. */
-type SettleSettings = FlushSettings & { idType: WorkspaceIdType; longPeriod?: boolean }
+export type SettleSettings = FlushSettings & {
+  idType: WorkspaceIdType
+  longPeriod?: boolean
+  direct?: boolean
+  /** Whether the connection leads to a shard. Default false. */
+  onShard?: boolean
+}
 
 /** Flushes some marks, around the workspaces that the database refuses. */
 export async function settle(
@@ -38,7 +44,8 @@ export async function settlePending(
   settings: SettleSettings,
 ): Promise<{ parts: HalvingResult[]; full: boolean }> {
   const { batchSize, oldestFirst } = settings
-  const seen = await look(connection)
+  // A shard has a part of the dead rows only, and no note of its own.
+  const seen = settings.onShard ? null : await look(connection)
   const walk = seen && new Walk(seen)
   const taking = { from: 'pending', batchSize, oldestFirst, ...(walk && { ranges: walk.ranges }) } as const
   const settled = await settle(connection, taking, settings)

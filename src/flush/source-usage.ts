@@ -17,11 +17,24 @@ function ofSource(column: 'first_end' | 'last_end'): RawBuilder<unknown> {
   return sql`${sql.id(column)}[width_bucket(s.source, sources)]`
 }
 
-/**
- * Part of the flush statement: notes in `source_usage` which sources its marks came from. It waits for nobody. A row that
- * another flush is writing is skipped, and the next flush catches up.
- */
-export const noteSources = sql`
+/** The marks of a source that have the same fate. */
+export interface MarksOfSource {
+  source: string
+  fate: string
+  marks: number
+  /** The first and the last end of their periods, as PostgreSQL writes them in JSON. */
+  first_end: string
+  last_end: string
+}
+
+/** SQL of {@link MarksOfSource} in JSON. More sources than are ever on record are left out. */
+export const marksOfSources = sql`(
+      SELECT coalesce(json_agg(row_to_json(used)), '[]')
+      FROM (SELECT * FROM by_fate ORDER BY last_end DESC LIMIT ${MOST_SOURCES}) AS used
+    )`
+
+/** Part of the flush statement: the sources of its marks. */
+export const namedSources = sql`
     -- Arrays with matching places: the sources, sorted, their marks, and the first and last period of each.
     named AS MATERIALIZED (
       SELECT array_agg(source ORDER BY source) AS sources, array_agg(marks ORDER BY source) AS marks,
@@ -31,7 +44,13 @@ export const noteSources = sql`
           min(first_end) AS first_end, max(last_end) AS last_end
         FROM by_fate GROUP BY source
       ) AS used
-    ),
+    )`
+
+/**
+ * Part of the flush statement: notes in `source_usage` which sources its marks came from. It waits for nobody. A row that
+ * another flush is writing is skipped, and the next flush catches up.
+ */
+export const noteSources = sql`
     seen AS MATERIALIZED (
       SELECT s.source FROM named, source_usage s
       WHERE s.source = ANY (sources) AND (

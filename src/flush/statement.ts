@@ -1,20 +1,29 @@
-import { sql } from 'kysely'
-import { compile } from '../database/compile.ts'
-import type { Statement } from '../database/connection.ts'
+import { type RawBuilder, sql } from 'kysely'
 import type { WorkspaceIdType } from '../workspace-id.ts'
 import { dueMarks, edgeOfBatch, type Taking } from './due-marks.ts'
 import { classify, HELD, unlessExact } from './fate.ts'
 import { updateHistory } from './history.ts'
 import { type IdSql, idSql } from './id-sql.ts'
 import { isAmong, lock, REFUSED, settled, type Taken } from './lock-workspaces.ts'
-import { countedSources, type MarksBySource, noteSources } from './source-usage.ts'
+import {
+  countedSources,
+  type MarksBySource,
+  type MarksOfSource,
+  marksOfSources,
+  namedSources,
+  noteSources,
+} from './source-usage.ts'
+import { PENDING_USAGE, REFUSED_USAGE, SET_ASIDE_USAGE } from './tables.ts'
 import { unmoved, update } from './update-workspaces.ts'
 import type { Place } from './walk.ts'
 import { note } from './witness.ts'
 
-/** The one column of the row that the flush returns: {@link FlushCounts} in JSON. No setting of a driver changes it. */
+/** The row that the flush returns. */
 export interface FlushRow {
+  /** {@link FlushCounts} in JSON. No setting of a driver changes it. */
   counts: string
+  /** Of a statement that is a transaction of its own: whether that must be rolled back. */
+  undo?: boolean
 }
 
 /** What one statement did to the marks that it took. */
@@ -46,6 +55,8 @@ export interface FlushCounts {
    * ranges were given.
    */
   edge?: { place: Place | null; range: number | null; complete: boolean }
+  /** What is left to note in `source_usage`. Only of a statement on a shard. */
+  sources?: MarksOfSource[]
 }
 
 /** How the flush runs. */
@@ -66,6 +77,11 @@ export interface FlushStatementOptions {
   idType: WorkspaceIdType
   /** Whether a period may be longer than a slot of the history. Default true, which costs more. */
   longPeriod?: boolean
+  /**
+   * Whether it runs on a shard, in a transaction of its own. Then it tells what has to be noted in the tables that are
+   * no shards, and whether it must be undone. Default false.
+   */
+  onShard?: boolean
 }
 
 /**
@@ -76,40 +92,39 @@ export interface FlushStatementOptions {
  * statistics are mostly out of date. If they say that the table is almost empty, the planner chooses nested loops, and
  * those took seconds for 5,000 rows. So one set becomes a sorted array, and `width_bucket` searches it.
  */
-export function flushStatement(taking: Taking, options: FlushStatementOptions): Statement<FlushRow> {
-  const { sources, history, unknownAfterSeconds, idType, longPeriod = true } = options
+export function flushStatement(taking: Taking, options: FlushStatementOptions): RawBuilder<FlushRow> {
+  const { sources, history, unknownAfterSeconds, idType, longPeriod = true, onShard = false } = options
   const how = { careful: options.careful, direct: options.direct ?? false }
   const uses = !history ? 'last' : taking.from !== 'pending' || longPeriod ? 'long' : 'short'
   const ids = idSql(idType)
   const tellsEdge =
     taking.from === 'pending' && taking.ranges !== undefined && !taking.among && !taking.beside
-  return compile(sql<FlushRow>`
+  return sql<FlushRow>`
     WITH ${dueMarks(taking, ids)},
     ${lock(taking, how, ids)},
     ${classify(unknownAfterSeconds, ids)},
     ${taking.from === 'pending' ? setAside : lookAgainLater(ids)},
     ${update(ids, how)}${sources ? sql`, ${updateHistory(uses)}` : sql``},
     ${byFate},
-    ${noteSources},
+    ${namedSources},${onShard ? sql`` : sql`${noteSources},`}
     ${tellsEdge ? sql`${edgeOfBatch(taking, ids)},` : sql``}
-    ${count(tellsEdge, how, ids)},
-    ${noteAndReturn}`)
+    ${count({ tellsEdge, onShard }, how, ids)}${onShard ? returnFromShard : noteAndReturn}`
 }
 
 const setAside = sql`
     -- Pending rows are never updated, so a row is still at the ctid that the locking scan returned.
     taken AS (
-      DELETE FROM ONLY pending_usage WHERE ctid = ANY (ARRAY (SELECT place FROM due))
+      DELETE FROM ONLY ${PENDING_USAGE} WHERE ctid = ANY (ARRAY (SELECT place FROM due))
     ),
     set_aside AS (
-      INSERT INTO set_aside_usage (period_end, workspace_id, source, reason, next_attempt_at)
+      INSERT INTO ${SET_ASIDE_USAGE} (period_end, workspace_id, source, reason, next_attempt_at)
       SELECT period_end, workspace_id, source, fate,
         CASE fate WHEN 'refused' THEN 'infinity' ELSE statement_timestamp() END
       FROM judged WHERE fate IN ('held', 'awaited', 'refused')
         -- A statement of a marker that goes on across the end of its period stores a mark again that was set aside
         -- already. The one there is as good. Another flush may just look at it again, and an INSERT would wait for that.
         AND (
-          SELECT reason FROM set_aside_usage AS there
+          SELECT reason FROM ${SET_ASIDE_USAGE} AS there
           WHERE there.period_end = judged.period_end AND there.workspace_id = judged.workspace_id
             AND there.source = judged.source
         ) IS NULL
@@ -118,17 +133,23 @@ const setAside = sql`
 
 const lookAgainLater = (ids: IdSql) => sql`
     taken AS (
-      DELETE FROM set_aside_usage
+      DELETE FROM ${SET_ASIDE_USAGE}
       WHERE ctid = ANY (ARRAY (SELECT place FROM mark WHERE fate IN ('flushed', 'unknown')))
     ),
     -- Those that were looked at go behind all others.
     set_aside AS (
-      UPDATE set_aside_usage SET
+      UPDATE ${SET_ASIDE_USAGE} SET
         reason = CASE ${unlessExact(ids)}
           WHEN ${isAmong(REFUSED, ids)} THEN 'refused' WHEN ${isAmong(HELD, ids)} THEN 'held' ELSE 'awaited' END,
         next_attempt_at = CASE WHEN ${isAmong(REFUSED, ids)} THEN 'infinity' ELSE statement_timestamp() END
       WHERE ctid = ANY (ARRAY (SELECT place FROM judged WHERE fate IN ('held', 'awaited', 'refused')))
     )`
+
+/** What the counts tell beside those of the marks. */
+interface Told {
+  tellsEdge: boolean
+  onShard: boolean
+}
 
 /** The marks are looked through once. All that is counted follows from these few rows. */
 const byFate = sql`
@@ -138,7 +159,7 @@ const byFate = sql`
       FROM mark GROUP BY 1, 2
     )`
 
-const count = (tellsEdge: boolean, how: Taken, ids: IdSql) => sql`
+const count = ({ tellsEdge, onShard }: Told, how: Taken, ids: IdSql) => sql`
     counted AS MATERIALIZED (SELECT json_build_object(
       'flushed', coalesce(sum(marks) FILTER (WHERE fate IN ('flushed', 'unknown')), 0),
       'unknown', coalesce(sum(marks) FILTER (WHERE fate = 'unknown'), 0),
@@ -150,20 +171,26 @@ const count = (tellsEdge: boolean, how: Taken, ids: IdSql) => sql`
       'bySource', ${countedSources},
       'unmoved', ${unmoved(ids)},
       'exact', (SELECT exact FROM moved),
-      'heldDue', EXISTS (SELECT FROM set_aside_usage WHERE reason = 'held' AND next_attempt_at <= now()),
-      'untilDue', EXISTS (SELECT FROM set_aside_usage WHERE reason = 'until' AND next_attempt_at <= now()),
-      'awaitedDue', EXISTS (SELECT FROM set_aside_usage WHERE reason = 'awaited' AND next_attempt_at <= now()),
+      'heldDue', EXISTS (SELECT FROM ${SET_ASIDE_USAGE} WHERE reason = 'held' AND next_attempt_at <= now()),
+      'untilDue', EXISTS (SELECT FROM ${SET_ASIDE_USAGE} WHERE reason = 'until' AND next_attempt_at <= now()),
+      'awaitedDue', EXISTS (SELECT FROM ${SET_ASIDE_USAGE} WHERE reason = 'awaited' AND next_attempt_at <= now()),
       'flood', (
         SELECT source FROM by_fate GROUP BY source
         HAVING 2 * coalesce(sum(marks) FILTER (WHERE fate IN ('awaited', 'unknown')), 0) > (SELECT sum(marks) FROM by_fate)
       ),
-      'refusedDue', EXISTS (SELECT FROM refused_usage WHERE next_attempt_at <= statement_timestamp())
+      'refusedDue', EXISTS (SELECT FROM ${REFUSED_USAGE} WHERE next_attempt_at <= statement_timestamp())
       ${tellsEdge ? sql`, 'edge', (SELECT row_to_json(edge) FROM edge)` : sql``}
+      ${onShard ? sql`, 'sources', ${marksOfSources}` : sql``}
     ) AS counts
     FROM by_fate)`
 
 /** The note is part of the statement. After it the workspaces are locked, and a round trip would prolong that. */
-const noteAndReturn = sql`
+const noteAndReturn = sql`,
     noted AS (${note(sql`(SELECT counts FROM counted)`)}
     )
     SELECT counts::text AS counts FROM counted`
+
+const returnFromShard = sql`
+    SELECT counts::text AS counts,
+      NOT (counts ->> 'exact')::boolean OR json_array_length(counts -> 'unmoved') > 0 AS undo
+    FROM counted`

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { IdSql } from './id-sql.ts'
 import { notBusy, type Taken, usedAt } from './lock-workspaces.ts'
+import { WORKSPACES } from './tables.ts'
 
 /** Part of the statement: moves `last_used_at` of the workspaces that are locked and settled. */
 export function update(ids: IdSql, how: Taken): RawBuilder<unknown> {
@@ -21,7 +22,7 @@ export function update(ids: IdSql, how: Taken): RawBuilder<unknown> {
     -- The rows are found by id, not by ctid. A workspace that was updated between this statement's snapshot and its
     -- lock has a new ctid. PostgreSQL finds its newest version by id. By ctid the mark would be lost.
     updated AS (
-      UPDATE workspaces SET last_used_at = ${usedAt(ids)}
+      UPDATE ${WORKSPACES} SET last_used_at = ${usedAt(ids)}
       WHERE id = ANY (${many(sql`(SELECT ids FROM older)`)})
       RETURNING ${column(sql`id`)} AS id, last_used_at
     ),

@@ -49,11 +49,23 @@ export class FlushAttempt {
   }
 
   /** It has committed. */
-  committed({ emptied, reset, full, refusals: _, bySource: __, ...counts }: FlushResult): void {
+  committed({
+    emptied,
+    reset,
+    full,
+    refusals: _,
+    bySource: __,
+    shardsLeft = [],
+    ...counts
+  }: FlushResult): void {
     this.#end(span => {
       for (const [name, count] of Object.entries(counts))
         span.setAttribute(`workspace_usage.flush.${name}`, count)
       span.setAttributes({ 'workspace_usage.flush.full': full, 'workspace_usage.flush.emptied': emptied })
+      if (shardsLeft.length > 0) {
+        const shards = shardsLeft.reduce((sum, left) => sum + left.shards, 0)
+        span.setAttribute('workspace_usage.flush.shards_left', shards)
+      }
       if (reset) span.setAttribute('workspace_usage.flush.reset', reset.reason)
     })
   }

@@ -1,0 +1,78 @@
+import { sql } from 'kysely'
+import { executeSql } from '../database/compile.ts'
+import type { Connection } from '../database/connection.ts'
+
+/** A node of the cluster, as the coordinator reaches it. */
+export interface Node {
+  name: string
+  port: number
+}
+
+/** Shards of the tables of a flush that hold the same workspaces, and stand on one node. */
+export interface Shard {
+  /** The id of the shard of `pending_usage`. */
+  id: string
+  node: Node
+  /** What each table is called there, in the schema of the table. */
+  tables: Record<string, { schema: string; name: string }>
+}
+
+/** The tables of a flush. That of the sources is whole on each node. */
+const TABLES = [
+  'pending_usage',
+  'pending_usage_shard_witness',
+  'refused_usage',
+  'set_aside_usage',
+  'source_usage',
+  'workspace_usage_day',
+  'workspaces',
+]
+
+/** A node for messages, such as `10.0.0.7:5432`. */
+export function addressOf({ name, port }: Node): string {
+  return `${name}:${port}`
+}
+
+/** Lists where the tables are. */
+export async function shardsOf(connection: Connection): Promise<Shard[]> {
+  const { rows } = await executeSql(
+    connection,
+    sql<{ shards: string }>`
+      WITH placed AS MATERIALIZED (
+        SELECT named.name, s.shardid, s.shardminvalue, p.groupid, nspname,
+          parse_ident(pg_catalog.shard_name(s.logicalrelid, s.shardid)) AS shard
+        FROM unnest(${TABLES}::text[]) AS named (name)
+        JOIN pg_catalog.pg_dist_shard s ON s.logicalrelid = named.name::regclass
+        JOIN pg_catalog.pg_dist_placement p USING (shardid)
+        JOIN pg_catalog.pg_class c ON c.oid = s.logicalrelid::oid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      )
+      SELECT coalesce(json_agg(json_build_object(
+        'id', marks.shardid::text,
+        'node', json_build_object('name', nodename, 'port', nodeport),
+        'tables', (
+          SELECT json_object_agg(name, json_build_object('schema', nspname, 'name', shard[cardinality(shard)]))
+          FROM placed
+          WHERE groupid = marks.groupid AND coalesce(shardminvalue = marks.shardminvalue, true)
+        )
+      ) ORDER BY marks.shardid), '[]')::text AS shards
+      FROM placed AS marks
+      JOIN pg_catalog.pg_dist_node USING (groupid)
+      WHERE name = 'pending_usage' AND noderole = 'primary'`,
+  )
+  return JSON.parse(rows[0]!.shards) as Shard[]
+}
+
+/**
+ * Keeps Citus from moving shards until the transaction ends: what a flush does on a shard while it is being moved would
+ * be lost.
+ *
+ * @returns The ids of the shards of `pending_usage` that are not being moved just now.
+ */
+export async function lockShards(connection: Connection): Promise<Set<string>> {
+  const { rows } = await executeSql(
+    connection,
+    sql<{ ids: string }>`SELECT array_to_json(lock_usage_shards())::text AS ids`,
+  )
+  return new Set((JSON.parse(rows[0]!.ids) as number[]).map(String))
+}
