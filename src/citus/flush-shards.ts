@@ -2,15 +2,14 @@ import { sql } from 'kysely'
 import { executeSql } from '../database/compile.ts'
 import type { Connection } from '../database/connection.ts'
 import type { FlushResult } from '../flush/flush.ts'
-import { add, emptyResult, settleAll } from '../flush/flush-within.ts'
+import { add, emptyResult, nothingSettled, type Settled, settleAll } from '../flush/flush-within.ts'
 import type { SettleSettings } from '../flush/settle.ts'
-import type { FlushCounts } from '../flush/statement.ts'
 import { PENDING_USAGE, REFUSED_USAGE, SET_ASIDE_USAGE, SHARD_WITNESS } from '../flush/tables.ts'
 import { noteFlush } from '../flush/witness.ts'
 import { leftOf } from './left-shards.ts'
-import { ShardCalls } from './shard-calls.ts'
+import { ShardCalls, throwIfAllFailed } from './shard-calls.ts'
 import { noticeShardReset } from './shard-reset.ts'
-import { lockShards, shardsOf } from './shards.ts'
+import { takeShards } from './shards.ts'
 import { noteSourcesOf } from './sources.ts'
 
 /**
@@ -22,19 +21,12 @@ import { noteSourcesOf } from './sources.ts'
  * @throws The error of the first shard, if all have failed.
  */
 export async function flushShards(coordinator: Connection, settings: SettleSettings): Promise<FlushResult> {
-  const unlocked = await lockShards(coordinator)
-  const all = await shardsOf(coordinator)
-  const shards = all.filter(({ id }) => unlocked.has(id))
-  // Two flushes that try the same refused workspace would forget what the other one has found.
-  const retries = await isFirst(coordinator)
-  const ended = await new ShardCalls(coordinator).onEach(shards, shard =>
-    flushShard(shard, settings, retries),
+  const { all, shards, retries } = await takeShards(coordinator)
+  const flushed = shards.map(shard => ({ shard, witnessed: true, ...nothingSettled() }))
+  const ended = await new ShardCalls(coordinator).onEach(shards, (connection, index) =>
+    flushShard(connection, settings, retries, flushed[index]!),
   )
-  const failed = ended.filter(end => end.status === 'rejected')
-  if (failed.length > 0 && failed.length === shards.length) throw failed[0]!.reason
-  const flushed = ended.flatMap((end, index) =>
-    end.status === 'fulfilled' ? [{ ...end.value, shard: shards[index]! }] : [],
-  )
+  throwIfAllFailed(ended)
   const result = emptyResult()
   for (const { result: some } of flushed) {
     add(result, { counts: [some], refusals: some.refusals })
@@ -51,24 +43,19 @@ export async function flushShards(coordinator: Connection, settings: SettleSetti
   return { ...result, shardsLeft: leftOf(all, shards, ended) }
 }
 
-/** What was done on one shard. */
-interface FlushedShard {
-  result: FlushResult
-  counts: readonly FlushCounts[]
-  /** Whether its witness was there: no marks were lost since the last flush. */
-  witnessed: boolean
-}
+/** What was done on a shard. Without a witness its marks were lost since the last flush. */
+type FlushedShard = Settled & { witnessed: boolean }
 
 /** To plan the statement takes some milliseconds. So it is sent only where there is something to do. */
 async function flushShard(
-  shard: Connection,
+  connection: Connection,
   settings: SettleSettings,
   retries: boolean,
-): Promise<FlushedShard> {
-  const { rows } = await executeSql(shard, LOOK)
-  const { due, witnessed } = rows[0]!
-  if (!due) return { result: emptyResult(), counts: [], witnessed }
-  return { ...(await settleAll(shard, { ...settings, onShard: true }, retries)), witnessed }
+  flushed: FlushedShard,
+): Promise<void> {
+  const { rows } = await executeSql(connection, LOOK)
+  flushed.witnessed = rows[0]!.witnessed
+  if (rows[0]!.due) await settleAll(connection, { ...settings, onShard: true }, retries, flushed)
 }
 
 const LOOK = sql<{ due: boolean; witnessed: boolean }>`
@@ -76,12 +63,3 @@ const LOOK = sql<{ due: boolean; witnessed: boolean }>`
     OR EXISTS (SELECT FROM ${SET_ASIDE_USAGE} WHERE next_attempt_at <= statement_timestamp())
     OR EXISTS (SELECT FROM ${REFUSED_USAGE} WHERE next_attempt_at <= statement_timestamp()) AS due,
     EXISTS (SELECT FROM ${SHARD_WITNESS}) AS witnessed`
-
-async function isFirst(coordinator: Connection): Promise<boolean> {
-  const { rows } = await executeSql(
-    coordinator,
-    sql<{ first: string }>`
-      SELECT pg_try_advisory_xact_lock(hashtext('workspace-usage'), hashtext('retries'))::text AS first`,
-  )
-  return rows[0]!.first === 'true'
-}

@@ -34,13 +34,13 @@ export class ShardCalls {
   /** Runs something on each of the shards. What fails on one does not end the others. */
   async onEach<Result>(
     shards: readonly Shard[],
-    run: (connection: Connection) => Promise<Result>,
+    run: (connection: Connection, index: number) => Promise<Result>,
   ): Promise<PromiseSettledResult<Result>[]> {
     this.#running += shards.length
     return await Promise.allSettled(
-      shards.map(async shard => {
+      shards.map(async (shard, index) => {
         try {
-          return await run(this.#connectionTo(shard))
+          return await run(this.#connectionTo(shard), index)
         } finally {
           this.#running -= 1
           this.#sendIfAllWait()
@@ -97,6 +97,12 @@ export class ShardCalls {
       for (const { failed } of some) failed(error)
     }
   }
+}
+
+/** @throws The error of the first shard, if all have failed. */
+export function throwIfAllFailed(ended: readonly PromiseSettledResult<unknown>[]): void {
+  const failed = ended.filter(end => end.status === 'rejected')
+  if (failed.length > 0 && failed.length === ended.length) throw failed[0]!.reason
 }
 
 /** The rows come in the order of the nodes. */

@@ -34,7 +34,7 @@ export function addressOf({ name, port }: Node): string {
 }
 
 /** Lists where the tables are. */
-export async function shardsOf(connection: Connection): Promise<Shard[]> {
+async function shardsOf(connection: Connection): Promise<Shard[]> {
   const { rows } = await executeSql(
     connection,
     sql<{ shards: string }>`
@@ -63,16 +63,28 @@ export async function shardsOf(connection: Connection): Promise<Shard[]> {
   return JSON.parse(rows[0]!.shards) as Shard[]
 }
 
+/** The shards for one flush. */
+export interface TakenShards {
+  /** All of them, and those that Citus is not moving just now. */
+  all: Shard[]
+  shards: Shard[]
+  /** Whether no other flush tries refused workspaces. Two would forget what the other one has found. */
+  retries: boolean
+}
+
 /**
  * Keeps Citus from moving shards until the transaction ends: what a flush does on a shard while it is being moved would
- * be lost.
- *
- * @returns The ids of the shards of `pending_usage` that are not being moved just now.
+ * be lost. Shards that are being moved are left out.
  */
-export async function lockShards(connection: Connection): Promise<Set<string>> {
+export async function takeShards(coordinator: Connection): Promise<TakenShards> {
   const { rows } = await executeSql(
-    connection,
-    sql<{ ids: string }>`SELECT array_to_json(lock_usage_shards())::text AS ids`,
+    coordinator,
+    sql<{ ids: string; first: string }>`
+      SELECT array_to_json(lock_usage_shards())::text AS ids,
+        pg_try_advisory_xact_lock(hashtext('workspace-usage'), hashtext('retries'))::text AS first`,
   )
-  return new Set((JSON.parse(rows[0]!.ids) as number[]).map(String))
+  const { ids, first } = rows[0]!
+  const locked = new Set((JSON.parse(ids) as number[]).map(String))
+  const all = await shardsOf(coordinator)
+  return { all, shards: all.filter(({ id }) => locked.has(id)), retries: first === 'true' }
 }

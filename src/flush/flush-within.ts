@@ -24,18 +24,18 @@ export async function flushWithin(connection: Connection, settings: SettleSettin
  * there is only the first.
  *
  * @param retries Whether to try refused workspaces again. Default true.
- * @returns What it did, in all and by statement.
+ * @param settled Where to add what was done. On a shard that stays, also if a later statement fails.
  */
 export async function settleAll(
   connection: Connection,
   settings: SettleSettings,
   retries = true,
-): Promise<{ result: FlushResult; counts: readonly FlushCounts[] }> {
+  settled = nothingSettled(),
+): Promise<Settled> {
   const started = performance.now()
-  const result = emptyResult()
-  const done: Pick<HalvingResult, 'counts' | 'refusals'>[] = []
+  const { result } = settled
   const addDone = (some: Pick<HalvingResult, 'counts' | 'refusals'>) => {
-    done.push(some)
+    settled.counts.push(...some.counts)
     add(result, some)
   }
   const { parts, full } = await settlePending(connection, settings)
@@ -50,9 +50,9 @@ export async function settleAll(
   ] as const
   for (const reason of again) {
     if (!reason) continue
-    const settled = await settle(connection, { from: 'set aside', reason, ...settings }, settings)
-    addDone(settled)
-    result.full ||= isFull(settled, settings) && taken(settled, ['flushed']) > 0
+    const some = await settle(connection, { from: 'set aside', reason, ...settings }, settings)
+    addDone(some)
+    result.full ||= isFull(some, settings) && taken(some, ['flushed']) > 0
   }
   if (retries && refusedDue && !result.full) {
     const budgetMs = (performance.now() - started) * RETRY_SHARE
@@ -60,7 +60,17 @@ export async function settleAll(
     if (ids.length > 0) addDone(await retryRefusals(connection, ids, settings, budgetMs))
   }
   if (result.refused > 0) await forgetOlderMarksOfRefused(connection)
-  return { result, counts: done.flatMap(({ counts }) => counts) }
+  return settled
+}
+
+/** What was done, in all and by statement. */
+export interface Settled {
+  result: FlushResult
+  counts: FlushCounts[]
+}
+
+export function nothingSettled(): Settled {
+  return { result: emptyResult(), counts: [] }
 }
 
 /** A result of which nothing is done yet. */

@@ -124,6 +124,8 @@ export async function forgetRefusals(
 ): Promise<void> {
   await executeSql(
     connection,
-    sql`DELETE FROM ${REFUSED_USAGE} WHERE workspace_id = ANY (${idSql(idType).many([...workspaceIds])})`,
+    sql`
+      DELETE FROM ${REFUSED_USAGE} WHERE workspace_id = ANY (${idSql(idType).many([...workspaceIds])})
+      RETURNING attempts`,
   )
 }

@@ -1,4 +1,6 @@
+import { retryAllOnShards } from '../citus/retry-shards.ts'
 import type { Connection } from '../database/connection.ts'
+import { isDistributed } from '../database/distributed.ts'
 import { transactionOn } from '../database/transaction.ts'
 import { workspaceIdType } from '../database/workspace-id-type.ts'
 import { ANSWER_GRACE_MS, type FlushOptions, flushSettings } from './flush.ts'
@@ -15,6 +17,16 @@ export async function* retryAllRefused(
 ): AsyncGenerator<RetryResult> {
   const settings = flushSettings(options)
   const timeoutMs = settings.timeoutSeconds * 1_000
+  if (await isDistributed(connection)) {
+    yield await transactionOn(connection, timeoutMs + ANSWER_GRACE_MS, async transaction => {
+      const restore = await prepare(transaction, timeoutMs)
+      const idType = await workspaceIdType(transaction.connection)
+      const result = await retryAllOnShards(transaction.connection, { ...settings, idType })
+      await restore()
+      return result
+    })
+    return
+  }
   for (let last: string | null = null, done = false; !done; ) {
     const from: string | null = last
     yield await transactionOn(connection, timeoutMs + ANSWER_GRACE_MS, async transaction => {

@@ -99,6 +99,7 @@ export async function forgetOlderMarksOfRefused(connection: Connection): Promise
           WHERE reason = 'refused' GROUP BY workspace_id, source
         )
         FOR UPDATE SKIP LOCKED
-      ))`,
+      ))
+      RETURNING source`,
   )
 }
