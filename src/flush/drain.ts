@@ -17,7 +17,7 @@ export interface DrainOptions extends Omit<FlushOptions, 'oldestFirst'> {
 
 /** What a drain did: the sums of its flushes. A workspace counts once for each flush that has marks of it. */
 export interface DrainResult extends Omit<FlushResult, 'full'> {
-  /** The number of flushes, at least one. */
+  /** The number of flushes, at least one. `shardsLeft` is that of the last one. */
   flushes: number
 }
 
@@ -50,6 +50,7 @@ export async function drain(connection: Connection, options: DrainOptions = {}):
     total.flushes += 1
     total.emptied ||= result.emptied
     total.reset ??= result.reset
+    if (result.shardsLeft) total.shardsLeft = result.shardsLeft
     add(total, { counts: [result], refusals: result.refusals })
     onFlush?.(result)
     full = result.full

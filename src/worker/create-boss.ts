@@ -1,4 +1,5 @@
 import { PgBoss } from 'pg-boss'
+import { bossBackend } from './backend.ts'
 import type { BoundedPool } from './bounded-pool.ts'
 import type { FlushReports } from './flush-reports.ts'
 import { JobDatabase } from './job-database.ts'
@@ -33,6 +34,7 @@ export async function createBoss({
     persistWarnings: true,
     persistQueueStats: await mayKeepQueueStats(connections),
     ...bossTimes(pollSeconds),
+    ...(await bossBackend(connections)),
     ...(clock && { clock }),
   })
   boss.on('error', error => {

@@ -142,12 +142,15 @@ async function sendNextBatch(
 }
 
 /** What is the rule does not fill the dashboard: some are there only if there is something to tell. */
-function outputOf({ result: { emptied, reset, refusals, ...counts } }: FinishedFlush): FlushJobOutput {
+function outputOf({
+  result: { emptied, reset, refusals, shardsLeft = [], ...counts },
+}: FinishedFlush): FlushJobOutput {
   return {
     ...counts,
     ...(emptied && { emptied }),
     ...(reset && { reset: resetOutput(reset) }),
     ...(refusals.length > 0 && { refusals: refusals.slice(0, MOST_REFUSALS) }),
+    ...(shardsLeft.length > 0 && { shardsLeft }),
   }
 }
 
@@ -155,10 +158,12 @@ function resetOutput({
   reason,
   completeSince,
   flushedUntil,
+  nodes,
 }: UsageReset): NonNullable<FlushJobOutput['reset']> {
   return {
     reason,
     completeSince: completeSince.toISOString(),
     flushedUntil: flushedUntil?.toISOString() ?? null,
+    ...(nodes && { nodes }),
   }
 }

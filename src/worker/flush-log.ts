@@ -46,12 +46,13 @@ export class FlushLog {
 
   /** Logs a flush that has committed. */
   flushed({ result, durationMs }: FinishedFlush): void {
-    const { refusals, reset, emptied: _, full: __, ...marks } = result
+    const { refusals, reset, shardsLeft = [], emptied: _, full: __, ...marks } = result
     const duration = { durationMs: Math.round(durationMs * 10) / 10 }
     const counts = { ...marks, ...duration }
     if (reset) this.#lost(reset)
     this.#worksAgain()
     this.#refused(refusals)
+    for (const left of shardsLeft) this.#logger.warn({ ...left }, 'the marks of some shards stay pending')
     const unknown = this.#isNearlyAllUnknown(result)
     if (unknown) this.#nearlyAllUnknown(counts)
     if (result.flushed > 0) this.#logger.info(counts, 'updated workspaces last_used_at')

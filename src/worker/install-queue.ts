@@ -2,6 +2,7 @@ import { PgBoss, policies, type UpdateQueueOptions } from 'pg-boss'
 import type { Connection } from '../database/connection.ts'
 import type { SettledPool } from '../database/settled-pool.ts'
 import type { Logger } from '../logger.ts'
+import { bossBackend } from './backend.ts'
 import { buildIndexes } from './build-indexes.ts'
 import { DEFAULT_FLUSH_INTERVAL_SECONDS, flushInterval, intervalOfCron } from './flush-interval.ts'
 import { presentSchedule, removeFormerQueues } from './former-queues.ts'
@@ -73,7 +74,13 @@ export async function installQueue({
 
 /** A pg-boss that may create and upgrade. It runs no jobs. */
 async function startInstaller(database: SettledPool, logger: Logger): Promise<PgBoss> {
-  const boss = new PgBoss({ db: database, supervise: false, schedule: false, bamIntervalSeconds: 10 })
+  const boss = new PgBoss({
+    db: database,
+    supervise: false,
+    schedule: false,
+    bamIntervalSeconds: 10,
+    ...(await bossBackend(database)),
+  })
   boss.on('error', error => {
     // We have broken its connections ourselves, and the caller gets the reason.
     if (!database.isAborted) logger.error({ err: error }, 'pg-boss failed')

@@ -3,6 +3,7 @@ import { NotMigratedError } from '../errors.ts'
 import type { FlushResult } from '../flush/flush.ts'
 import type { Refusal } from '../flush/refusal.ts'
 import type { UsageReset } from '../flush/reset.ts'
+import type { ShardsLeft } from '../flush/shards-left.ts'
 
 export type { ResetReason } from '../flush/reset.ts'
 
@@ -85,16 +86,18 @@ export async function flushQueues(connection: Connection): Promise<FlushQueues> 
 /**
  * The output of a finished job, as the dashboard shows it: the counts, and whether its batch was full.
  */
-export interface FlushJobOutput extends Omit<FlushResult, 'emptied' | 'reset' | 'refusals'> {
+export interface FlushJobOutput extends Omit<FlushResult, 'emptied' | 'reset' | 'refusals' | 'shardsLeft'> {
   /**
    * True if the flush found that `pending_usage` was emptied. Marks that were not flushed by then are lost. Else
    * absent.
    */
   emptied?: boolean
   /** Why and since when marks are missing, if this flush has noticed it. Its times are text. Else absent. */
-  reset?: Pick<UsageReset, 'reason'> & { completeSince: string; flushedUntil: string | null }
+  reset?: Pick<UsageReset, 'reason' | 'nodes'> & { completeSince: string; flushedUntil: string | null }
   /** The first workspaces that the database refused in this flush, and why. Absent if there was none. */
   refusals?: Refusal[]
+  /** The shards of a distributed database that could not be looked at. Absent if there was none. */
+  shardsLeft?: ShardsLeft[]
 }
 
 /** A table of pg-boss, and what a worker may do to it beside reading. */

@@ -5,6 +5,7 @@ import type { ConnectionPool } from '../database/pool.ts'
 import type { ReapResult } from '../reaper/outcome.ts'
 import { reapIdle } from '../reaper/reap-idle.ts'
 import { DEFAULT_STOP_TIMEOUT_SECONDS } from '../reaper/reap-options.ts'
+import { bossBackend } from './backend.ts'
 import { BoundedPool } from './bounded-pool.ts'
 import { JobDatabase } from './job-database.ts'
 import { bossTimes } from './poll.ts'
@@ -101,6 +102,7 @@ async function createBoss(
     persistWarnings: true,
     persistQueueStats: await mayKeepQueueStats(connections),
     ...bossTimes(0),
+    ...(await bossBackend(connections)),
   })
   boss.on('error', error => {
     // While the database is out of reach everything fails, and it was told.

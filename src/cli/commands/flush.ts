@@ -5,6 +5,7 @@ import type { Connection } from '../../database/connection.ts'
 import { type DrainOptions, type DrainResult, drain } from '../../flush/drain.ts'
 import type { Refusal } from '../../flush/refusal.ts'
 import type { UsageReset } from '../../flush/reset.ts'
+import type { ShardsLeft } from '../../flush/shards-left.ts'
 import type { Command } from '../command.ts'
 import { type DatabaseOptions, databaseOptions, withPool } from '../options/database-option.ts'
 import {
@@ -55,6 +56,7 @@ export const flushCommand: Command<Options> = {
       )
       const durationMs = Math.round(performance.now() - started)
       if (result.reset) terminal.tell(describeReset(result.reset))
+      for (const left of result.shardsLeft ?? []) terminal.tell(describeLeft(left))
       if (json) terminal.printJson({ ...result, durationMs })
       else {
         const effort = `${count(result.flushes, 'flush', 'flushes')}, ${durationMs} ms`
@@ -65,8 +67,13 @@ export const flushCommand: Command<Options> = {
     }),
 }
 
-function describeReset({ reason, completeSince }: UsageReset): string {
-  return `warning: pending marks were lost by ${cause(reason)}; use is complete since ${formatTime(completeSince)}`
+function describeReset({ reason, completeSince, nodes }: UsageReset): string {
+  const where = nodes ? ` on ${nodes.join(', ')}` : ''
+  return `warning: pending marks were lost by ${cause(reason)}${where}; use is complete since ${formatTime(completeSince)}`
+}
+
+function describeLeft({ node, shards, message }: ShardsLeft): string {
+  return `warning: ${count(shards, 'shard', 'shards')} of node ${node} were left, and their marks stay: ${message}`
 }
 
 function describeRefusal({ workspaceId, sqlState, message }: Refusal): string {
