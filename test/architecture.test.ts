@@ -55,6 +55,7 @@ const RULES: Rule[] = [
       ...ROOT_FILES,
       'src/database/',
       'src/schema/',
+      'src/citus/',
       'src/access/row-security.ts',
       'src/worker/install-queue.ts',
       'src/worker/queue-upgrade.ts',
@@ -64,6 +65,8 @@ const RULES: Rule[] = [
     place: 'src/schema/uninstall.ts',
     imports: [...ROOT_FILES, 'src/database/', 'src/schema/', 'src/worker/remove-queue.ts'],
   },
+  // The shards: how the tables are distributed, and what runs on each of them.
+  { place: 'src/citus/', imports: [...ROOT_FILES, 'src/database/', 'src/schema/', 'src/flush/'] },
   { place: 'src/access/', imports: [...ROOT_FILES, 'src/database/', 'src/worker/queue.ts'] },
   {
     place: 'src/activity/',

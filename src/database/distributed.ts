@@ -20,3 +20,17 @@ export async function isDistributed(connection: Connection): Promise<boolean> {
   const { rows } = await execute(connection, statement)
   return rows[0]!.distributed
 }
+
+/** Tells whether a table is one of Citus, whoever has distributed it. */
+export async function isOfCitus(connection: Connection, table: string): Promise<boolean> {
+  const { rows } = await execute<{ citus: boolean }>(connection, {
+    sql: "SELECT pg_catalog.to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL AS citus",
+    parameters: [],
+  })
+  if (!rows[0]!.citus) return false
+  const found = await execute(connection, {
+    sql: 'SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = pg_catalog.to_regclass($1)',
+    parameters: [table],
+  })
+  return found.rows.length > 0
+}

@@ -69,13 +69,20 @@ export function fills(day: Sql, slots: Sql, until: Sql): Sql {
 /**
  * SQL of a table with a row for each day of a use: `day`, `slots`, `first_used_at`, `last_used_at`. The last moment of a
  * use may be the end of its day.
+ *
+ * @param days SQL of the numbers of the first and the last day: see {@link daysOfUse}.
  */
-export function usedDays(from: Sql, until: Sql): Sql {
+export function usedDays(from: Sql, until: Sql, days = daysOfUse(from, until)): Sql {
   const day = sql`number`
   return sql`(
         SELECT ${dateOf(day)} AS day, ${slotsOf(day, firstSlot(from, until), lastSlot(until))} AS slots,
           greatest(${from}, ${midnightOf(day)}) AS first_used_at,
           least(${until}, ${midnightOf(sql`(${day} + 1)`)}) AS last_used_at
-        FROM generate_series(${dayOf(firstSlot(from, until))}, ${dayOf(lastSlot(until))}) AS number
+        FROM generate_series(${days.first}, ${days.last}) AS number
       )`
+}
+
+/** SQL of the numbers of the first and the last day of a use. */
+export function daysOfUse(from: Sql, until: Sql): { first: Sql; last: Sql } {
+  return { first: dayOf(firstSlot(from, until)), last: dayOf(lastSlot(until)) }
 }

@@ -45,3 +45,17 @@ export class QueueSchemaUnknownError extends WorkspaceUsageError {
     this.expected = expected
   }
 }
+
+/** The tables can't be distributed with Citus. What was migrated before stays, and nothing was distributed. */
+export class DistributionRefusedError extends WorkspaceUsageError {
+  /** What is in the way. */
+  readonly reason: string
+
+  constructor(reason: string, remedy: string, options?: ErrorOptions) {
+    super(
+      `the tables can't be distributed with Citus: ${reason}. Nothing was distributed. ${remedy}`,
+      options,
+    )
+    this.reason = reason
+  }
+}

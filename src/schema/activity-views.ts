@@ -1,8 +1,11 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
-import { SLOT_SECONDS, SLOTS_OF_A_DAY, usedDays } from '../database/used-days.ts'
+import type { Connection } from '../database/connection.ts'
+import { isDistributed } from '../database/distributed.ts'
+import { SLOTS_OF_A_DAY } from '../database/used-days.ts'
 import { workspaceIdType } from '../database/workspace-id-type.ts'
-import { countedUses } from './counted-use.ts'
-import { createNotedPeriods, dropNotedPeriods, marksOf } from './marks-of-views.ts'
+import { activity, bySource, daily, finite } from './activity-queries.ts'
+import { createNotedPeriods, dropNotedPeriods } from './marks-of-views.ts'
+import { distributedForm, plainForm } from './view-form.ts'
 
 /*
  * The views that show flushed and pending usage in one snapshot. migrations/0003 and 0009 explain why a lookup of one
@@ -11,8 +14,8 @@ import { createNotedPeriods, dropNotedPeriods, marksOf } from './marks-of-views.
  * They are written here, and not in a migration, because they depend on the host's table as well: it may get a column
  * created_at at any time. Columns are only ever added at the end, so that they can be replaced in place.
  *
- * A source that does not count is left out of workspace_activity at once, also for what was flushed before: see
- * counted-use.ts. That is one expression that is not looked at while every source counts.
+ * On a distributed database they have another form: see view-form.ts. It has no check of row security, because that is
+ * refused there.
  */
 
 /** The names of the views. */
@@ -38,24 +41,19 @@ export async function createActivityViews(db: Kysely<never>, schema: string): Pr
   const isText = (await workspaceIdType(db)) === 'text'
   const id = (column: RawBuilder<unknown>) => (isText ? sql`${column}::text` : column)
   const createdAt = (await hasCreatedAt(db)) ? finite(sql`w.created_at`) : sql`NULL::timestamptz`
-  const views: Record<(typeof ACTIVITY_VIEWS)[number], RawBuilder<unknown>> = {
-    workspace_activity: checked(
-      schema,
-      'workspace_activity',
-      ACTIVITY_COLUMNS,
-      activity(schema, id, createdAt),
-    ),
-    workspace_activity_by_source: checked(
-      schema,
-      'workspace_activity_by_source',
-      BY_SOURCE_COLUMNS,
-      bySource(schema, id),
-    ),
-    workspace_usage_daily: checked(schema, 'workspace_usage_daily', DAILY_COLUMNS, daily(schema, id)),
+  const distributed = await isDistributed(db as unknown as Connection)
+  const form = distributed ? distributedForm(schema) : plainForm(schema)
+  const whole = { schema, form, shown: id }
+  const views: Record<(typeof ACTIVITY_VIEWS)[number], [RawBuilder<unknown>, RawBuilder<unknown>]> = {
+    workspace_activity: [ACTIVITY_COLUMNS, activity(whole, createdAt)],
+    workspace_activity_by_source: [BY_SOURCE_COLUMNS, bySource(whole)],
+    workspace_usage_daily: [DAILY_COLUMNS, daily(whole)],
   }
   await createNotedPeriods(db, schema)
   for (const view of ACTIVITY_VIEWS) {
-    await sql`CREATE OR REPLACE VIEW ${sql.id(schema, view)} AS ${views[view]}`.execute(db)
+    const [columns, query] = views[view]
+    const body = distributed ? query : checked(schema, view, columns, query)
+    await sql`CREATE OR REPLACE VIEW ${sql.id(schema, view)} AS ${body}`.execute(db)
     await sql`COMMENT ON VIEW ${sql.id(schema, view)} IS ${sql.lit(COMMENTS[view])}`.execute(db)
   }
 }
@@ -125,109 +123,6 @@ function checked(
     FROM ${sql.id(schema, 'no_hidden_usage')}(${sql.lit(view)}, ARRAY[${tables}])
     UNION ALL
     (${query})`
-}
-
-/** A time that means something. What some hosts write for "never" becomes NULL. */
-function finite(time: RawBuilder<unknown>): RawBuilder<unknown> {
-  return sql`CASE WHEN ${time} >= '1970-01-02 00:00:00Z'::timestamptz AND ${time} < 'infinity'::timestamptz THEN ${time} END`
-}
-
-/** The sources that do not count, read once for a query. There is an index of them alone. */
-function ignoredSources(schema: string): RawBuilder<unknown> {
-  return sql`ignored AS MATERIALIZED (SELECT source FROM ${sql.id(schema, 'source_usage')} WHERE NOT counts)`
-}
-
-const IGNORED = sql`ARRAY (SELECT source FROM ignored)`
-
-type Shown = (id: RawBuilder<unknown>) => RawBuilder<unknown>
-
-function activity(schema: string, shown: Shown, createdAt: RawBuilder<unknown>): RawBuilder<unknown> {
-  const counted = countedUses(schema, { sources: IGNORED, exist: sql`EXISTS (SELECT FROM ignored)` })
-  return sql`
-    WITH ${ignoredSources(schema)}
-    SELECT
-      ${shown(sql`w.id`)} AS workspace_id,
-      CASE WHEN live.pending THEN least(p.period_end, statement_timestamp()) ELSE flushed.last_used_at END
-        AS last_used_at,
-      CASE WHEN live.pending THEN p.source ELSE f.source END AS source,
-      live.pending,
-      CASE WHEN p.until AND p.period_end > statement_timestamp() THEN p.period_end END AS used_until,
-      ${createdAt} AS created_at
-    FROM workspaces w
-    LEFT JOIN (
-      SELECT DISTINCT ON (workspace_id) workspace_id, period_end, source, until
-      FROM (${marksOf(schema)}) marks
-      WHERE source <> ALL (${IGNORED})
-      ORDER BY workspace_id, period_end DESC, source
-    ) p ON p.workspace_id = w.id
-    LEFT JOIN ${counted} counted ON counted.workspace_id = w.id
-    CROSS JOIN LATERAL (
-      SELECT CASE WHEN w.last_used_at >= '1970-01-02 00:00:00Z'::timestamptz AND w.last_used_at < 'infinity'::timestamptz
-        THEN CASE WHEN counted.ignored THEN counted.last_used_at ELSE w.last_used_at END
-      END AS last_used_at
-    ) flushed
-    LEFT JOIN (
-      SELECT workspace_id, last_used_at, min(source) AS source
-      FROM workspace_usage
-      WHERE source <> ALL (${IGNORED})
-      GROUP BY workspace_id, last_used_at
-    ) f ON f.workspace_id = w.id AND f.last_used_at = flushed.last_used_at
-    CROSS JOIN LATERAL (
-      SELECT p.period_end IS NOT NULL AND coalesce(p.period_end > flushed.last_used_at, true) AS pending
-    ) live`
-}
-
-function bySource(schema: string, shown: Shown): RawBuilder<unknown> {
-  return sql`
-    WITH ${ignoredSources(schema)}
-    SELECT
-      ${shown(sql`latest.workspace_id`)} AS workspace_id,
-      latest.source,
-      CASE WHEN live.pending THEN least(latest.period_end, statement_timestamp()) ELSE latest.last_used_at END
-        AS last_used_at,
-      live.pending,
-      latest.source <> ALL (${IGNORED}) AS counts,
-      CASE WHEN latest.used_until > statement_timestamp() THEN latest.used_until END AS used_until
-    FROM (
-      SELECT workspace_id, source, max(period_end) AS period_end, max(last_used_at) AS last_used_at,
-        max(used_until) AS used_until
-      FROM (
-        SELECT workspace_id, source, NULL::timestamptz AS period_end, last_used_at, NULL::timestamptz AS used_until
-        FROM workspace_usage
-        UNION ALL
-        SELECT workspace_id, source, period_end, NULL::timestamptz, CASE WHEN until THEN period_end END
-        FROM (${marksOf(schema)}) marks
-      ) used
-      GROUP BY workspace_id, source
-    ) latest
-    CROSS JOIN LATERAL (
-      SELECT latest.period_end IS NOT NULL AND coalesce(latest.period_end > latest.last_used_at, true)
-        AS pending
-    ) live`
-}
-
-function daily(schema: string, shown: Shown): RawBuilder<unknown> {
-  return sql`
-    SELECT ${shown(sql`workspace_id`)} AS workspace_id, day, source,
-      (${sql.lit(SLOT_SECONDS / 60)} * bit_count(bit_or(slots)))::integer AS minutes_used,
-      min(first_used_at) AS first_used_at, max(last_used_at) AS last_used_at,
-      bit_or(slots)::bit(${sql.lit(SLOTS_OF_A_DAY)}) AS slots
-    FROM (
-      SELECT workspace_id, day, source, slots, first_used_at, last_used_at FROM ${sql.id(schema, 'workspace_usage_day')}
-      WHERE day > '1970-01-01'::date
-      UNION ALL
-      SELECT marks.workspace_id, days.day, marks.source, days.slots, days.first_used_at, days.last_used_at
-      FROM (${marksOf(schema)}) marks
-      CROSS JOIN LATERAL (
-        SELECT least(
-            coalesce(marks.used_from, marks.period_end - ${sql.id(schema, 'usage_period')}()),
-            statement_timestamp()
-          ) AS used_from, least(marks.period_end, statement_timestamp()) AS used_until
-      ) mark
-      CROSS JOIN LATERAL ${usedDays(sql`mark.used_from`, sql`mark.used_until`)} days
-      WHERE marks.period_end > '1970-01-02 00:00:00Z'::timestamptz AND marks.period_end < 'infinity'::timestamptz
-    ) used
-    GROUP BY workspace_id, source, day`
 }
 
 async function hasCreatedAt(db: Kysely<never>): Promise<boolean> {

@@ -16,10 +16,12 @@ import { fills } from '../database/used-days.ts'
  * empty while every source counts, and nothing is read then. It is one table and not a question for each workspace,
  * because a million questions take half a minute.
  *
+ * @param ownUses SQL of `workspace_usage` without its children.
  * @param ignored SQL of the array of sources that do not count, and the condition that there is one.
  */
 export function countedUses(
   schema: string,
+  ownUses: RawBuilder<unknown>,
   ignored: { sources: RawBuilder<unknown>; exist: RawBuilder<unknown> },
 ): RawBuilder<unknown> {
   const counts = sql`u.source <> ALL (${ignored.sources})`
@@ -40,7 +42,7 @@ export function countedUses(
         UNION ALL
         SELECT u.workspace_id, ${counts}, u.last_used_at, u.last_used_at = w.last_used_at,
           u.last_used_at > w.last_used_at, false, false
-        FROM ONLY workspace_usage u JOIN workspaces w ON w.id = u.workspace_id
+        FROM ${ownUses} u JOIN workspaces w ON w.id = u.workspace_id
         WHERE ${ignored.exist}
       ) used
       GROUP BY used.workspace_id

@@ -69,6 +69,22 @@ export function marksOf(schema: string): RawBuilder<unknown> {
     FROM ONLY ${sql.id(schema, 'pending_usage')}
     WHERE period_end = ANY (${pendingPeriods(schema)})
     UNION ALL
-    SELECT workspace_id, period_end, ${SOURCE}, used_from, reason = 'until'::text
+    ${setAsideMarks(schema)}`
+}
+
+/**
+ * The same where the tables are distributed. Citus allows no recursion there. So the marks of one workspace are found by
+ * an index of its ids, and all marks in one scan of each shard.
+ */
+export function distributedMarksOf(schema: string): RawBuilder<unknown> {
+  return sql`
+    SELECT workspace_id, period_end, ${SOURCE}, NULL::timestamptz AS used_from, false AS until
+    FROM ${sql.id(schema, 'pending_usage')}
+    UNION ALL
+    ${setAsideMarks(schema)}`
+}
+
+function setAsideMarks(schema: string): RawBuilder<unknown> {
+  return sql`SELECT workspace_id, period_end, ${SOURCE}, used_from, reason = 'until'::text
     FROM ${sql.id(schema, 'set_aside_usage')}`
 }

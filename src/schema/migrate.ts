@@ -1,4 +1,8 @@
 import { assertViewsSeeAllRows } from '../access/row-security.ts'
+import { assertCoordinator } from '../citus/distributable.ts'
+import { distributeOnce } from '../citus/distribute-once.ts'
+import { type Distribution, distributionOf } from '../citus/distribution.ts'
+import { leaveToCoordinator } from '../citus/propagation.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { checkOptions, type OptionRules, YES_OR_NO } from '../options.ts'
 import { installQueue, type QueueInstallation } from '../worker/install-queue.ts'
@@ -41,6 +45,12 @@ export interface MigrateOptions extends SchemaOptions, AdoptionOptions {
    * Default: it stays as it is. A new database has {@link DEFAULT_UNTIL_LIMIT_SECONDS}: a day.
    */
   untilLimitSeconds?: number
+  /**
+   * Whether to distribute the tables over the nodes of a Citus cluster, by the id of the workspace. The connection leads to
+   * its coordinator. A host may have distributed its own `workspaces` by `id` already. Privileges must be granted again
+   * afterwards. Once they are distributed they stay so, also without this option. Not together with `logged`.
+   */
+  citus?: boolean
 }
 
 const MIGRATE_OPTIONS: OptionRules<MigrateOptions> = {
@@ -48,6 +58,7 @@ const MIGRATE_OPTIONS: OptionRules<MigrateOptions> = {
   ...ADOPTION_OPTIONS,
   logged: YES_OR_NO,
   untilLimitSeconds: UNTIL_LIMIT_SECONDS,
+  citus: YES_OR_NO,
 }
 
 /** What {@link migrate} did. */
@@ -70,6 +81,8 @@ export interface MigrateResult {
   queue: QueueInstallation
   /** Whether marks survive a crash of the server, because all their tables are LOGGED. */
   logged: boolean
+  /** How the tables are distributed with Citus. Null if they are not. */
+  citus: Distribution | null
   /** What an operator should know about the table `workspaces`. Each call looks anew. They are logged as well. */
   warnings: AdoptionWarning[]
 }
@@ -94,6 +107,7 @@ export interface MigrateResult {
  * @throws {ObjectExistsError} If an object is there already that a migration creates. Nothing was created then.
  * @throws {SchemaChangeRefusedError} If a lock is not free within some seconds. Nothing was created then. For `logged` it
  *   tries for a minute, and the migrations stay.
+ * @throws {DistributionRefusedError} If `citus` is asked for, and something is in the way. Nothing was distributed then.
  * @throws {QueuePolicyError} If the flush queue exists with another policy.
  * @throws {MigrationLockLostError} If the connection that holds the lock of migrations breaks. The steps that had ended
  *   stay.
@@ -102,12 +116,23 @@ export interface MigrateResult {
 export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
   checkOptions(options, MIGRATE_OPTIONS)
   assertTableNamed(options)
-  const { logged, untilLimitSeconds, table, idColumn, lastUsedColumn, createdColumn, where, ...place } =
-    options
+  const {
+    logged,
+    untilLimitSeconds,
+    citus,
+    table,
+    idColumn,
+    lastUsedColumn,
+    createdColumn,
+    where,
+    ...place
+  } = options
   const adoption = { table, idColumn, lastUsedColumn, createdColumn, where }
   return await changeSchema(place, async change => {
     const { database, logger, schema } = change
+    if (citus) await assertCoordinator(database, { logged })
     const tables = await migrateTables(change, adoption)
+    if (citus) await distributeOnce(change)
     if (logged !== undefined) await switchPersistence(change, logged)
     if (untilLimitSeconds !== undefined) await setUsageUntilLimit(database, untilLimitSeconds)
     const queue = await change.locked('refuse', ({ assertHeld }) =>
@@ -116,7 +141,15 @@ export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
     const warnings = await adoptionWarnings(database)
     for (const warning of warnings) logger.warn({ ...warning }, `${warning.object}: ${warning.consequence}`)
     const workspaces = (await adoptedTable(database))!
-    return { schema, ...tables, workspaces, queue, logged: await isLogged(database, schema), warnings }
+    return {
+      schema,
+      ...tables,
+      workspaces,
+      queue,
+      logged: await isLogged(database, schema),
+      citus: await distributionOf(database),
+      warnings,
+    }
   })
 }
 
@@ -129,6 +162,7 @@ async function migrateTables(
 ): Promise<MigratedTables> {
   const tables = await explainingRefusals(schema, () =>
     locked('create', async ({ transaction }) => {
+      await leaveToCoordinator(transaction)
       const adoption = isNamed
         ? await withSessionPath(transaction, schema, () => adopt(transaction, schema, options, isNamed))
         : await adopt(transaction, schema, options, isNamed)

@@ -2,6 +2,7 @@ import { setTimeout } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
+import { isDistributed } from '../database/distributed.ts'
 import { sqlState } from '../database/sql-state.ts'
 import { SchemaChangeRefusedError } from '../errors.ts'
 import type { SchemaChange } from './exclusive.ts'
@@ -23,10 +24,11 @@ const PAUSE_MS = 500
  * already, nothing is written.
  *
  * @returns Whether anything was changed.
- * @throws {SchemaChangeRefusedError} If the role does not own the tables, or if other transactions hold them for a minute.
+ * @throws {SchemaChangeRefusedError} If the role does not own the tables, if they are distributed with Citus, or if other transactions hold them for a minute.
  */
 export async function switchPersistence(change: SchemaChange, logged: boolean): Promise<boolean> {
   const { schema, logger, locked } = change
+  if (await isDistributed(change.database)) throw unchangeable()
   const giveUpAt = performance.now() + PATIENCE_MS
   for (let tries = 1; ; tries++) {
     try {
@@ -42,6 +44,13 @@ export async function switchPersistence(change: SchemaChange, logged: boolean): 
       await setTimeout(PAUSE_MS)
     }
   }
+}
+
+function unchangeable(): SchemaChangeRefusedError {
+  return new SchemaChangeRefusedError(
+    'Citus can not change whether distributed tables are LOGGED',
+    'They stay as they were when they were distributed.',
+  )
 }
 
 /** Whether marks survive a crash: all their tables are LOGGED. */

@@ -1,4 +1,5 @@
 import { type Connection, execute, type Statement } from '../database/connection.ts'
+import { isOfCitus } from '../database/distributed.ts'
 import { sqlState } from '../database/sql-state.ts'
 
 /** Why PostgreSQL can't do the update of a flush on the table `workspaces`, in its own words. */
@@ -39,9 +40,11 @@ const REFUSALS = [
 
 /**
  * Asks PostgreSQL whether it can do the update of a flush. Null if it can, or if this role may not ask. In a transaction
- * of the caller, a refusal aborts that transaction.
+ * of the caller, a refusal aborts that transaction. A table of Citus is flushed shard by shard, each on its own node, so it is
+ * not asked.
  */
 export async function refusedUpdate(connection: Connection): Promise<RefusedUpdate | null> {
+  if (await isOfCitus(connection, 'workspaces')) return null
   try {
     await execute(connection, PROBE)
     return null

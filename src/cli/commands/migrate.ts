@@ -21,6 +21,7 @@ import { durationAllowedBy } from '../options/duration.ts'
 import { type JsonOptions, jsonOption } from '../options/json-option.ts'
 import { createLogger, logLevelOption } from '../options/log-options.ts'
 import { VariableOption } from '../options/variable-option.ts'
+import { count } from '../output/count.ts'
 import { UsageError } from '../output/failure.ts'
 import type { ExitCode, Terminal } from '../terminal.ts'
 
@@ -30,6 +31,7 @@ interface Options extends DatabaseOptions, JsonOptions, AdoptionOptions {
   yes: boolean
   logged?: true
   unlogged?: true
+  citus?: true
   untilLimit?: number
   logLevel: string
 }
@@ -51,6 +53,10 @@ export const migrateCommand: Command<Options> = {
       'down',
     ]),
     new Option('--unlogged', 'the reverse, as in a new database').conflicts(['down', 'logged']),
+    new Option(
+      '--citus',
+      'distribute the tables over the nodes of a Citus cluster; the database is its coordinator',
+    ).conflicts(['down', 'logged', 'unlogged']),
     new VariableOption(
       '--until-limit <duration>',
       'how far ahead a workspace can be in use at most, such as 48h',
@@ -62,7 +68,7 @@ export const migrateCommand: Command<Options> = {
   notes: NAMES_NOTE,
   run: async (
     terminal,
-    { databaseUrl, schema, down, all, yes, logged, unlogged, untilLimit, json, logLevel, ...rest },
+    { databaseUrl, schema, down, all, yes, logged, unlogged, citus, untilLimit, json, logLevel, ...rest },
   ) => {
     if (all && !down) throw new UsageError('--all needs --down')
     if (yes && !all) throw new UsageError('--yes needs --down --all')
@@ -79,6 +85,7 @@ export const migrateCommand: Command<Options> = {
         ...options,
         ...adoptionOf(rest),
         ...((logged || unlogged) && { logged: logged === true }),
+        ...(citus && { citus }),
         ...(untilLimit !== undefined && { untilLimitSeconds: untilLimit }),
       },
       json,
@@ -93,7 +100,7 @@ async function upgrade(terminal: Terminal, options: MigrateOptions, json: boolea
     return 0
   }
   const { schema, applied, restored, workspacesCreated, workspaces, adoption } = result
-  const { queue, logged, warnings } = result
+  const { queue, logged, citus, warnings } = result
   terminal.print(`schema ${schema}`)
   for (const name of restored) terminal.print(`found ${name}, which was not recorded here`)
   for (const name of applied) terminal.print(`migrated ${name}`)
@@ -102,6 +109,10 @@ async function upgrade(terminal: Terminal, options: MigrateOptions, json: boolea
   if (workspaces.view) terminal.print(describeTable(workspaces))
   if (workspacesCreated) terminal.print(`${WORKSPACES_CREATED}\n${WORKSPACES_ELSEWHERE}`)
   terminal.print(`queue ${queue.queue}, schedule "${queue.cron}", pg-boss schema ${queue.schemaVersion}`)
+  if (citus !== null) {
+    terminal.print(`distributed with Citus: ${count(citus.shards, 'shard')} on ${count(citus.nodes, 'node')}`)
+  }
+  if (options.citus) terminal.print(GRANT_AGAIN)
   if (options.logged !== undefined) {
     terminal.print(
       logged
@@ -117,6 +128,8 @@ async function upgrade(terminal: Terminal, options: MigrateOptions, json: boolea
   }
   return 0
 }
+
+const GRANT_AGAIN = 'If roles were granted their duties before, repeat it: workspace-usage grant'
 
 /** What became of the view. */
 const ADOPTIONS: Record<NonNullable<MigrateResult['adoption']>, string> = {
