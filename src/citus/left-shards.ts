@@ -3,19 +3,26 @@ import { addressOf, type Shard } from './shards.ts'
 
 const MOVING = 'Citus is moving these shards; the next flush looks again'
 
-/** Tells which shards a flush has left, and why: one entry for each node and reason. */
-export function leftOf(
-  all: readonly Shard[],
-  tried: readonly Shard[],
+/** Why a shard was left. */
+interface Failure {
+  shard: Shard
+  message: string
+}
+
+/** Those of the shards at which something has failed. */
+export function failures(
+  shards: readonly Shard[],
   ended: readonly PromiseSettledResult<unknown>[],
-): ShardsLeft[] {
-  const moving = all.filter(shard => !tried.includes(shard)).map(shard => ({ shard, message: MOVING }))
-  const failed = ended.flatMap((end, index) =>
-    end.status === 'rejected' ? [{ shard: tried[index]!, message: messageOf(end.reason) }] : [],
+): Failure[] {
+  return ended.flatMap((end, index) =>
+    end.status === 'rejected' ? [{ shard: shards[index]!, message: messageOf(end.reason) }] : [],
   )
-  const groups = Map.groupBy([...moving, ...failed], ({ shard, message }) =>
-    JSON.stringify([addressOf(shard.node), message]),
-  )
+}
+
+/** Tells which shards a flush has left, and why: one entry for each node and reason. */
+export function leftOf(moving: readonly Shard[], failed: readonly Failure[]): ShardsLeft[] {
+  const left = [...moving.map(shard => ({ shard, message: MOVING })), ...failed]
+  const groups = Map.groupBy(left, ({ shard, message }) => JSON.stringify([addressOf(shard.node), message]))
   return [...groups.values()].map(some => ({
     node: addressOf(some[0]!.shard.node),
     shards: some.length,

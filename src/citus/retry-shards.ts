@@ -3,7 +3,7 @@ import type { AttemptOptions } from '../flush/attempt.ts'
 import { type RetryResult, refusalsAfter, retryRefusals } from '../flush/retry.ts'
 import { ShardCalls, throwIfAllFailed } from './shard-calls.ts'
 import { takeShards } from './shards.ts'
-import { noteSourcesOf } from './sources.ts'
+import { ignoredSources, noteSourcesOf } from './sources.ts'
 
 /**
  * Tries each refused workspace of a distributed database once. While another flush tries them, nothing is done.
@@ -17,16 +17,12 @@ export async function retryAllOnShards(
   const { shards, retries } = await takeShards(coordinator)
   const total: RetryResult = { counts: [], refusals: [], tried: 0 }
   if (!retries) return total
+  const settings = { ...options, onShard: true, ignored: await ignoredSources(coordinator) }
   const ended = await new ShardCalls(coordinator).onEach(shards, async shard => {
     for (let last: string | null = null; ; ) {
       const ids: string[] = await refusalsAfter(shard, last, options.idType)
       if (ids.length === 0) return
-      const { counts, refusals, tried } = await retryRefusals(
-        shard,
-        ids,
-        { ...options, onShard: true },
-        Infinity,
-      )
+      const { counts, refusals, tried } = await retryRefusals(shard, ids, settings, Infinity)
       total.counts.push(...counts)
       total.refusals.push(...refusals)
       total.tried += tried

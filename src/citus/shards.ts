@@ -1,6 +1,8 @@
 import { sql } from 'kysely'
 import { executeSql } from '../database/compile.ts'
 import type { Connection } from '../database/connection.ts'
+import { milliseconds } from '../flush/settings.ts'
+import { CONNECT_TIMEOUT_MS } from './limits.ts'
 
 /** A node of the cluster, as the coordinator reaches it. */
 export interface Node {
@@ -17,13 +19,12 @@ export interface Shard {
   tables: Record<string, { schema: string; name: string }>
 }
 
-/** The tables of a flush. That of the sources is whole on each node. */
+/** The tables of a flush. */
 const TABLES = [
   'pending_usage',
   'pending_usage_shard_witness',
   'refused_usage',
   'set_aside_usage',
-  'source_usage',
   'workspace_usage_day',
   'workspaces',
 ]
@@ -53,7 +54,7 @@ async function shardsOf(connection: Connection): Promise<Shard[]> {
         'tables', (
           SELECT json_object_agg(name, json_build_object('schema', nspname, 'name', shard[cardinality(shard)]))
           FROM placed
-          WHERE groupid = marks.groupid AND coalesce(shardminvalue = marks.shardminvalue, true)
+          WHERE groupid = marks.groupid AND shardminvalue = marks.shardminvalue
         )
       ) ORDER BY marks.shardid), '[]')::text AS shards
       FROM placed AS marks
@@ -81,6 +82,9 @@ export async function takeShards(coordinator: Connection): Promise<TakenShards> 
     coordinator,
     sql<{ ids: string; first: string }>`
       SELECT array_to_json(lock_usage_shards())::text AS ids,
+        set_config('citus.node_connection_timeout', least(
+          ${CONNECT_TIMEOUT_MS}, ${milliseconds('citus.node_connection_timeout')}
+        )::text, true),
         pg_try_advisory_xact_lock(hashtext('workspace-usage'), hashtext('retries'))::text AS first`,
   )
   const { ids, first } = rows[0]!

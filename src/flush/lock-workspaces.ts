@@ -1,7 +1,7 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { Taking } from './due-marks.ts'
 import type { IdSql } from './id-sql.ts'
-import { REFUSED_USAGE, SOURCE_USAGE, WORKSPACE_USAGE_DAY, WORKSPACES } from './tables.ts'
+import { REFUSED_USAGE, WORKSPACE_USAGE_DAY, WORKSPACES } from './tables.ts'
 
 /**
  * Whether the key of `workspace_id` is in a sorted array. In an empty array the bucket is 0, and the element there is
@@ -38,6 +38,8 @@ export function notBusy({ careful }: { careful: boolean }, { many }: IdSql): Raw
 
 /** How a statement takes workspaces. */
 export interface Taken {
+  /** The sources whose marks do not count. Default: those that `source_usage` tells. */
+  ignored?: readonly string[]
   /** Whether to lock all that an update of the host's table may wait for, and not only what it mostly needs. */
   careful: boolean
   /** Whether to update at once what nobody has locked. */
@@ -53,7 +55,7 @@ export function settled(how: Taken, ids: IdSql): RawBuilder<unknown> {
 
 /** Part of the flush statement: takes the workspaces of the marks that are due, and waits for nobody. */
 export function lock({ from }: Taking, how: Taken, ids: IdSql): RawBuilder<unknown> {
-  const { careful, direct } = how
+  const { careful, direct, ignored } = how
   const { fixed, key, column, many, noIds, noKeys } = ids
   const known = sql`(SELECT ids FROM used_workspace)`
   // The retry of refused workspaces is the only one that tries them.
@@ -69,7 +71,7 @@ export function lock({ from }: Taking, how: Taken, ids: IdSql): RawBuilder<unkno
     -- Marks of a source that does not count are settled as all others, but move nothing.
     ignored AS MATERIALIZED (
       SELECT sources, sources = '{}' AS all_count
-      FROM (SELECT ARRAY (SELECT source FROM ${SOURCE_USAGE} WHERE NOT counts) AS sources) AS ignored_source
+      FROM (SELECT ${ignored ? sql`${[...ignored]}::text[]` : IGNORED} AS sources) AS ignored_source
     ),
     ${usedWorkspaces(ids)},
     refused AS MATERIALIZED (${refused}),
@@ -93,6 +95,8 @@ export function lock({ from }: Taking, how: Taken, ids: IdSql): RawBuilder<unkno
     found AS MATERIALIZED (SELECT count(*) AS workspaces FROM locked),
     ${careful ? busySources(ids) : sql`busy AS MATERIALIZED (SELECT ${noIds} AS ids)`}`
 }
+
+const IGNORED = sql`ARRAY (SELECT source FROM source_usage WHERE NOT counts)`
 
 const NOTHING_MOVED = sql`
     moved AS MATERIALIZED (SELECT 0 AS workspaces, true AS exact),

@@ -71,7 +71,7 @@ export async function prepare(
   }
 }
 
-/** A setting in ms. Null if it is 0, which means no limit. Its text has a unit. (The view pg_settings takes a ms.) */
-function milliseconds(name: string): RawBuilder<unknown> {
+/** SQL of a setting in ms. Null if it is 0, which means no limit. Its text has a unit. (The view pg_settings takes a ms.) */
+export function milliseconds(name: string): RawBuilder<unknown> {
   return sql`nullif(extract(epoch FROM current_setting(${name})::interval) * 1000, 0)::bigint`
 }

@@ -18,6 +18,8 @@ export type SettleSettings = FlushSettings & {
   direct?: boolean
   /** Whether the connection leads to a shard. Default false. */
   onShard?: boolean
+  /** On a shard: the sources whose marks do not count. */
+  ignored?: readonly string[]
 }
 
 /** Flushes some marks, around the workspaces that the database refuses. */

@@ -82,6 +82,8 @@ export interface FlushStatementOptions {
    * no shards, and whether it must be undone. Default false.
    */
   onShard?: boolean
+  /** On a shard: the sources whose marks do not count. */
+  ignored?: readonly string[]
 }
 
 /**
@@ -94,7 +96,8 @@ export interface FlushStatementOptions {
  */
 export function flushStatement(taking: Taking, options: FlushStatementOptions): RawBuilder<FlushRow> {
   const { sources, history, unknownAfterSeconds, idType, longPeriod = true, onShard = false } = options
-  const how = { careful: options.careful, direct: options.direct ?? false }
+  const { careful, direct = false, ignored } = options
+  const how = { careful, direct, ...(ignored && { ignored }) }
   const uses = !history ? 'last' : taking.from !== 'pending' || longPeriod ? 'long' : 'short'
   const ids = idSql(idType)
   const tellsEdge =
