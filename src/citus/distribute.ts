@@ -7,6 +7,7 @@ import { addWorkspaceForeignKey } from '../schema/workspace-foreign-key.ts'
 import { createCompleteSince } from './complete-since.ts'
 import { assertWorkspacesDistributable, type DistributableWorkspaces } from './distributable.ts'
 import { emptyViews } from './emptied-views.ts'
+import { createIgnoredSources } from './ignored-sources.ts'
 import { qualified, regclass } from './names.ts'
 import { createShardWitness, type DistributableIdType, fillShardWitness } from './shard-witness.ts'
 import { createUntilFunctions } from './until-functions.ts'
@@ -63,6 +64,7 @@ export async function distribute(transaction: Transaction<unknown>, schema: stri
   await fillShardWitness(db, schema, idType)
   for (const table of referring) await addWorkspaceForeignKey(db, table)
   await changeCoordinatorTables(db, schema)
+  await createIgnoredSources(db, schema)
   await replaceReads(db, schema, idType)
 }
 
@@ -102,8 +104,6 @@ async function distributeTables(
     await distributeTable(db, schema, name, workspaces)
     await emptyLocally(db, schema, name)
   }
-  await sql`SELECT pg_catalog.create_reference_table(${regclass(schema, 'source_usage')})`.execute(db)
-  await emptyLocally(db, schema, 'source_usage')
 }
 
 async function distributeTable(

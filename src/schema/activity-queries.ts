@@ -22,8 +22,8 @@ export function finite(time: RawBuilder<unknown>): RawBuilder<unknown> {
 }
 
 /** The sources that do not count, read once for a query. There is an index of them alone. */
-function ignoredSources(schema: string): RawBuilder<unknown> {
-  return sql`ignored AS MATERIALIZED (SELECT source FROM ${sql.id(schema, 'source_usage')} WHERE NOT counts)`
+function ignoredSources({ ignoredSources }: ViewForm): RawBuilder<unknown> {
+  return sql`ignored AS MATERIALIZED (${ignoredSources})`
 }
 
 const IGNORED = sql`ARRAY (SELECT source FROM ignored)`
@@ -38,7 +38,7 @@ export function activity(
     exist: sql`EXISTS (SELECT FROM ignored)`,
   })
   return sql`
-    WITH ${ignoredSources(schema)}
+    WITH ${ignoredSources(form)}
     SELECT
       ${shown(sql`w.id`)} AS workspace_id,
       CASE WHEN live.pending THEN least(p.period_end, statement_timestamp()) ELSE flushed.last_used_at END
@@ -72,9 +72,9 @@ export function activity(
 }
 
 /** The query of `workspace_activity_by_source`. */
-export function bySource({ schema, form, shown }: ViewQuery): RawBuilder<unknown> {
+export function bySource({ form, shown }: ViewQuery): RawBuilder<unknown> {
   return sql`
-    WITH ${ignoredSources(schema)}
+    WITH ${ignoredSources(form)}
     SELECT
       ${shown(sql`latest.workspace_id`)} AS workspace_id,
       latest.source,

@@ -4,6 +4,7 @@ import { distributeOnce } from '../citus/distribute-once.ts'
 import { type Distribution, distributionOf } from '../citus/distribution.ts'
 import { leaveToCoordinator } from '../citus/propagation.ts'
 import { type Connection, execute } from '../database/connection.ts'
+import { isDistributed } from '../database/distributed.ts'
 import { checkOptions, type OptionRules, YES_OR_NO } from '../options.ts'
 import { installQueue, type QueueInstallation } from '../worker/install-queue.ts'
 import { assertQueueUpgradable } from '../worker/queue-upgrade.ts'
@@ -132,7 +133,7 @@ export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
     const { database, logger, schema } = change
     if (citus) await assertCoordinator(database, { logged })
     const tables = await migrateTables(change, adoption)
-    if (citus) await distributeOnce(change)
+    if (citus || (await isDistributed(database))) await distributeOnce(change)
     if (logged !== undefined) await switchPersistence(change, logged)
     if (untilLimitSeconds !== undefined) await setUsageUntilLimit(database, untilLimitSeconds)
     const queue = await change.locked('refuse', ({ assertHeld }) =>

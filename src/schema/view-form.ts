@@ -2,12 +2,17 @@ import { type RawBuilder, sql } from 'kysely'
 import { daysOfUse, usedDays } from '../database/used-days.ts'
 import { distributedMarksOf, marksOf } from './marks-of-views.ts'
 
+/** The copy of the sources that do not count, on each node of a cluster. */
+export const IGNORED_SOURCE = 'ignored_source'
+
 /** What the views read, in a form that the database can plan. */
 export interface ViewForm {
   /** SQL of all marks: see {@link marksOf}. */
   marks: RawBuilder<unknown>
   /** The query of the days that the marks tell, up to the present. Times that mean nothing are left out. */
   daysOfMarks: RawBuilder<unknown>
+  /** The query of the sources that do not count. */
+  ignoredSources: RawBuilder<unknown>
   /** SQL, behind FROM, of the last uses by source, those in the history included. */
   lastUses: RawBuilder<unknown>
   /** SQL, behind FROM, of the rows of `workspace_usage` itself. */
@@ -20,6 +25,7 @@ export function plainForm(schema: string): ViewForm {
   return {
     marks,
     daysOfMarks: daysOfMarks(schema, marks),
+    ignoredSources: sql`SELECT source FROM ${sql.id(schema, 'source_usage')} WHERE NOT counts`,
     lastUses: sql`workspace_usage`,
     ownUses: sql`ONLY workspace_usage`,
   }
@@ -55,6 +61,7 @@ export function distributedForm(schema: string): ViewForm {
   return {
     marks,
     daysOfMarks: distributedDaysOfMarks(schema, marks),
+    ignoredSources: sql`SELECT source FROM ${sql.id(schema, IGNORED_SOURCE)}`,
     lastUses: sql`(
         SELECT workspace_id, source, last_used_at FROM ${own}
         UNION ALL
