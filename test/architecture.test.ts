@@ -44,7 +44,6 @@ const RULES: Rule[] = [
     place: 'src/flush/retry-all.ts',
     imports: [...ROOT_FILES, 'src/database/', 'src/flush/', 'src/citus/retry-shards.ts'],
   },
-  { place: 'src/citus/', imports: [...ROOT_FILES, 'src/database/', 'src/flush/'] },
   { place: 'src/history/', imports: [...ROOT_FILES, 'src/database/'] },
   // It does with rows of the past what a flush does with marks.
   { place: 'src/import/', imports: [...ROOT_FILES, 'src/database/', 'src/flush/', 'src/mark/source.ts'] },
