@@ -58,6 +58,7 @@ export async function distribute(transaction: Transaction<unknown>, schema: stri
   await sql`
     CREATE INDEX IF NOT EXISTS pending_usage_workspace ON ${sql.id(schema, 'pending_usage')} (workspace_id)
   `.execute(db)
+  await nameUnnamedSources(db, schema)
   await distributeTables(db, schema, workspaces)
   await createShardWitness(db, schema, idType)
   await distributeTable(db, schema, SHARD_WITNESS, workspaces)
@@ -86,6 +87,18 @@ async function loosenChildren(db: Kysely<never>, schema: string): Promise<void> 
   for (const [child, parent] of CHILDREN) {
     await sql`ALTER TABLE ${sql.id(schema, child)} NO INHERIT ${sql.id(schema, parent)}`.execute(db)
   }
+}
+
+/**
+ * What the nodes do by themselves for an INSERT … SELECT has an `application_name` of Citus, which is another one for each
+ * connection.
+ */
+async function nameUnnamedSources(db: Kysely<never>, schema: string): Promise<void> {
+  await sql`
+    ALTER TABLE ${sql.id(schema, 'pending_usage')} ALTER COLUMN source SET DEFAULT coalesce(
+      nullif(pg_catalog.regexp_replace(pg_catalog.current_setting('application_name'), '^citus_.*', ''), ''), 'unknown'
+    )
+  `.execute(db)
 }
 
 async function distributeTables(
