@@ -62,7 +62,13 @@ const RULES: Rule[] = [
   },
   {
     place: 'src/schema/uninstall.ts',
-    imports: [...ROOT_FILES, 'src/database/', 'src/schema/', 'src/worker/remove-queue.ts'],
+    imports: [
+      ...ROOT_FILES,
+      'src/database/',
+      'src/schema/',
+      'src/citus/remove.ts',
+      'src/worker/remove-queue.ts',
+    ],
   },
   // The shards: how the tables are distributed, and what runs on each of them.
   { place: 'src/citus/', imports: [...ROOT_FILES, 'src/database/', 'src/schema/', 'src/flush/'] },

@@ -1,6 +1,8 @@
-import { sql, type Transaction } from 'kysely'
+import { type Kysely, sql, type Transaction } from 'kysely'
+import { removeDistributed } from '../citus/remove.ts'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
+import { isDistributed } from '../database/distributed.ts'
 import { removeQueue } from '../worker/remove-queue.ts'
 import { changeSchema, type SchemaOptions } from './exclusive.ts'
 import { takeBackAll } from './migrator.ts'
@@ -57,7 +59,9 @@ async function removeAll(transaction: Transaction<unknown>, schema: string): Pro
   const queue = await removeOwnQueues(transaction)
   if (!(await isRecorded(transaction, schema))) return queue
   const before = await objectsIn(transaction, schema)
-  await takeBackAll(transaction, schema)
+  if (await isDistributed(transaction))
+    await removeDistributed(transaction as unknown as Kysely<never>, schema)
+  else await takeBackAll(transaction, schema)
   await execute(
     transaction,
     compile(sql`DROP TABLE ${sql.id(schema, RECORD_TABLE)}, ${sql.id(schema, RECORD_LOCK_TABLE)}`),

@@ -1,0 +1,77 @@
+import { type Kysely, sql } from 'kysely'
+import { SHARD_WITNESS } from '../database/distributed.ts'
+import { ACTIVITY_VIEWS } from '../schema/activity-views.ts'
+import { IGNORED_SOURCE } from '../schema/view-form.ts'
+
+/** They refer to each other, so they go together. */
+const TABLES = [
+  'pending_usage',
+  'set_aside_usage',
+  'refused_usage',
+  'workspace_usage',
+  'workspace_usage_day',
+  'source_usage',
+  'stopped_workspaces',
+  'pending_usage_witness',
+  'pending_usage_place',
+  'pending_usage_reset',
+  IGNORED_SOURCE,
+  SHARD_WITNESS,
+]
+
+/** Each after those that call it. */
+const ROUTINES = [
+  'usage_on_shards',
+  'lock_usage_shards',
+  'keep_ignored_sources',
+  'mark_usage_until',
+  'end_usage_until',
+  'refuse_usage_until',
+  'usage_until_limit',
+  'usage_complete_since',
+  'noted_usage_periods',
+  'no_hidden_usage',
+  'pending_usage_server',
+  'usage_period_end',
+  'usage_period',
+]
+
+/**
+ * Drops what this package has in a distributed database, on all nodes. The migrations can't be taken back one by one
+ * there: Citus refuses to restore some of what the tables had before. A `workspaces` that the host made, or that holds
+ * rows, stays, and stays distributed.
+ */
+export async function removeDistributed(db: Kysely<never>, schema: string): Promise<void> {
+  for (const view of [...ACTIVITY_VIEWS, 'pending_usage_period']) {
+    await sql`DROP VIEW IF EXISTS ${sql.id(schema, view)}`.execute(db)
+    if (view === ACTIVITY_VIEWS.at(-1)) {
+      await sql`DROP FUNCTION IF EXISTS ${sql.id(schema, 'noted_usage_periods')}()`.execute(db)
+    }
+  }
+  const tables = sql.join(TABLES.map(table => sql.id(schema, table)))
+  await sql`DROP TABLE IF EXISTS ${tables}`.execute(db)
+  await dropRoutines(db, schema)
+  await dropEmptyWorkspaces(db)
+}
+
+async function dropRoutines(db: Kysely<never>, schema: string): Promise<void> {
+  const { rows } = await sql<{ name: string; of: string }>`
+    SELECT p.proname::text AS name, pg_catalog.pg_get_function_identity_arguments(p.oid) AS of
+    FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace AND n.nspname = ${schema}
+    WHERE p.proname = ANY (${ROUTINES}::text[])
+    ORDER BY pg_catalog.array_position(${ROUTINES}::text[], p.proname::text)
+  `.execute(db)
+  for (const { name, of } of rows) {
+    await sql`DROP ROUTINE ${sql.id(schema, name)}(${sql.raw(of)})`.execute(db)
+  }
+}
+
+async function dropEmptyWorkspaces(db: Kysely<never>): Promise<void> {
+  const { rows } = await sql<{ schema: string }>`
+    SELECT relnamespace::regnamespace::text AS schema FROM pg_catalog.pg_class
+    WHERE oid = to_regclass('workspaces') AND obj_description(oid, 'pg_class') = 'Created by workspace-usage.'
+  `.execute(db)
+  if (!rows[0]) return
+  const used = await sql`SELECT FROM workspaces LIMIT 1`.execute(db)
+  if (used.rows.length === 0) await sql`DROP TABLE workspaces`.execute(db)
+}
