@@ -1,5 +1,7 @@
 import distance from 'leven'
 import { A_CONNECTION, type Connection, execute } from '../database/connection.ts'
+import { isDistributed } from '../database/distributed.ts'
+import { asIsoText } from '../database/timestamp.ts'
 import { workspaceIdType } from '../database/workspace-id-type.ts'
 import { SourceIgnoredError, UnknownSourceError } from '../errors.ts'
 import { checkOption, whatever } from '../options.ts'
@@ -62,6 +64,7 @@ export async function countSource(connection: Connection, source: string): Promi
   const already = await setCounts(connection, source, true)
   // A flush that began before still believes that the source does not count.
   await awaitFlushes(connection)
+  if (await isDistributed(connection)) return { already, restored: await restoreOnShards(connection, source) }
   const idType = await workspaceIdType(connection)
   let restored = 0
   let last: string | null = null
@@ -100,25 +103,43 @@ async function setCounts(connection: Connection, source: string, counts: boolean
   checkOption('source', source, A_NAME)
   // PostgreSQL has no such text, and no mark of it.
   if (source.includes('\0')) throw new UnknownSourceError(source, [])
-  const { rows } = await execute<{ changed: boolean }>(connection, {
+  const known = await setCountsOfKnown(connection, source, counts)
+  if (known !== null) return known.already
+  const isPending = await knowPending(connection, source, counts)
+  if (!isPending) throw new UnknownSourceError(source, await nearestSources(connection, source))
+  return counts
+}
+
+async function setCountsOfKnown(
+  connection: Connection,
+  source: string,
+  counts: boolean,
+): Promise<{ already: boolean } | null> {
+  const { rows } = await execute<{ already: boolean }>(connection, {
     sql: `WITH changed AS (
-        UPDATE source_usage SET counts = $2 WHERE source = $1 AND counts <> $2 RETURNING true AS changed
-      ), pending AS (
-        -- No flush has seen it yet.
-        INSERT INTO source_usage (source, regular_since, last_used_at, counts)
-        SELECT source, min(period_end), max(period_end), $2 FROM (${PENDING_MARKS}) AS marks
-        WHERE NOT $2 AND source = $1 AND NOT EXISTS (SELECT FROM source_usage WHERE source = $1)
-        GROUP BY source
-        ON CONFLICT (source) DO UPDATE SET counts = $2
-        RETURNING true
+        UPDATE source_usage SET counts = $2 WHERE source = $1 AND counts <> $2 RETURNING false AS already
       )
-      SELECT changed FROM changed UNION ALL SELECT true FROM pending
-      UNION ALL SELECT false FROM source_usage WHERE source = $1 AND counts = $2
-      UNION ALL SELECT false WHERE $2 AND EXISTS (SELECT FROM (${PENDING_MARKS}) AS marks WHERE source = $1)`,
+      SELECT already FROM changed UNION ALL SELECT true FROM source_usage WHERE source = $1 AND counts = $2`,
     parameters: [source, counts],
   })
-  if (!rows[0]) throw new UnknownSourceError(source, await nearestSources(connection, source))
-  return !rows[0].changed
+  return rows[0] ?? null
+}
+
+/** A source that no flush has seen yet counts, unless it is noted that it does not. Returns whether it has marks. */
+async function knowPending(connection: Connection, source: string, counts: boolean): Promise<boolean> {
+  const { rows } = await execute<{ first: string | null; last: string | null }>(connection, {
+    sql: `SELECT ${asIsoText('min(period_end)')} AS first, ${asIsoText('max(period_end)')} AS last
+      FROM (${PENDING_MARKS}) AS marks WHERE source = $1 AND isfinite(period_end)`,
+    parameters: [source],
+  })
+  const { first, last } = rows[0]!
+  if (first === null || counts) return first !== null
+  await execute(connection, {
+    sql: `INSERT INTO source_usage (source, regular_since, last_used_at, counts)
+      VALUES ($1, $2::timestamptz, $3::timestamptz, $4) ON CONFLICT (source) DO UPDATE SET counts = $4`,
+    parameters: [source, first, last, counts],
+  })
+  return true
 }
 
 /** The known source whose name is most like this one, and further ones that are much like it. */
@@ -163,4 +184,23 @@ async function restore(
     parameters: [source, STEP, ...(after === null ? [] : [after])],
   })
   return JSON.parse(rows[0]!.step)
+}
+
+/** The same for all workspaces at once, each shard by itself. */
+async function restoreOnShards(connection: Connection, source: string): Promise<number> {
+  const { rows, affected } = await execute<{ restored: string }>(connection, {
+    sql: `INSERT INTO set_aside_usage (period_end, workspace_id, source, reason, next_attempt_at)
+      SELECT used.last_used_at, used.workspace_id, $1, 'awaited', statement_timestamp()
+      FROM (
+        SELECT workspace_id, max(last_used_at) AS last_used_at FROM (
+          SELECT workspace_id, source, last_used_at FROM workspace_usage
+          UNION ALL SELECT workspace_id, source, last_used_at FROM workspace_usage_day
+        ) AS uses
+        WHERE source = $1 GROUP BY workspace_id
+      ) AS used JOIN workspaces w ON w.id = used.workspace_id
+      WHERE w.last_used_at IS NULL OR w.last_used_at < used.last_used_at OR w.last_used_at = 'infinity'
+      ON CONFLICT DO NOTHING`,
+    parameters: [source],
+  })
+  return affected ?? rows.length
 }

@@ -2,6 +2,7 @@ import { execute, type Queryable, type Statement } from '../database/connection.
 import { asIsoText } from '../database/timestamp.ts'
 import { type FlushQueues, flushQueues, JOB_SCHEMA, type ResetReason } from '../worker/queue.ts'
 import { type FailingFlushes, failingFlushes } from './failing-flushes.ts'
+import { type MarkFacts, markFacts } from './health-marks.ts'
 import type { HealthLimits } from './health-options.ts'
 import { LOCKERS, oldTransaction } from './horizon.ts'
 import { type LastFlush, lastFlush } from './last-flush.ts'
@@ -21,7 +22,7 @@ export interface HealthFacts {
 }
 
 /** What only the verdict asks for. Times are as `asIsoText` writes them. */
-export interface OtherFacts {
+export interface OtherFacts extends MarkFacts {
   asOf: string
   queue: QueueFacts | null
   failedQueue: Pick<QueueFacts, 'retention_seconds' | 'deletion_seconds'> | null
@@ -35,8 +36,6 @@ export interface OtherFacts {
   /** The counts of the flush jobs that pg-boss still has. */
   flushed: number
   unknown: number
-  heldLong: number
-  heldSince: string | null
   /** Who has locked workspaces, such as `process 4711 (psql)`, the oldest first. Empty if no marks are held for long. */
   lockers: string[]
   /** Whether pending marks were lost, and no flush has noticed it yet. */
@@ -51,10 +50,6 @@ export interface OtherFacts {
   logged: string[]
   /** The tables that a crash empties. */
   unlogged: string[]
-  bytes: number
-  /** Marks of periods that end further ahead than a workspace can be in use, and the last end if it is finite. */
-  futureMarks: number
-  futureUntil: string | null
   oldTransaction: OldTransaction | null
 }
 
@@ -109,6 +104,7 @@ async function otherFacts(
   { flush, failed }: FlushQueues,
   { heldAfterSeconds, oldTransactionSeconds }: HealthLimits,
 ): Promise<OtherFacts> {
+  const marks = await markFacts(connection, heldAfterSeconds)
   const statement: Statement<{ facts: string }> = {
     sql: `SELECT json_build_object(
       'asOf', ${iso('statement_timestamp()')},
@@ -128,8 +124,7 @@ async function otherFacts(
       'newestFailedJobAt', ${iso(`(SELECT max(created_on) FROM ${JOB_SCHEMA}.job WHERE name = $2 AND state = 'created')`)},
       'flushed', (${sumOfOutputs('flushed')}),
       'unknown', (${sumOfOutputs('unknown')}),
-      'heldLong', held.marks, 'heldSince', ${iso('held.since')},
-      'lockers', CASE WHEN held.marks > 0 THEN ${LOCKERS} ELSE '{}'::text[] END,
+      'lockers', CASE WHEN $3 > 0 THEN ${LOCKERS} ELSE '{}'::text[] END,
       'lossUnnoticed', complete.since = statement_timestamp(),
       'completeSince', ${iso('CASE WHEN isfinite(complete.since) THEN complete.since END')},
       'resets', (SELECT count(*) FROM pending_usage_reset),
@@ -137,26 +132,16 @@ async function otherFacts(
       'lastResetReason', reset.reason,
       'logged', ${tablesOf('p', ['pending_usage', 'set_aside_usage'])},
       'unlogged', ${tablesOf('u', ['pending_usage', 'set_aside_usage', 'refused_usage', 'pending_usage_witness'])},
-      'bytes', pg_catalog.pg_total_relation_size('pending_usage'),
-      'futureMarks', future.marks, 'futureUntil', ${iso('CASE WHEN isfinite(future.until) THEN future.until END')},
       'oldTransaction', (${oldTransaction('$1', '$4')})
     )::text AS facts
-    FROM (
-      SELECT count(*) AS marks, min(period_end) AS since FROM set_aside_usage
-      WHERE reason = 'held' AND period_end < statement_timestamp() - make_interval(secs => $3)
-    ) held
-    CROSS JOIN (SELECT usage_complete_since() AS since) complete
-    CROSS JOIN (
-      SELECT count(*) AS marks, max(period_end) AS until FROM ONLY pending_usage
-      WHERE period_end > statement_timestamp() + usage_until_limit()
-    ) future
+    FROM (SELECT usage_complete_since() AS since) complete
     LEFT JOIN LATERAL (
       SELECT noticed_at, flushed_until, reason FROM pending_usage_reset ORDER BY noticed_at DESC LIMIT 1
     ) reset ON true`,
-    parameters: [flush, failed, heldAfterSeconds, oldTransactionSeconds],
+    parameters: [flush, failed, marks.heldLong, oldTransactionSeconds],
   }
   const { rows } = await execute(connection, statement)
-  return JSON.parse(rows[0]!.facts)
+  return { ...marks, ...JSON.parse(rows[0]!.facts) }
 }
 
 function tablesOf(persistence: 'p' | 'u', names: readonly string[]): string {

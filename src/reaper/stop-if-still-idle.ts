@@ -19,10 +19,13 @@ export type Attempt =
   | { outcome: 'failed'; error: unknown }
   | { outcome: 'incomplete'; completeSince: Date }
 
-/** What the second statement sees. Times are as `asIsoText` writes them. */
-interface Recheck {
+interface Completeness {
   complete: boolean
   completeSince: string | null
+}
+
+/** What the second statement sees, and the third: whether that is complete. Times are as `asIsoText` writes them. */
+interface Recheck extends Completeness {
   known: boolean
   idle: boolean
   stoppedBefore: boolean
@@ -99,8 +102,7 @@ const finite = (time: string) => asIsoText(`CASE WHEN isfinite(${time}) THEN ${t
 
 const RECHECK = `
   SELECT json_build_object(
-    'complete', complete.since <= cutoff, 'completeSince', ${finite('complete.since')},
-    'known', known IS NOT NULL,
+    'cutoff', ${asIsoText('cutoff')}, 'known', known IS NOT NULL,
     'idle', coalesce(used_until IS NULL AND isfinite(idle_since) AND idle_since <= cutoff, false),
     'stoppedBefore', EXISTS (
       SELECT FROM stopped_workspaces s WHERE s.workspace_id = $1 AND s.idle_since >= found.idle_since
@@ -109,7 +111,7 @@ const RECHECK = `
     'idleSeconds', CASE WHEN isfinite(idle_since) THEN extract(epoch FROM statement_timestamp() - idle_since) END,
     'lastUsedAt', ${finite('last_used_at')}, 'source', source, 'createdAt', ${finite('created_at')}
   )::text AS found
-  FROM (SELECT usage_complete_since() AS since, statement_timestamp() - make_interval(secs => $2) AS cutoff) complete
+  FROM (SELECT statement_timestamp() - make_interval(secs => $2) AS cutoff) asked
   LEFT JOIN (
     SELECT true AS known, last_used_at, source, used_until, created_at,
       coalesce(last_used_at, created_at) AS idle_since
@@ -126,6 +128,19 @@ async function recheck(
     parameters: [workspaceId, idleForSeconds],
   }
   const { rows } = await execute(connection, statement)
+  const found: Omit<Recheck, keyof Completeness> & { cutoff: string } = JSON.parse(rows[0]!.found)
+  return { ...found, ...(await completeness(connection, found.cutoff)) }
+}
+
+/** It is asked after the use: marks may be lost between the two. Another statement, because it is of no shard. */
+async function completeness(connection: Connection, cutoff: string): Promise<Completeness> {
+  const { rows } = await execute<{ found: string }>(connection, {
+    sql: `SELECT json_build_object(
+        'complete', since <= $1::timestamptz, 'completeSince', ${finite('since')}
+      )::text AS found
+      FROM (SELECT usage_complete_since() AS since) complete`,
+    parameters: [cutoff],
+  })
   return JSON.parse(rows[0]!.found)
 }
 
