@@ -1,6 +1,7 @@
 import { JOB_SCHEMA, type JobTable } from '../worker/queue.ts'
 import type { UsageLayout } from './layout.ts'
 import { type Privilege, WHOLE } from './privilege.ts'
+import { onEachNode, onShards, onWholeTable } from './shard-privileges.ts'
 
 /* What each duty needs, and no more. */
 
@@ -48,6 +49,7 @@ export function workerPrivileges(layout: UsageLayout, tables: JobTable[]): Privi
     }),
     onTable(layout, 'workspace_usage_day', ROWS),
     ...['usage_period', 'usage_until_limit'].map(name => onFunction(layout.pending_usage, name, '')),
+    ...onShards(layout),
     ...jobPrivileges(tables),
   ]
 }
@@ -76,6 +78,7 @@ export function readerPrivileges(layout: UsageLayout): Privilege[] {
   return [
     ...[...new Set(views.map(view => layout[view]))].map(usage),
     ...views.map(view => onTable(layout, view, { SELECT: WHOLE })),
+    ...onEachNode(layout),
     // The views call them as the reader. The host may have revoked EXECUTE from PUBLIC.
     onFunction(layout.workspace_activity, 'no_hidden_usage', 'name, regclass[]'),
     onFunction(layout.workspace_activity, 'noted_usage_periods', ''),
@@ -119,16 +122,16 @@ export function holderPrivileges(layout: UsageLayout, id: string): Privilege[] {
   ]
 }
 
+/** Without the rest of the layout, that is no name of a table. */
+type TableName = Exclude<keyof UsageLayout, 'hasTable' | 'distributed'>
+
 function usage(schema: string): Privilege {
   return { on: { kind: 'schema', schema }, actions: { USAGE: WHOLE }, stays: true }
 }
 
-function onTable(
-  layout: UsageLayout,
-  name: Exclude<keyof UsageLayout, 'hasTable'>,
-  actions: Privilege['actions'],
-): Privilege {
-  return { on: { kind: 'table', schema: layout[name], name }, actions }
+function onTable(layout: UsageLayout, name: TableName, actions: Privilege['actions']): Privilege {
+  const on = { kind: 'table', schema: layout[name], name } as const
+  return { on, actions: layout.distributed ? onWholeTable(name, actions) : actions }
 }
 
 function onFunction(schema: string, name: string, types: string): Privilege {

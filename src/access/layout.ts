@@ -1,12 +1,15 @@
 import { sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
+import { isDistributed } from '../database/distributed.ts'
 import { NotMigratedError, SearchPathError } from '../errors.ts'
 
 /** The schema of each object of this package, as `search_path` finds it. */
 export type UsageLayout = Record<(typeof OBJECTS)[number], string> & {
   /** Whether `workspaces` is a table, and not a view of one of the host. */
   readonly hasTable: boolean
+  /** Whether the tables are distributed with Citus. */
+  readonly distributed: boolean
 }
 
 const OBJECTS = [
@@ -46,7 +49,12 @@ export async function usageLayout(connection: Connection): Promise<UsageLayout> 
     if (schema === null) throw new NotMigratedError(`"${name}" does not exist`)
   }
   const hasTable = rows.some(({ name, kind }) => name === 'workspaces' && kind === 'r')
-  return { ...Object.fromEntries(rows.map(({ name, schema }) => [name, schema])), hasTable } as UsageLayout
+  const distributed = await isDistributed(connection)
+  return {
+    ...Object.fromEntries(rows.map(({ name, schema }) => [name, schema])),
+    hasTable,
+    distributed,
+  } as UsageLayout
 }
 
 async function assertNotElsewhere(connection: Connection): Promise<void> {

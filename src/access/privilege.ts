@@ -6,7 +6,7 @@ export type Target =
   | { kind: 'schema' | 'every table' | 'every sequence' | 'every function'; schema: string }
   | { kind: 'table'; schema: string; name: string }
   /** Its arguments as PostgreSQL lists their types. */
-  | { kind: 'function'; schema: string; name: string; arguments: string }
+  | { kind: 'function' | 'procedure'; schema: string; name: string; arguments: string }
 
 /** The whole object, and not only some of its columns. */
 export const WHOLE = 'whole'
@@ -36,6 +36,8 @@ function targetText(on: Target): RawBuilder<unknown> {
       return sql`${sql.id(on.schema, on.name)}`
     case 'function':
       return sql`FUNCTION ${sql.id(on.schema, on.name)}(${sql.raw(on.arguments)})`
+    case 'procedure':
+      return sql`PROCEDURE ${sql.id(on.schema, on.name)}(${sql.raw(on.arguments)})`
     case 'every table':
       return sql`ALL TABLES IN SCHEMA ${sql.id(on.schema)}`
     case 'every sequence':
@@ -108,8 +110,8 @@ const HELD = `
   FROM wanted JOIN pg_catalog.pg_class c ON c.relnamespace = namespace AND c.relkind = 'S'
   WHERE kind = 'every sequence'
   UNION ALL
-  SELECT place, 'function ' || p.oid::regprocedure, action, "column", has_function_privilege(role, p.oid, action)
+  SELECT place, CASE p.prokind WHEN 'p' THEN 'procedure ' ELSE 'function ' END || p.oid::regprocedure, action, "column", has_function_privilege(role, p.oid, action)
   FROM wanted JOIN pg_catalog.pg_proc p ON p.pronamespace = namespace
-  WHERE kind = 'function' AND p.proname = name AND pg_catalog.oidvectortypes(p.proargtypes) = arguments
+  WHERE kind IN ('function', 'procedure') AND p.proname = name AND pg_catalog.oidvectortypes(p.proargtypes) = arguments
     OR kind = 'every function' AND p.prokind IN ('f', 'w', 'a')
   ORDER BY place, object, action`

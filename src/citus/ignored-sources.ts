@@ -1,5 +1,5 @@
 import { type Kysely, sql } from 'kysely'
-import { IGNORED_SOURCE } from '../schema/view-form.ts'
+import { IGNORED_SOURCE } from '../database/distributed.ts'
 import { regclass } from './names.ts'
 
 /**

@@ -8,6 +8,9 @@ import { type Connection, execute, type Statement } from './connection.ts'
 /** The table that tells. It has a row for each shard, and a crash of a node empties it with the marks of its shards. */
 export const SHARD_WITNESS = 'pending_usage_shard_witness'
 
+/** The copy of the sources that do not count, on each node. */
+export const IGNORED_SOURCE = 'ignored_source'
+
 /** SQL of a boolean: whether the tables that `search_path` finds are distributed. */
 export const DISTRIBUTED = `(pg_catalog.to_regclass('${SHARD_WITNESS}') IS NOT NULL)`
 

@@ -1,3 +1,4 @@
+import { DISTRIBUTED } from '../database/distributed.ts'
 import { workspacesTable } from '../schema/workspaces-table.ts'
 import { ask, type Check, type Looked, type Subject } from './check.ts'
 import type { Finding } from './finding.ts'
@@ -119,7 +120,7 @@ async function lookAtPersistence({ db }: Subject): Promise<Looked> {
     FROM ${NAMED}
     WHERE c.relpersistence <> (
       SELECT relpersistence FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass('pending_usage')
-    )
+    ) AND NOT (name = 'pending_usage_witness' AND ${DISTRIBUTED})
     ORDER BY 1`,
     [EMPTIED_TOGETHER],
   )

@@ -2,8 +2,10 @@ import { type RawBuilder, sql } from 'kysely'
 import { compile } from '../database/compile.ts'
 import { A_CONNECTION, type Connection, execute } from '../database/connection.ts'
 import { executeWithin, isPool } from '../database/deadline.ts'
+import { isDistributed } from '../database/distributed.ts'
 import { transactionOn } from '../database/transaction.ts'
 import { checkOption, checkOptions, integerWithin, type OptionRules, whatever } from '../options.ts'
+import { clearOnShards } from './clear-on-shards.ts'
 
 /** The default of `historyDays`. */
 export const DEFAULT_HISTORY_DAYS = 30
@@ -49,7 +51,8 @@ const ORPHANED_FOR = sql`interval '1 day'`
  * source stays, however old it is.
  *
  * It walks once through the table, in steps of some pages. Each step is a transaction of its own, and skips what a flush
- * has locked. So it disturbs nobody, can be ended at any time, and can be repeated.
+ * has locked. So it disturbs nobody, can be ended at any time, and can be repeated. Where the tables are distributed, a
+ * step is a day.
  *
  * @param connection The role needs what `workspace-usage grant --worker` gives.
  * @throws {InvalidOptionError} If an option is out of its range; nothing is sent then.
@@ -63,6 +66,7 @@ export async function clearHistory(
   checkOption('connection', connection, A_CONNECTION)
   checkOptions(options, CLEAR_OPTIONS)
   const { historyDays = DEFAULT_HISTORY_DAYS, signal } = options
+  if (await isDistributed(connection)) return await clearOnShards(connection, historyDays, signal)
   const { rows } = await execute(connection, compile(sql<Sizes>`SELECT ${SIZES}`))
   const referring = JSON.parse(rows[0]!.sizes) as { table: Table; pages: number; refers: boolean }[]
   const done: ClearedHistory = { cleared: 0, orphans: 0 }

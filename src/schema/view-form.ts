@@ -1,9 +1,7 @@
 import { type RawBuilder, sql } from 'kysely'
+import { IGNORED_SOURCE } from '../database/distributed.ts'
 import { daysOfUse, usedDays } from '../database/used-days.ts'
 import { distributedMarksOf, marksOf } from './marks-of-views.ts'
-
-/** The copy of the sources that do not count, on each node of a cluster. */
-export const IGNORED_SOURCE = 'ignored_source'
 
 /** What the views read, in a form that the database can plan. */
 export interface ViewForm {
