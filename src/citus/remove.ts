@@ -1,7 +1,6 @@
 import { type Kysely, sql } from 'kysely'
-import { SHARD_WITNESS } from '../database/distributed.ts'
+import { IGNORED_SOURCE, SHARD_WITNESS } from '../database/distributed.ts'
 import { ACTIVITY_VIEWS } from '../schema/activity-views.ts'
-import { IGNORED_SOURCE } from '../schema/view-form.ts'
 
 /** They refer to each other, so they go together. */
 const TABLES = [
