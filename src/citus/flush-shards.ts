@@ -27,7 +27,7 @@ export async function flushShards(coordinator: Connection, options: SettleSettin
   throwIfAllFailed(looks)
   // Before anything is done: this writes on other nodes, and may fail.
   const emptied = shards.filter((_, index) => seen(looks[index]!)?.witnessed === false)
-  const reset = await noticeShardReset(coordinator, emptied, options.idType)
+  const reset = await noticeShardReset(coordinator, calls, emptied, options.idType)
   const settings = { ...options, onShard: true, ignored: await ignoredSources(coordinator) }
   const due = shards.filter((_, index) => seen(looks[index]!)?.due)
   const flushed = due.map(() => nothingSettled())

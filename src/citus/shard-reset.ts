@@ -1,21 +1,16 @@
 import { sql } from 'kysely'
 import { executeSql } from '../database/compile.ts'
 import type { Connection } from '../database/connection.ts'
+import { SHARD_WITNESS } from '../database/distributed.ts'
 import { asIsoText } from '../database/timestamp.ts'
 import { resetOf, type UsageReset } from '../flush/reset.ts'
+import { WORKSPACE_USAGE_DAY } from '../flush/tables.ts'
 import type { WorkspaceIdType } from '../workspace-id.ts'
+import type { ShardCalls } from './shard-calls.ts'
+import { type DistributableIdType, witnessRows } from './shard-witness.ts'
 import { addressOf, type Shard } from './shards.ts'
 
-/** So many candidates for each shard that all are hit: one in e^50 is missed. */
-const CANDIDATES = 50
-
-/** Ids by number. They are the same for everybody, so two flushes do not both put a witness back. */
-const NUMBERED: Record<WorkspaceIdType, string> = {
-  uuid: 'pg_catalog.md5(number::text)::uuid',
-  bigint: 'number::bigint',
-  integer: 'number::integer',
-  text: 'number::text',
-}
+const MARKS = sql`'pending_usage'::regclass`
 
 /**
  * Puts the witnesses of shards back that a crash of their nodes has emptied, and notes for good that marks were lost.
@@ -24,11 +19,16 @@ const NUMBERED: Record<WorkspaceIdType, string> = {
  */
 export async function noticeShardReset(
   coordinator: Connection,
+  calls: ShardCalls,
   emptied: readonly Shard[],
   idType: WorkspaceIdType,
 ): Promise<UsageReset | null> {
   if (emptied.length === 0) return null
-  const { rows: restored } = await executeSql(coordinator, restoreWitnesses(emptied, idType))
+  const ids = emptied.map(({ id }) => id)
+  const { rows: restored } = await executeSql(
+    coordinator,
+    witnessRows(sql.id(SHARD_WITNESS), MARKS, idType as DistributableIdType, ids),
+  )
   if (restored.length === 0) return null
   const nodes = [...new Set(emptied.map(({ node }) => addressOf(node)))].toSorted()
   const { rows } = await executeSql(
@@ -36,7 +36,7 @@ export async function noticeShardReset(
     sql<{ reset: string }>`
       WITH noticed AS (
         INSERT INTO pending_usage_reset (noticed_at, flushed_until, reason, nodes)
-        SELECT clock_timestamp(), ${await flushedUntil(coordinator)}::timestamptz, 'crash', ${nodes}::text[]
+        SELECT clock_timestamp(), ${await flushedUntil(calls, emptied)}::timestamptz, 'crash', ${nodes}::text[]
         RETURNING noticed_at, flushed_until, reason, nodes
       )
       SELECT json_build_object(
@@ -48,31 +48,31 @@ export async function noticeShardReset(
   return resetOf(rows[0]!.reset)
 }
 
-/** One row for each shard of these. */
-const restoreWitnesses = (emptied: readonly Shard[], idType: WorkspaceIdType) => sql`
-  INSERT INTO pending_usage_shard_witness (workspace_id)
-  SELECT id FROM (
-    SELECT DISTINCT ON (shard) id, shard
-    FROM (
-      SELECT id, number, get_shard_id_for_distribution_column('pending_usage', id) AS shard
-      FROM (
-        SELECT number, ${sql.raw(NUMBERED[idType])} AS id
-        FROM generate_series(1, ${CANDIDATES} * (
-          SELECT count(*) FROM pg_catalog.pg_dist_shard WHERE logicalrelid = 'pending_usage'::regclass
-        )) AS number
-      ) AS numbered
-    ) AS candidate
-    WHERE shard = ANY (${emptied.map(({ id }) => id)}::bigint[])
-    ORDER BY shard, number
-  ) AS found
-  ON CONFLICT DO NOTHING
-  RETURNING workspace_id`
-
-/** The table of the sources is on each node, so it is read by itself. */
-async function flushedUntil(coordinator: Connection): Promise<string | null> {
-  const { rows } = await executeSql(
-    coordinator,
-    sql<{ until: string | null }>`SELECT max(last_used_at)::text AS until FROM source_usage`,
+/**
+ * Up to when the use on these nodes had been flushed. While one was down the others went on, so only its own shards tell.
+ * Shards of a node are flushed together. So the last use of any of them tells of all, and the earliest node counts.
+ *
+ * @returns As text. Null if a node has no flushed use.
+ */
+async function flushedUntil(calls: ShardCalls, emptied: readonly Shard[]): Promise<string | null> {
+  const ended = await calls.onEach(
+    emptied,
+    async shard =>
+      (
+        await executeSql(
+          shard,
+          sql<{ last: string | null }>`
+            SELECT ${sql.raw(asIsoText('max(last_used_at)'))} AS last FROM ${WORKSPACE_USAGE_DAY}`,
+        )
+      ).rows[0]!.last,
   )
-  return rows[0]!.until
+  const ofNodes = new Map<string, string | null>()
+  for (const [index, end] of ended.entries()) {
+    const node = addressOf(emptied[index]!.node)
+    const last = end.status === 'fulfilled' ? end.value : null
+    const before = ofNodes.get(node) ?? null
+    ofNodes.set(node, before === null || (last !== null && last > before) ? last : before)
+  }
+  const times = [...ofNodes.values()]
+  return times.includes(null) ? null : (times as string[]).toSorted()[0]!
 }

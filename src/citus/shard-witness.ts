@@ -8,16 +8,17 @@ import { regclass } from './names.ts'
  * marks were lost. Its id is no workspace: it is one that falls into that shard.
  */
 
-/** Random ids that are tried at once, for each shard. Mostly each shard has one among them. */
-const CANDIDATES = 20
+/** So many ids are tried for each shard that all are hit: one in e^50 is missed. */
+const CANDIDATES = 50
 
 /** What `workspace_id` can be where the tables are distributed. */
 export type DistributableIdType = Exclude<WorkspaceIdType, 'text'>
 
-const RANDOM: Record<DistributableIdType, RawBuilder<unknown>> = {
-  uuid: sql`gen_random_uuid()`,
-  bigint: sql`(random() * 9007199254740991)::bigint`,
-  integer: sql`(random() * 2147483647)::integer`,
+/** Ids by number. They are the same for everybody, so two flushes do not both put a row back. */
+const NUMBERED: Record<DistributableIdType, RawBuilder<unknown>> = {
+  uuid: sql`pg_catalog.md5(number::text)::uuid`,
+  bigint: sql`number::bigint`,
+  integer: sql`number::integer`,
 }
 
 /** Creates the table, without rows. It is UNLOGGED if the marks are. */
@@ -40,36 +41,44 @@ export async function createShardWitness(
   `.execute(db)
 }
 
-/** Gives each shard of the witness its row, where it has none. */
+/** Gives each shard its row. There are none yet. */
 export async function fillShardWitness(
   db: Kysely<never>,
   schema: string,
   idType: DistributableIdType,
 ): Promise<void> {
-  const witness = sql.id(schema, SHARD_WITNESS)
-  const name = regclass(schema, SHARD_WITNESS)
-  const shardOf = (id: RawBuilder<unknown>) =>
-    sql`pg_catalog.get_shard_id_for_distribution_column(${name}, ${id})`
-  const shards = await sql<{ count: string }>`
-    SELECT count(*)::text AS count FROM pg_catalog.pg_dist_shard WHERE logicalrelid = ${name}
-  `.execute(db)
-  const count = Number(shards.rows[0]!.count)
-  for (;;) {
-    // Not one statement: Citus would ask each shard for the others.
-    const present = await sql<{ id: string }>`SELECT workspace_id::text AS id FROM ${witness}`.execute(db)
-    if (present.rows.length >= count) return
-    await sql`
-      INSERT INTO ${witness} (workspace_id)
-      SELECT id FROM (
-        SELECT DISTINCT ON (shard) id, shard
-        FROM (SELECT id, ${shardOf(sql`id`)} AS shard FROM (
-          SELECT ${RANDOM[idType]} AS id FROM generate_series(1, ${count * CANDIDATES}::integer)
-        ) random) placed
-        ORDER BY shard
-      ) candidate
-      WHERE shard NOT IN (
-        SELECT ${shardOf(sql`id`)} FROM unnest(${present.rows.map(({ id }) => id)}::text[]::${sql.raw(idType)}[]) AS id
-      )
-    `.execute(db)
-  }
+  await witnessRows(sql.id(schema, SHARD_WITNESS), regclass(schema, 'pending_usage'), idType).execute(db)
+}
+
+/**
+ * The statement that gives shards their rows. It returns those that were missing.
+ *
+ * @param witness SQL of the table.
+ * @param marks SQL of the table of marks, as a regclass.
+ * @param shardIds Those of some shards of the marks. Default: of all.
+ */
+export function witnessRows(
+  witness: RawBuilder<unknown>,
+  marks: RawBuilder<unknown>,
+  idType: DistributableIdType,
+  shardIds: readonly string[] | null = null,
+): RawBuilder<unknown> {
+  return sql`
+    INSERT INTO ${witness} (workspace_id)
+    SELECT id FROM (
+      SELECT DISTINCT ON (shard) id, shard
+      FROM (
+        SELECT id, number, pg_catalog.get_shard_id_for_distribution_column(${marks}, id) AS shard
+        FROM (
+          SELECT number, ${NUMBERED[idType]} AS id
+          FROM generate_series(1, ${CANDIDATES} * (
+            SELECT count(*) FROM pg_catalog.pg_dist_shard WHERE logicalrelid = ${marks}
+          )) AS number
+        ) AS numbered
+      ) AS candidate
+      WHERE ${shardIds}::bigint[] IS NULL OR shard = ANY (${shardIds}::bigint[])
+      ORDER BY shard, number
+    ) AS found
+    ON CONFLICT DO NOTHING
+    RETURNING workspace_id`
 }
