@@ -110,6 +110,8 @@ async function createLock(db: Kysely<never>, schema: string): Promise<void> {
     END
     $$
   `.execute(db)
+  // It runs with the rights of the owner. The duty of a worker has it.
+  await sql`REVOKE ALL ON FUNCTION ${sql.id(schema, 'lock_usage_shards')}() FROM PUBLIC`.execute(db)
   await sql`
     COMMENT ON FUNCTION ${sql.id(schema, 'lock_usage_shards')}() IS
       'Keeps shards of pending_usage from being moved until the transaction ends, and tells which. Called by the flush only.'
