@@ -37,7 +37,7 @@ export async function noteStopped(
     sql: `INSERT INTO stopped_workspaces (workspace_id, idle_since)
       SELECT id, $2::timestamptz FROM workspaces WHERE id = $1
       ON CONFLICT (workspace_id) DO UPDATE
-      SET idle_since = excluded.idle_since, stopped_at = statement_timestamp()`,
+      SET idle_since = excluded.idle_since, stopped_at = excluded.stopped_at`,
     parameters: [workspaceId, idleSince],
   })
 }
