@@ -55,6 +55,7 @@ export {
 } from './activity/refused.ts'
 export { type UsageSource, usageSources } from './activity/sources.ts'
 export { openPeriodRemaining, type PendingStatus, pendingStatus } from './activity/status.ts'
+export type { Distribution } from './citus/distribution.ts'
 export type { Connection, KyselyExecutor, Queryable, Statement } from './database/connection.ts'
 export type { ConnectionPool, PooledClient } from './database/pool.ts'
 export { workspaceIdType } from './database/workspace-id-type.ts'
@@ -72,6 +73,7 @@ export {
 } from './flush/flush.ts'
 export type { Refusal } from './flush/refusal.ts'
 export type { ResetReason, UsageReset } from './flush/reset.ts'
+export type { ShardsLeft } from './flush/shards-left.ts'
 export type { MarksBySource } from './flush/source-usage.ts'
 export {
   type ClearedHistory,

@@ -115,14 +115,14 @@ async function setCountsOfKnown(
   source: string,
   counts: boolean,
 ): Promise<{ already: boolean } | null> {
-  const { rows } = await execute<{ already: boolean }>(connection, {
+  const { rows } = await execute<{ already: string }>(connection, {
     sql: `WITH changed AS (
-        UPDATE source_usage SET counts = $2 WHERE source = $1 AND counts <> $2 RETURNING false AS already
+        UPDATE source_usage SET counts = $2 WHERE source = $1 AND counts <> $2 RETURNING 'no' AS already
       )
-      SELECT already FROM changed UNION ALL SELECT true FROM source_usage WHERE source = $1 AND counts = $2`,
+      SELECT already FROM changed UNION ALL SELECT 'yes' FROM source_usage WHERE source = $1 AND counts = $2`,
     parameters: [source, counts],
   })
-  return rows[0] ?? null
+  return rows[0] ? { already: rows[0].already === 'yes' } : null
 }
 
 /** A source that no flush has seen yet counts, unless it is noted that it does not. Returns whether it has marks. */

@@ -16,24 +16,27 @@ export const DISTRIBUTED = `(pg_catalog.to_regclass('${SHARD_WITNESS}') IS NOT N
 
 /** Tells whether the tables are distributed. */
 export async function isDistributed(connection: Connection): Promise<boolean> {
-  const statement: Statement<{ distributed: boolean }> = {
-    sql: `SELECT ${DISTRIBUTED} AS distributed`,
-    parameters: [],
-  }
-  const { rows } = await execute(connection, statement)
-  return rows[0]!.distributed
+  return await holds(connection, DISTRIBUTED)
 }
 
 /** Tells whether a table is one of Citus, whoever has distributed it. */
 export async function isOfCitus(connection: Connection, table: string): Promise<boolean> {
-  const { rows } = await execute<{ citus: boolean }>(connection, {
-    sql: "SELECT pg_catalog.to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL AS citus",
-    parameters: [],
-  })
-  if (!rows[0]!.citus) return false
+  if (!(await holds(connection, "pg_catalog.to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"))) {
+    return false
+  }
   const found = await execute(connection, {
     sql: 'SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = pg_catalog.to_regclass($1)',
     parameters: [table],
   })
   return found.rows.length > 0
+}
+
+/** As text, because a driver may be told to read booleans in a way of its own. */
+async function holds(connection: Connection, condition: string): Promise<boolean> {
+  const statement: Statement<{ holds: string }> = {
+    sql: `SELECT (${condition})::text AS holds`,
+    parameters: [],
+  }
+  const { rows } = await execute(connection, statement)
+  return rows[0]!.holds === 'true'
 }

@@ -54,7 +54,7 @@ const COMMANDS = [
 ]
 // A variable that somebody has forgotten must neither remove nor rewrite tables.
 const DESTRUCTIVE: Record<string, string[]> = {
-  migrate: ['down', 'all', 'yes', 'logged', 'unlogged'],
+  migrate: ['down', 'all', 'yes', 'logged', 'unlogged', 'citus'],
   reap: ['run', 'yes', 'again'],
 }
 
