@@ -47,6 +47,10 @@ const RULES: Rule[] = [
   { place: 'src/history/', imports: [...ROOT_FILES, 'src/database/'] },
   // It does with rows of the past what a flush does with marks.
   { place: 'src/import/', imports: [...ROOT_FILES, 'src/database/', 'src/flush/', 'src/mark/source.ts'] },
+  {
+    place: 'src/import/import-on-shards.ts',
+    imports: [...ROOT_FILES, 'src/database/', 'src/flush/', 'src/import/', 'src/citus/'],
+  },
   { place: 'src/schema/', imports: [...ROOT_FILES, 'src/database/'] },
   {
     place: 'src/schema/migrate.ts',

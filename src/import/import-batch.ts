@@ -1,9 +1,12 @@
+import { compile } from '../database/compile.ts'
 import { type Connection, execute } from '../database/connection.ts'
+import { isDistributed } from '../database/distributed.ts'
 import { transactionOn } from '../database/transaction.ts'
 import { ANSWER_GRACE_MS } from '../flush/flush.ts'
 import { CANCELLED, isLockTimeout, mayConcernOneWorkspace, type Reason, reasonOf } from '../flush/refusal.ts'
 import { prepare } from '../flush/settings.ts'
 import type { WorkspaceIdType } from '../workspace-id.ts'
+import { importOnShards } from './import-on-shards.ts'
 import type { CheckedRow, ImportRefusal } from './import-row.ts'
 import { type ImportCounts, importStatement } from './import-statement.ts'
 
@@ -90,12 +93,23 @@ async function run(
 ): Promise<ImportCounts> {
   return await transactionOn(connection, TIMEOUT_SECONDS * 1_000 + ANSWER_GRACE_MS, async transaction => {
     const restore = await prepare(transaction, TIMEOUT_SECONDS * 1_000)
-    const answer = await execute(transaction.connection, importStatement(rows, { idType, careful }))
-    const counts = JSON.parse(answer.rows[0]!.counts) as ImportCounts
+    const how = { idType, careful }
+    const counts = (await isDistributed(transaction.connection))
+      ? await importOnShards(transaction.connection, rows, how)
+      : await importHere(transaction.connection, rows, how)
     if (counts.unmoved.length > 0) throw new Unmoved(counts.unmoved)
     if (transaction.callers) await restore()
     return counts
   })
+}
+
+async function importHere(
+  connection: Connection,
+  rows: readonly CheckedRow[],
+  how: { idType: WorkspaceIdType; careful: boolean },
+): Promise<ImportCounts> {
+  const answer = await execute(connection, compile(importStatement(rows, how)))
+  return JSON.parse(answer.rows[0]!.counts) as ImportCounts
 }
 
 /** It only rolls the transaction back. Nobody sees it. */

@@ -1,6 +1,4 @@
-import { sql } from 'kysely'
-import { compile } from '../database/compile.ts'
-import type { Statement } from '../database/connection.ts'
+import { type RawBuilder, sql } from 'kysely'
 import { classify } from '../flush/fate.ts'
 import { updateHistory } from '../flush/history.ts'
 import { idSql } from '../flush/id-sql.ts'
@@ -19,6 +17,23 @@ export interface ImportCounts {
   unmoved: string[]
   /** The rows that were not imported: their places among the given ones, from 0 on, and why. */
   left: [place: number, fate: 'future' | 'unknown' | 'held' | 'refused'][]
+  /** The last use of each source. Only of a statement on a shard: it is left to note in `source_usage`. */
+  sources?: ImportedSource[]
+}
+
+/** The last use of a source among the imported rows, as the server writes the time. */
+export interface ImportedSource {
+  source: string
+  last_end: string
+}
+
+/** How a statement imports. */
+export interface ImportStatementOptions {
+  idType: WorkspaceIdType
+  /** As in a flush. */
+  careful: boolean
+  /** On a shard: the sources whose uses do not count. */
+  ignored?: readonly string[]
 }
 
 /**
@@ -27,16 +42,16 @@ export interface ImportCounts {
  */
 export function importStatement(
   rows: readonly CheckedRow[],
-  { idType, careful }: { idType: WorkspaceIdType; careful: boolean },
-): Statement<{ counts: string }> {
+  { idType, careful, ignored }: ImportStatementOptions,
+): RawBuilder<{ counts: string }> {
   const ids = idSql(idType)
-  const how = { careful, direct: false }
+  const how = { careful, direct: false, ...(ignored && { ignored }) }
   const [id, time, source] = [
     rows.map(({ id }) => id),
     rows.map(({ time }) => time),
     rows.map(({ source }) => source),
   ]
-  return compile(sql<{ counts: string }>`
+  return sql<{ counts: string }>`
     WITH given AS MATERIALIZED (
       SELECT place - 1 AS place, workspace_id, period_end, source
       FROM unnest(${ids.many(id)}, ${time}::timestamptz[], ${source}::text[])
@@ -51,11 +66,13 @@ export function importStatement(
     ${classify(0, ids)},
     ${update(ids, how)},
     ${updateHistory('short')},
-    ${noteSources},
+    ${named(LAST_ENDS)},
+    ${ignored ? sql`` : sql`${noteSources},`}
     counted AS MATERIALIZED (SELECT json_build_object(
       'imported', (SELECT count(*) FROM mark WHERE fate = 'flushed'),
       'updated', (SELECT workspaces FROM written),
       'unmoved', ${unmoved(ids)},
+      ${ignored ? sql`'sources', (SELECT coalesce(json_agg(named), '[]') FROM named),` : sql``}
       'left', (
         SELECT coalesce(json_agg(json_build_array(place, fate)), '[]') FROM (
           SELECT place, CASE fate WHEN 'awaited' THEN 'unknown' ELSE fate END AS fate FROM mark WHERE fate <> 'flushed'
@@ -64,17 +81,30 @@ export function importStatement(
         ) AS others
       )
     ) AS counts)
-    SELECT counts::text AS counts FROM counted`)
+    SELECT counts::text AS counts${ignored ? sql`, json_array_length(counts -> 'unmoved') > 0 AS undo` : sql``}
+    FROM counted`
 }
+
+/** Notes the sources that statements on shards have told. */
+export function noteImported(sources: readonly ImportedSource[]): RawBuilder<unknown> {
+  return sql`
+    WITH ${named(sql`
+      SELECT source COLLATE "C" AS source, max(last_end) AS last_end
+      FROM json_to_recordset(${JSON.stringify(sources)}::json) AS told (source text, last_end timestamptz)
+      GROUP BY source`)},
+    ${noteSources}
+    SELECT`
+}
+
+const named = (lastEnds: RawBuilder<unknown>) => sql`named AS MATERIALIZED (${lastEnds})`
+
+const LAST_ENDS = sql`SELECT source, max(period_end) AS last_end FROM mark WHERE fate = 'flushed' GROUP BY source`
 
 /**
  * Notes the sources. Uses of the past tell nothing of how regular a source is now, or it would seem silent. So a source
  * whose last use moves forward begins anew, unless that is less than an hour ago and after its last one.
  */
 const noteSources = sql`
-    named AS MATERIALIZED (
-      SELECT source, max(period_end) AS last_end FROM mark WHERE fate = 'flushed' GROUP BY source
-    ),
     seen AS MATERIALIZED (
       SELECT s.source FROM source_usage s
       WHERE s.last_used_at < (SELECT n.last_end FROM named n WHERE n.source = s.source)
