@@ -7,13 +7,13 @@ import { WORKSPACE_ID_TYPES, type WorkspaceIdType } from '../workspace-id.ts'
 export const ID_TYPE_OPTION = oneOf(...WORKSPACE_ID_TYPES)
 
 /**
- * SQL of one id of `unnest($1) AS marked (id)`, in a list of columns: the id as the column has it. If the ids were sent
+ * SQL of one id, such as one of `unnest($1) AS marked (id)`: the id as the column has it. If the ids were sent
  * as another type, PostgreSQL refuses the statement instead of storing their text. It also gives the id the collation of
  * the column, so that a sort has the order of the index. The value of the column is NULL and is not read: it needs no
  * privilege.
  */
-export function markedId(table: string): string {
-  return `coalesce(id, (NULL::${table}).workspace_id) AS id`
+export function markedId(table: string, id = 'id'): string {
+  return `coalesce(${id}, (NULL::${table}).workspace_id)`
 }
 
 /** The SQLSTATEs of ids that were sent as another type: datatype_mismatch, and a bigint that is no integer. */

@@ -4,7 +4,8 @@ import { A_SCHEMA, placeOf, qualified } from '../database/schema-path.ts'
 import { workspaceIdType } from '../database/workspace-id-type.ts'
 import { checkOption, checkOptions, type OptionRules } from '../options.ts'
 import { canonicalWorkspaceId, type WorkspaceId, type WorkspaceIdType } from '../workspace-id.ts'
-import { explainIdType, ID_TYPE_OPTION, markedId } from './id-type.ts'
+import { explainIdType, ID_TYPE_OPTION } from './id-type.ts'
+import { markedRows } from './marked-rows.ts'
 import { countMarks } from './marks-by-source.ts'
 import { retrySerialization } from './serialization.ts'
 import { assertSource, SOURCE_OPTION } from './source.ts'
@@ -52,8 +53,8 @@ export interface MarkResult {
   /** Distinct workspaces among the ids that were passed. */
   marked: number
   /**
-   * Rows that are new. The other workspaces were already marked by this source in the open period. With `until` it is not
-   * known, and the same as `marked`.
+   * Rows that are new. The other workspaces were already marked by this source in the open period. With `until`, and with
+   * several ids on a Citus cluster, it is not known, and the same as `marked`.
    */
   stored: number
   /**
@@ -136,19 +137,12 @@ export function insertPendingUsage(
   checkOptions(options, INSERT_OPTIONS)
   const { schema, idType = 'uuid' } = options
   const table = qualified(schema, 'pending_usage')
-  const id = markedId(table)
-  const named = schema === undefined ? {} : { schema }
-  return source === undefined
-    ? {
-        ...named,
-        sql: `INSERT INTO ${table} (workspace_id)
-          SELECT ${id} FROM unnest($1::${idType}[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`,
-        parameters: [ids],
-      }
-    : {
-        ...named,
-        sql: `INSERT INTO ${table} (workspace_id, source)
-          SELECT ${id}, $2::text FROM unnest($1::${idType}[]) AS marked (id) ORDER BY id ON CONFLICT DO NOTHING`,
-        parameters: [ids, source],
-      }
+  const column = source === undefined ? '' : ', source'
+  const marked = markedRows(ids, { source, idType, listed: ids.length === 1 }, table)
+  return {
+    ...(schema !== undefined && { schema }),
+    sql: `INSERT INTO ${table} (workspace_id${column})
+          ${marked.sql} ON CONFLICT DO NOTHING`,
+    parameters: marked.parameters,
+  }
 }

@@ -3,7 +3,7 @@ import type { Logger } from '../logger.ts'
 
 const SHORTEST_PAUSE_MS = 250
 const LONGEST_PAUSE_MS = 30_000
-const LONGEST_PAUSE_WHEN_CLOSING_MS = 1_000
+const LONGEST_PAUSE_IF_SOON_MS = 1_000
 
 /** The classes and codes of SQLSTATE with which PostgreSQL says "not now". */
 const PASSING = [
@@ -52,16 +52,16 @@ export class Outage {
    * @param number The number of the statement, in the order in which they were sent.
    * @param sent How many were sent so far.
    * @param pending Distinct ids that are not stored.
-   * @param closing Whether the tracker is closing. It must try again soon then.
+   * @param soon Whether to try again soon: the tracker is closing, or other marks are stored meanwhile.
    */
-  learn(error: unknown, number: number, sent: number, pending: number, closing: boolean): void {
+  learn(error: unknown, number: number, sent: number, pending: number, soon: boolean): void {
     this.failedAttempts++
     if (number <= this.#sentBefore) return
     this.#sentBefore = sent
     this.consecutiveErrors++
     const { consecutiveErrors } = this
     const passing = isOutage(error)
-    const longest = longestPause(closing)
+    const longest = longestPause(soon)
     this.#pauseMs = passing ? jitteredPause(consecutiveErrors, longest) : longest
     const fields = { err: error, consecutiveErrors, pending, retryInMs: Math.round(this.#pauseMs) }
     if (!passing) this.#logger.error(fields, 'the database refuses marks; they are kept and tried again')
@@ -95,8 +95,8 @@ export class Outage {
   }
 }
 
-function longestPause(closing: boolean): number {
-  return closing ? LONGEST_PAUSE_WHEN_CLOSING_MS : LONGEST_PAUSE_MS
+function longestPause(soon: boolean): number {
+  return soon ? LONGEST_PAUSE_IF_SOON_MS : LONGEST_PAUSE_MS
 }
 
 /**

@@ -113,10 +113,15 @@ export class PendingMarks {
    * Records that a batch is stored.
    *
    * @param coversRepeats Whether its ids need no other statement for the marks that were made since it was sent.
+   * @param left Those of its ids that are not stored. They wait again.
    */
-  settle(batch: PendingBatch, coversRepeats: boolean): void {
+  settle(batch: PendingBatch, coversRepeats: boolean, left: readonly string[] = []): void {
     this.#batches = this.#batches.filter(other => other !== batch)
-    this.#counts.stored += batch.ids.size
+    this.#counts.stored += batch.ids.size - left.length
+    for (const id of left) {
+      if (batch.again.has(id)) this.#counts.deduplicated++
+      else batch.again.add(id)
+    }
     if (coversRepeats) this.#counts.deduplicated += batch.again.size
     else if (batch.again.size > 0) this.#waitAgain(batch)
     if (this.#drains.length > 0) this.#settleDrains()

@@ -118,12 +118,13 @@ export class Sender {
       answer = await this.#storeIds(batch.ids)
     } catch (error) {
       this.#pending.fail(batch)
-      // The server may have crashed, and emptied the table.
-      this.#openPeriod.lose()
-      const { ids } = this.#pending
-      if (sends(this.#mode)) {
-        this.#outage.learn(error, sent.number, this.#openPeriod.sent, ids, !takesMarks(this.#mode))
-      }
+      this.#fail(error, sent.number, !takesMarks(this.#mode))
+      return
+    }
+    if (answer?.left) {
+      this.#pending.settle(batch, false, answer.left.ids)
+      // The other nodes take marks, so those must not wait for long.
+      this.#fail(answer.left.error, sent.number, true)
       return
     }
     this.#outage.end(sent.number, this.#pending.ids, this.#counts.dropped)
@@ -131,6 +132,14 @@ export class Sender {
     // A closing tracker remembers no id. Otherwise it would answer a late mark from memory instead of logging it.
     if (!takesMarks(this.#mode)) this.#openPeriod.forget()
     this.#pending.settle(batch, coversRepeats)
+  }
+
+  /** @param soon Whether the next attempt must not be far away. */
+  #fail(error: unknown, number: number, soon: boolean): void {
+    // The server may have crashed, and emptied the table.
+    this.#openPeriod.lose()
+    if (!sends(this.#mode)) return
+    this.#outage.learn(error, number, this.#openPeriod.sent, this.#pending.ids, soon)
   }
 
   /** Waits until the next attempt. `#endPause` ends the wait early. */

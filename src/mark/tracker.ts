@@ -84,7 +84,12 @@ export class UsageTracker implements AsyncDisposable {
     this.#pending = new PendingMarks(maxPending, this.#counts)
     this.#outage = new Outage(logger)
     this.#lost = new LostMarks(logger, this.#counts)
-    const store = (ids: ReadonlySet<string>) => storeBatch(db, ids, marks, statementTimeoutMs)
+    let distributed = false
+    const store = async (ids: ReadonlySet<string>) => {
+      const answer = await storeBatch(db, ids, { ...marks, distributed }, statementTimeoutMs)
+      distributed = answer?.distributed ?? distributed
+      return answer
+    }
     this.#sender = new Sender(store, mostUnderWay(db), {
       openPeriod: this.#openPeriod,
       pending: this.#pending,

@@ -115,7 +115,7 @@ interface Call {
 
 async function call<Row>(connection: Connection, idType: WorkspaceIdType, made: Call): Promise<Row[]> {
   const { schema } = placeOf(connection)
-  const id = markedId(qualified(schema, 'pending_usage'))
+  const id = `${markedId(qualified(schema, 'pending_usage'))} AS id`
   const statement: Statement<Row> = {
     ...(schema !== undefined && { schema }),
     sql: `SELECT ${made.result(qualified(schema, made.name))}
