@@ -1,0 +1,76 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type pg from 'pg'
+import { flush } from '../../src/flush/flush.ts'
+import { createWorkspaces, lastUsedAt, pendingCount } from '../support/seed.ts'
+import { type ClusterDatabase, createClusterDatabase } from './support/cluster-database.ts'
+
+const MOVES = 8
+
+test('no mark is lost while shards are moved, with marks and flushes going on', async t => {
+  const database = await createClusterDatabase(t)
+  if (!database) return
+  const { pool } = database
+  const ids = await createWorkspaces(pool, 300)
+  const stored = new Map<string, number>()
+  let isMoving = true
+  const mark = async () => {
+    for (let made = 0; isMoving; made++) {
+      const id = ids[made % ids.length]!
+      const { rows } = await pool.query<{ end: Date }>(
+        `INSERT INTO pending_usage (period_end, workspace_id, source)
+        VALUES (date_trunc('milliseconds', clock_timestamp()) - interval '1 ms', $1, 'test')
+        ON CONFLICT DO NOTHING RETURNING period_end AS end`,
+        [id],
+      )
+      for (const { end } of rows) stored.set(id, Math.max(stored.get(id) ?? 0, end.getTime()))
+    }
+  }
+  let left = 0
+  let flushed = 0
+  const flushOn = async () => {
+    while (isMoving) {
+      const result = await flush(pool)
+      flushed += result.flushed
+      left += result.shardsLeft!.length
+    }
+  }
+  const move = async () => {
+    const client = await database.connect()
+    try {
+      for (let moved = 0; moved < MOVES; moved++) await moveOne(client, database)
+    } finally {
+      isMoving = false
+    }
+  }
+  await Promise.all([mark(), mark(), flushOn(), move()])
+  const last = await flush(pool)
+  assert.deepEqual(last.shardsLeft, [])
+  assert.equal(await pendingCount(pool), 0)
+  const used = [...stored.keys()]
+  const times = await lastUsedAt(pool, used)
+  const lost = used.filter((id, index) => (times[index]?.getTime() ?? 0) < stored.get(id)!)
+  assert.deepEqual(lost, [])
+  t.diagnostic(
+    `${MOVES} moves, ${stored.size} workspaces marked, ${flushed + last.flushed} marks flushed, 0 lost, ` +
+      `shards left to the next flush ${left} times`,
+  )
+})
+
+/** Moves the shards of some workspaces to another node. Rows of UNLOGGED tables are copied while writes wait. */
+async function moveOne(client: pg.Client, { cluster }: ClusterDatabase): Promise<void> {
+  const { rows } = await client.query<{ shard: string; host: string; port: number }>(
+    `SELECT p.shardid::text AS shard, p.nodename AS host, p.nodeport AS port
+    FROM pg_dist_shard_placement p JOIN pg_dist_shard USING (shardid)
+    WHERE logicalrelid = 'pending_usage'::regclass ORDER BY random() LIMIT 1`,
+  )
+  const { shard, host, port } = rows[0]!
+  const to = cluster.workers.find(worker => worker.host !== host || worker.port !== port)!
+  await client.query("SELECT citus_move_shard_placement($1, $2, $3, $4, $5, 'block_writes')", [
+    shard,
+    host,
+    port,
+    to.host,
+    to.port,
+  ])
+}
