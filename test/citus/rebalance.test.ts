@@ -3,58 +3,58 @@ import { test } from 'node:test'
 import type pg from 'pg'
 import { flush } from '../../src/flush/flush.ts'
 import { createWorkspaces, lastUsedAt, pendingCount } from '../support/seed.ts'
-import { type ClusterDatabase, createClusterDatabase } from './support/cluster-database.ts'
+import { type ClusterDatabase, withClusterDatabase } from './support/cluster-database.ts'
 
 const MOVES = 8
 
-test('no mark is lost while shards are moved, with marks and flushes going on', async t => {
-  const database = await createClusterDatabase(t)
-  if (!database) return
+await withClusterDatabase({}, database => {
   const { pool } = database
-  const ids = await createWorkspaces(pool, 300)
-  const stored = new Map<string, number>()
-  let isMoving = true
-  const mark = async () => {
-    for (let made = 0; isMoving; made++) {
-      const id = ids[made % ids.length]!
-      const { rows } = await pool.query<{ end: Date }>(
-        `INSERT INTO pending_usage (period_end, workspace_id, source)
-        VALUES (date_trunc('milliseconds', clock_timestamp()) - interval '1 ms', $1, 'test')
-        ON CONFLICT DO NOTHING RETURNING period_end AS end`,
-        [id],
-      )
-      for (const { end } of rows) stored.set(id, Math.max(stored.get(id) ?? 0, end.getTime()))
+  test('no mark is lost while shards are moved, with marks and flushes going on', async t => {
+    const ids = await createWorkspaces(pool, 300)
+    const stored = new Map<string, number>()
+    let isMoving = true
+    const mark = async () => {
+      for (let made = 0; isMoving; made++) {
+        const id = ids[made % ids.length]!
+        const { rows } = await pool.query<{ end: Date }>(
+          `INSERT INTO pending_usage (period_end, workspace_id, source)
+          VALUES (date_trunc('milliseconds', clock_timestamp()) - interval '1 ms', $1, 'test')
+          ON CONFLICT DO NOTHING RETURNING period_end AS end`,
+          [id],
+        )
+        for (const { end } of rows) stored.set(id, Math.max(stored.get(id) ?? 0, end.getTime()))
+      }
     }
-  }
-  let left = 0
-  let flushed = 0
-  const flushOn = async () => {
-    while (isMoving) {
-      const result = await flush(pool)
-      flushed += result.flushed
-      left += result.shardsLeft!.length
+    let left = 0
+    let flushed = 0
+    const flushOn = async () => {
+      while (isMoving) {
+        const result = await flush(pool)
+        flushed += result.flushed
+        left += result.shardsLeft!.length
+      }
     }
-  }
-  const move = async () => {
-    const client = await database.connect()
-    try {
-      for (let moved = 0; moved < MOVES; moved++) await moveOne(client, database)
-    } finally {
-      isMoving = false
+    const move = async () => {
+      const client = await database.connect()
+      try {
+        for (let moved = 0; moved < MOVES; moved++) await moveOne(client, database)
+      } finally {
+        isMoving = false
+      }
     }
-  }
-  await Promise.all([mark(), mark(), flushOn(), move()])
-  const last = await flush(pool)
-  assert.deepEqual(last.shardsLeft, [])
-  assert.equal(await pendingCount(pool), 0)
-  const used = [...stored.keys()]
-  const times = await lastUsedAt(pool, used)
-  const lost = used.filter((id, index) => (times[index]?.getTime() ?? 0) < stored.get(id)!)
-  assert.deepEqual(lost, [])
-  t.diagnostic(
-    `${MOVES} moves, ${stored.size} workspaces marked, ${flushed + last.flushed} marks flushed, 0 lost, ` +
-      `shards left to the next flush ${left} times`,
-  )
+    await Promise.all([mark(), mark(), flushOn(), move()])
+    const last = await flush(pool)
+    assert.deepEqual(last.shardsLeft, [])
+    assert.equal(await pendingCount(pool), 0)
+    const used = [...stored.keys()]
+    const times = await lastUsedAt(pool, used)
+    const lost = used.filter((id, index) => (times[index]?.getTime() ?? 0) < stored.get(id)!)
+    assert.deepEqual(lost, [])
+    t.diagnostic(
+      `${MOVES} moves, ${stored.size} workspaces marked, ${flushed + last.flushed} marks flushed, 0 lost, ` +
+        `shards left to the next flush ${left} times`,
+    )
+  })
 })
 
 /** Moves the shards of some workspaces to another node. Rows of UNLOGGED tables are copied while writes wait. */

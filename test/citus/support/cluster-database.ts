@@ -65,8 +65,11 @@ export async function createEmptyClusterDatabase(cluster: Cluster): Promise<Clus
   const { username, password } = new URL(coordinator.server)
   await database.onEachNode(['CREATE EXTENSION citus'])
   await letConnect(database, decodeURIComponent(username), decodeURIComponent(password))
-  await database.pool.query('SELECT citus_set_coordinator_host($1, $2)', addressOf(coordinator))
-  for (const worker of workers) await database.pool.query('SELECT citus_add_node($1, $2)', addressOf(worker))
+  await oneAtATime(coordinator, async () => {
+    await database.pool.query('SELECT citus_set_coordinator_host($1, $2)', addressOf(coordinator))
+    for (const worker of workers)
+      await database.pool.query('SELECT citus_add_node($1, $2)', addressOf(worker))
+  })
   return database
 }
 
@@ -140,6 +143,18 @@ async function letConnect(database: ClusterDatabase, role: string, password: str
     rows.map(() => statement),
     rows,
   )
+}
+
+/** Citus writes all roles anew on a node that it adds, and two test files would write the same rows. */
+async function oneAtATime({ server }: ClusterNode, run: () => Promise<void>): Promise<void> {
+  const client = new pg.Client({ connectionString: server })
+  await client.connect()
+  try {
+    await client.query("SELECT pg_advisory_lock(hashtext('workspace-usage tests'))")
+    await run()
+  } finally {
+    await client.end()
+  }
 }
 
 function addressOf({ host, port }: ClusterNode): [string, number] {
