@@ -7,6 +7,9 @@ import type { FlushCounts } from './statement.ts'
 /** How long one flush may look for the workspaces at fault, in ms. Flushed workspaces stay locked meanwhile. */
 const BUDGET_MS = 1_000
 
+/** On a shard each statement commits by itself, so nothing stays locked. */
+const BUDGET_ON_SHARD_MS = 5_000
+
 /** If so many workspaces are refused and none is flushed, the fault is not theirs. */
 const TOO_MANY_REFUSALS = 16
 
@@ -44,7 +47,7 @@ class Halving {
   readonly #taking: Taking
   readonly #batch: Batch
   readonly #options: AttemptOptions
-  readonly #deadline = performance.now() + BUDGET_MS
+  readonly #deadline: number
   readonly #counts: FlushCounts[] = []
   readonly #refusals: Refusal[] = []
 
@@ -53,6 +56,7 @@ class Halving {
     this.#taking = taking
     this.#batch = batch
     this.#options = options
+    this.#deadline = performance.now() + (options.onShard ? BUDGET_ON_SHARD_MS : BUDGET_MS)
   }
 
   async run(first: Failure): Promise<HalvingResult> {
