@@ -9,8 +9,11 @@ import type { BatchOptions, PeriodAnswer } from './batch.ts'
  * What a batch of marks does on a Citus cluster. There, the marks of a batch lie on several nodes.
  */
 
-/** What a node that is down, that starts or that stops looks like, seen from another one. */
-const NODE_DOWN = ['08', '57P01', '57P02', '57P03']
+/**
+ * The SQLSTATEs of a node that is down, that starts or that stops, seen from another one. The last one is what Citus says
+ * of a connection that breaks in a transaction.
+ */
+const NODE_DOWN = ['08', '57P01', '57P02', '57P03', 'XX000']
 
 /** Stores ids with one statement: all or none. */
 type Store = (ids: readonly string[], distributed: boolean) => Promise<PeriodAnswer | undefined>
@@ -36,16 +39,18 @@ export async function storeWhatCanBe(
     // The answer of the first statement holds for the later ones: their period is the same or a later one.
     let first: PeriodAnswer | undefined
     const left: string[] = []
+    let reason: unknown
     for (const some of nodes) {
       try {
         const answer = await store(some, true)
         first ??= answer
-      } catch {
+      } catch (failure) {
         left.push(...some)
+        reason = failure
       }
     }
     if (first === undefined) throw error
-    return left.length > 0 ? { ...first, left: { ids: left, error } } : first
+    return left.length > 0 ? { ...first, left: { ids: left, error: reason } } : first
   }
 }
 

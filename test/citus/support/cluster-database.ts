@@ -6,6 +6,7 @@ import { migrate } from '../../../src/schema/migrate.ts'
 import { atEnd } from '../../support/at-end.ts'
 import { TestDatabase } from '../../support/database.ts'
 import { setPeriodLength } from '../../support/period.ts'
+import { until } from '../../support/poll.ts'
 import { createDatabase, dropDatabase, urlOf } from '../../support/template.ts'
 import { type Cluster, type ClusterNode, clusterOfRun } from './cluster.ts'
 
@@ -48,7 +49,13 @@ export class ClusterDatabase extends TestDatabase {
 
   async #dropAll(): Promise<void> {
     await super.drop()
-    for (const { server } of this.cluster.workers) await dropDatabase(server, this.name)
+    for (const { server } of this.cluster.workers) {
+      // The maintenance of Citus may just connect.
+      await until('the database of a worker is dropped', async () => {
+        await dropDatabase(server, this.name)
+        return true
+      })
+    }
   }
 }
 
