@@ -130,9 +130,9 @@ export {
   type MigrateOptions,
   type MigrateResult,
   migrate,
-  migrateDown,
   type SchemaOptions,
 } from './schema/migrate.ts'
+export { migrateDown } from './schema/migrate-down.ts'
 export { DEFAULT_PERIOD_SECONDS, setUsagePeriod, usagePeriod } from './schema/period.ts'
 export type {
   PendingUsageTable,

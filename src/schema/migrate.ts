@@ -5,7 +5,6 @@ import { type Distribution, distributionOf } from '../citus/distribution.ts'
 import { leaveToCoordinator } from '../citus/propagation.ts'
 import { type Connection, execute } from '../database/connection.ts'
 import { isDistributed } from '../database/distributed.ts'
-import { SchemaChangeRefusedError } from '../errors.ts'
 import { checkOptions, type OptionRules, YES_OR_NO } from '../options.ts'
 import { installQueue, type QueueInstallation } from '../worker/install-queue.ts'
 import { assertQueueUpgradable } from '../worker/queue-upgrade.ts'
@@ -21,10 +20,9 @@ import { assertWorkspacesAdoptable } from './adoption.ts'
 import { type AdoptionWarning, adoptionWarnings } from './adoption-warnings.ts'
 import { showCreatedAt } from './created-at.ts'
 import { changeSchema, SCHEMA_OPTIONS, type SchemaChange, type SchemaOptions } from './exclusive.ts'
-import { runMigrations, takeBackNewest } from './migrator.ts'
-import { schemaExists } from './own-schema.ts'
+import { runMigrations } from './migrator.ts'
 import { isLogged, switchPersistence } from './persistence.ts'
-import { commentRecord, isRecorded, restoreRecord } from './record.ts'
+import { commentRecord, restoreRecord } from './record.ts'
 import { explainingRefusals } from './refusal.ts'
 import { withSessionPath, workspacesElsewhere } from './session-path.ts'
 import { setUsageUntilLimit } from './until-limit.ts'
@@ -228,34 +226,4 @@ async function workspacesExist(connection: Connection): Promise<boolean> {
     parameters: [],
   })
   return rows.length > 0
-}
-
-const NOT_TAKEN_BACK = 'the tables are distributed with Citus, which can not take back a single migration'
-const REMOVE_ALL = 'To remove everything: workspace-usage migrate --down --all.'
-
-/**
- * Takes back the newest migration and drops what it created. A `workspaces` that the host created stays, and so does
- * one that holds rows. The first migration takes the view of an adopted table with it. pg-boss's schema stays as well. Stop the workers first. `uninstall` takes back everything.
- *
- * @returns The migration that was taken back, or null if there was none left.
- * @throws {UnknownOptionError} If there is no such option.
- * @throws {InvalidOptionError} If the connection string is no URL, or `search_path` names no schema that exists.
- * @throws {SchemaChangeRefusedError} If PostgreSQL refuses, or a lock is not free within some seconds, or the tables are
- *   distributed with Citus. Nothing was changed then.
- * @throws {MigrationLockLostError} If the connection breaks. Nothing was changed then.
- * @throws {StandbyError} On a standby, or in a read-only session.
- */
-export async function migrateDown(options: SchemaOptions): Promise<string | null> {
-  return await changeSchema(options, async ({ database, schema, isNamed, locked }) => {
-    if (isNamed && !(await schemaExists(database, schema))) return null
-    return await explainingRefusals(schema, () =>
-      locked('go on', async ({ transaction }) => {
-        if (!(await isRecorded(transaction, schema))) return null
-        if (await isDistributed(transaction)) throw new SchemaChangeRefusedError(NOT_TAKEN_BACK, REMOVE_ALL)
-        const [reverted] = await takeBackNewest(transaction, schema)
-        await commentRecord(transaction, schema)
-        return reverted ?? null
-      }),
-    )
-  })
 }

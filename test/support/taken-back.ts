@@ -1,4 +1,4 @@
-import { migrateDown } from '../../src/schema/migrate.ts'
+import { migrateDown } from '../../src/schema/migrate-down.ts'
 
 /** Takes back the migration that dropped the check of a source, and later ones. */
 export async function takeBackCheck(connectionString: string, schema?: string): Promise<void> {

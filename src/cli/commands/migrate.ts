@@ -6,11 +6,11 @@ import {
   type MigrateOptions,
   type MigrateResult,
   migrate,
-  migrateDown,
   type SchemaOptions,
   WORKSPACES_CREATED,
   WORKSPACES_ELSEWHERE,
 } from '../../schema/migrate.ts'
+import { migrateDown } from '../../schema/migrate-down.ts'
 import { type UninstallResult, uninstall } from '../../schema/uninstall.ts'
 import { UNTIL_LIMIT_SECONDS } from '../../schema/until-limit-range.ts'
 import type { Command } from '../command.ts'
