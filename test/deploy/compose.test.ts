@@ -8,6 +8,7 @@ import { runCommand } from '../support/command-line.ts'
 import { COMPOSE_TEXT, SERVICES, VOLUMES } from './compose-file.ts'
 
 const OURS = 'workspace-usage:local'
+const CITUS_NODES = ['citus-coordinator', 'citus-worker-1', 'citus-worker-2']
 
 test('no service of compose connects to the database as the superuser, and each has the role of its duty', () => {
   const users = Object.entries(SERVICES).flatMap(([name, { environment }]) => {
@@ -28,7 +29,7 @@ test('no connection string of compose holds a password', () => {
 test('no service knows the password of the superuser but PostgreSQL, and only the roles are made through its socket', () => {
   const knowing = (text: string) =>
     Object.keys(SERVICES).filter(name => JSON.stringify(SERVICES[name]).includes(text))
-  assert.deepEqual(knowing('POSTGRES_PASSWORD'), ['postgres'])
+  assert.deepEqual(knowing('POSTGRES_PASSWORD'), ['postgres', ...CITUS_NODES, 'citus-nodes'])
   assert.deepEqual(knowing('/var/run/postgresql'), ['postgres', 'roles'])
   assert.equal(SERVICES.roles?.network_mode, 'none')
 })
@@ -124,4 +125,23 @@ test('the worker waits for the grants, which wait for the migration, which waits
   assert.deepEqual(before('grant'), [['migrate', completed]])
   assert.deepEqual(before('migrate'), [['roles', completed]])
   assert.deepEqual(before('roles'), [['postgres', { condition: 'service_healthy' }]])
+})
+
+test('compose starts Citus only if asked to, with a coordinator and two workers that one service adds to it', () => {
+  const citus = Object.keys(SERVICES).filter(name => SERVICES[name]!.profiles?.includes('citus'))
+  assert.deepEqual(citus, [...CITUS_NODES, 'citus-nodes'])
+  for (const name of citus) assert.match(SERVICES[name]!.image, /^citusdata\/citus:/)
+  const { command, depends_on: before } = SERVICES['citus-nodes']!
+  const added = command!.flatMap(
+    word => /(citus_\w+)\('([\w-]+)', 5432\)/.exec(word)?.slice(1).join(' ') ?? [],
+  )
+  assert.deepEqual(added, [
+    'citus_set_coordinator_host citus-coordinator',
+    'citus_add_node citus-worker-1',
+    'citus_add_node citus-worker-2',
+  ])
+  assert.deepEqual(
+    before,
+    Object.fromEntries(CITUS_NODES.map(name => [name, { condition: 'service_healthy' }])),
+  )
 })

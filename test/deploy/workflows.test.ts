@@ -5,6 +5,7 @@ import path from 'node:path'
 import { test } from 'node:test'
 import { parse } from 'yaml'
 import { MANIFEST, ROOT } from '../support/checkout.ts'
+import { SERVICES } from './compose-file.ts'
 
 interface Step {
   uses?: string
@@ -14,6 +15,7 @@ interface Step {
 
 interface Job {
   'timeout-minutes'?: number
+  env?: Record<string, string>
   permissions?: Record<string, string>
   strategy?: { matrix: Record<string, (string | number)[]> }
   needs?: string | string[]
@@ -46,6 +48,17 @@ test('the workflows test every PostgreSQL that is supported, and the oldest Node
   const [oldest, current] = built!.strategy!.matrix.node!.map(String)
   assert.equal(`>=${oldest}`, `${MANIFEST.engines.node}.0`)
   assert.equal(current, MANIFEST.devDependencies.node!.split('.')[0])
+})
+
+test('the workflow tests a Citus cluster, at the ports that compose publishes', () => {
+  const { citus } = WORKFLOWS.test!.jobs
+  const published = Object.keys(SERVICES)
+    .filter(name => /^citus-(coordinator|worker)/.test(name))
+    .map(name => /127\.0\.0\.1:\$\{\w+:-(\d+)\}/.exec(SERVICES[name]!.ports![0]!)![1])
+  const { CITUS_URL: url, CITUS_WORKERS: workers } = citus!.env!
+  const used = [new URL(url!).port, ...workers!.split(',').map(address => address.split(':')[1])]
+  assert.deepEqual(used, published)
+  assert.ok(citus!.steps!.some(({ run }) => run === 'node test/run.ts citus'))
 })
 
 test('each job of a workflow ends in bounded time, and no workflow gets more permissions than it names', () => {
