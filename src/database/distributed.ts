@@ -1,3 +1,4 @@
+import { NotCoordinatorError, NotMigratedError } from '../errors.ts'
 import { type Connection, execute, type Statement } from './connection.ts'
 
 /*
@@ -17,6 +18,33 @@ export const DISTRIBUTED = `(pg_catalog.to_regclass('${SHARD_WITNESS}') IS NOT N
 /** Tells whether the tables are distributed. */
 export async function isDistributed(connection: Connection): Promise<boolean> {
   return await holds(connection, DISTRIBUTED)
+}
+
+/**
+ * Runs something that needs what is on the coordinator alone.
+ *
+ * @throws {NotCoordinatorError} If something is missing because this is another node of the cluster.
+ */
+export async function onCoordinator<Result>(
+  connection: Connection,
+  run: () => Promise<Result>,
+): Promise<Result> {
+  try {
+    return await run()
+  } catch (error) {
+    throw error instanceof NotMigratedError ? await orNotCoordinator(connection, error) : error
+  }
+}
+
+/** The error, or that this is another node of the cluster, if that is why something is missing. */
+export async function orNotCoordinator(connection: Connection, error: NotMigratedError): Promise<Error> {
+  const isOther = await isOtherNode(connection).catch(() => false)
+  return isOther ? new NotCoordinatorError({ cause: error }) : error
+}
+
+/** Tells whether the tables are distributed, and this node is not the coordinator. */
+export async function isOtherNode(connection: Connection): Promise<boolean> {
+  return (await isDistributed(connection)) && !(await holds(connection, 'pg_catalog.citus_is_coordinator()'))
 }
 
 /** Tells whether a table is one of Citus, whoever has distributed it. */

@@ -132,3 +132,14 @@ export class NodeUnreachableError extends WorkspaceUsageError {
     this.node = node
   }
 }
+
+/** The tables are distributed, and this node is not the coordinator, which has the others. Markers may connect to any node. */
+export class NotCoordinatorError extends WorkspaceUsageError {
+  constructor(options?: ErrorOptions) {
+    super(
+      'the tables are distributed with Citus, and this node is not the coordinator: only there are flushes, workers, ' +
+        'migrations and the state of all. Connect to the coordinator. (Who only marks may connect to any node.)',
+      options,
+    )
+  }
+}

@@ -1,5 +1,6 @@
 import { flushShards } from '../citus/flush-shards.ts'
 import { A_CONNECTION, type Connection } from '../database/connection.ts'
+import { onCoordinator } from '../database/distributed.ts'
 import { type OpenTransaction, transactionOn } from '../database/transaction.ts'
 import {
   checkOption,
@@ -130,6 +131,7 @@ export type FlushSettings = Required<FlushOptions>
  * @throws {StandbyError} On a standby, or in a read-only session.
  * @throws {RowSecurityError} If row security would hide rows from the role.
  * @throws {NoAnswerError} If the database does not answer in time.
+ * @throws {NotCoordinatorError} If the tables are distributed, and this is not the coordinator.
  * @throws {NodeUnreachableError} If the tables are distributed, and no node answers.
  * @throws The database's error, with SQLSTATE 55P03, if a table is locked.
  */
@@ -138,7 +140,9 @@ export async function flush(connection: Connection, options: FlushOptions = {}):
   checkOptions(options, FLUSH_OPTIONS)
   const settings = flushSettings(options)
   const deadlineMs = settings.timeoutSeconds * 1_000 + ANSWER_GRACE_MS
-  return await transactionOn(connection, deadlineMs, transaction => flushIn(transaction, settings))
+  return await onCoordinator(connection, () =>
+    transactionOn(connection, deadlineMs, transaction => flushIn(transaction, settings)),
+  )
 }
 
 async function flushIn(transaction: OpenTransaction, options: FlushSettings): Promise<FlushResult> {

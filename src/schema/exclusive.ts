@@ -1,8 +1,9 @@
+import { isOtherNode } from '../database/distributed.ts'
 import { explainDatabaseError } from '../database/explain-error.ts'
 import { A_CONNECTION_STRING, createPool } from '../database/pool.ts'
 import { A_SCHEMA } from '../database/schema-path.ts'
 import { SettledPool } from '../database/settled-pool.ts'
-import { StandbyError } from '../errors.ts'
+import { NotCoordinatorError, StandbyError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { A_LOGGER, checkOptions, type OptionRules } from '../options.ts'
 import { type LockedTransaction, underLock, type WithoutTable } from './migration-lock.ts'
@@ -57,6 +58,7 @@ const ANSWER_TIMEOUT_MS = 24 * 3_600_000
  * @throws {UnknownOptionError} If there is no such option.
  * @throws {InvalidOptionError} If an option is not what it may be, or `search_path` names no schema that exists.
  * @throws {StandbyError} On a standby, or in a read-only session.
+ * @throws {NotCoordinatorError} If the tables are distributed, and this is not the coordinator.
  * @throws {MigrationLockLostError} If the connection of the lock breaks.
  */
 export async function changeSchema<Result>(
@@ -77,6 +79,7 @@ export async function changeSchema<Result>(
     const database = new SettledPool(pool, named)
     const schema = named ?? (await usageSchema(database))
     const isNamed = named !== undefined
+    if (await isOtherNode(database)) throw new NotCoordinatorError()
     const { db, brokenBy } = migrationDatabase(lockPool)
     return await run({
       database,

@@ -2,7 +2,9 @@ import type { PgBoss } from 'pg-boss'
 import { explainPrivilegeError } from '../access/refusal.ts'
 import { assertNoRowSecurity } from '../access/row-security.ts'
 import { usageHealth } from '../activity/health.ts'
+import { orNotCoordinator } from '../database/distributed.ts'
 import { explainDatabaseError } from '../database/explain-error.ts'
+import { NotMigratedError } from '../errors.ts'
 import { BoundedPool } from './bounded-pool.ts'
 import { createBoss } from './create-boss.ts'
 import { endsWithin } from './ends-within.ts'
@@ -90,8 +92,11 @@ async function start(settings: WorkerSettings): Promise<FlushWorker> {
   const reach = new Reach(logger, error => reports?.unreachable(error))
   const connections = new BoundedPool(pool, flushTimeoutSeconds, reach)
   // pg-boss's own statements do not go through `execute`, so their errors are explained here.
-  const explain: Explain = error =>
-    explainPrivilegeError(connections, explainDatabaseError(error, connections.schema ?? null), 'worker')
+  const explain: Explain = async error => {
+    const explained = explainDatabaseError(error, connections.schema ?? null)
+    if (explained instanceof NotMigratedError) return await orNotCoordinator(connections, explained)
+    return await explainPrivilegeError(connections, explained, 'worker')
+  }
   let boss: PgBoss | undefined
   let running: Running | undefined
   let stopObserving = () => {}

@@ -1,4 +1,5 @@
 import type { Option } from 'commander'
+import { onCoordinator } from '../../database/distributed.ts'
 import { inSchema } from '../../database/in-schema.ts'
 import { createPool, type OwnedPool } from '../../database/pool.ts'
 import { A_SCHEMA } from '../../database/schema-path.ts'
@@ -58,7 +59,8 @@ export async function withPool<Result>(
 ): Promise<Result> {
   const pool = createPool(databaseUrl, { applicationName: 'workspace-usage', max: 2 })
   try {
-    return await run(schema === undefined ? pool : inSchema(pool, schema))
+    const placed = schema === undefined ? pool : inSchema(pool, schema)
+    return await onCoordinator(placed, () => run(placed))
   } finally {
     await pool.end()
   }
