@@ -21,22 +21,21 @@ export function finite(time: RawBuilder<unknown>): RawBuilder<unknown> {
   return sql`CASE WHEN ${time} >= '1970-01-02 00:00:00Z'::timestamptz AND ${time} < 'infinity'::timestamptz THEN ${time} END`
 }
 
-/** The sources that do not count, read once for a query. There is an index of them alone. */
-function ignoredSources({ ignoredSources }: ViewForm): RawBuilder<unknown> {
+/** The sources that do not count, as `ignored`: read once for a query. There is an index of them alone. */
+export function ignoredSources({ ignoredSources }: ViewForm): RawBuilder<unknown> {
   return sql`ignored AS MATERIALIZED (${ignoredSources})`
 }
 
-const IGNORED = sql`ARRAY (SELECT source FROM ignored)`
+/** SQL of them as an array, and all that {@link countedUses} asks. */
+export const IGNORED = sql`ARRAY (SELECT source FROM ignored)`
+export const IGNORED_SOURCES = { sources: IGNORED, exist: sql`EXISTS (SELECT FROM ignored)` }
 
-/** The query of `workspace_activity`. */
+/** The query of `workspace_activity` on one server. */
 export function activity(
   { schema, form, shown }: ViewQuery,
   createdAt: RawBuilder<unknown>,
 ): RawBuilder<unknown> {
-  const counted = countedUses(schema, form.ownUses, {
-    sources: IGNORED,
-    exist: sql`EXISTS (SELECT FROM ignored)`,
-  })
+  const counted = countedUses(schema, IGNORED_SOURCES)
   return sql`
     WITH ${ignoredSources(form)}
     SELECT

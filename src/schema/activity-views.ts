@@ -4,6 +4,7 @@ import { isDistributed } from '../database/distributed.ts'
 import { SLOTS_OF_A_DAY } from '../database/used-days.ts'
 import { workspaceIdType } from '../database/workspace-id-type.ts'
 import { activity, bySource, daily, finite } from './activity-queries.ts'
+import { distributedActivity } from './distributed-activity.ts'
 import { createNotedPeriods, dropNotedPeriods } from './marks-of-views.ts'
 import { distributedForm, plainForm } from './view-form.ts'
 
@@ -45,7 +46,10 @@ export async function createActivityViews(db: Kysely<never>, schema: string): Pr
   const form = distributed ? distributedForm(schema) : plainForm(schema)
   const whole = { schema, form, shown: id }
   const views: Record<(typeof ACTIVITY_VIEWS)[number], [RawBuilder<unknown>, RawBuilder<unknown>]> = {
-    workspace_activity: [ACTIVITY_COLUMNS, activity(whole, createdAt)],
+    workspace_activity: [
+      ACTIVITY_COLUMNS,
+      distributed ? distributedActivity(whole, createdAt) : activity(whole, createdAt),
+    ],
     workspace_activity_by_source: [BY_SOURCE_COLUMNS, bySource(whole)],
     workspace_usage_daily: [DAILY_COLUMNS, daily(whole)],
   }

@@ -13,8 +13,6 @@ export interface ViewForm {
   ignoredSources: RawBuilder<unknown>
   /** SQL, behind FROM, of the last uses by source, those in the history included. */
   lastUses: RawBuilder<unknown>
-  /** SQL, behind FROM, of the rows of `workspace_usage` itself. */
-  ownUses: RawBuilder<unknown>
 }
 
 /** The form of one server. The history is a child of `workspace_usage`. */
@@ -25,7 +23,6 @@ export function plainForm(schema: string): ViewForm {
     daysOfMarks: daysOfMarks(schema, marks),
     ignoredSources: sql`SELECT source FROM ${sql.id(schema, 'source_usage')} WHERE NOT counts`,
     lastUses: sql`workspace_usage`,
-    ownUses: sql`ONLY workspace_usage`,
   }
 }
 
@@ -65,7 +62,6 @@ export function distributedForm(schema: string): ViewForm {
         UNION ALL
         SELECT workspace_id, source, last_used_at FROM ${history}
       ) uses`,
-    ownUses: own!,
   }
 }
 
