@@ -47,8 +47,16 @@ export class ClusterDatabase extends TestDatabase {
     )
   }
 
+  /** Brings transactions to their end that a killed session has left prepared on other nodes. */
+  async recover(): Promise<void> {
+    await this.onEachNode(['SELECT recover_prepared_transactions()'])
+  }
+
   async #dropAll(): Promise<void> {
+    // Who left them is gone, or ends with the database of the coordinator.
+    await this.recover().catch(() => {})
     await super.drop()
+    await Promise.all(this.workers.map(rollBackPrepared))
     for (const { server } of this.cluster.workers) {
       // The maintenance of Citus may just connect.
       await until('the database of a worker is dropped', async () => {
@@ -56,6 +64,19 @@ export class ClusterDatabase extends TestDatabase {
         return true
       })
     }
+  }
+}
+
+async function rollBackPrepared(connectionString: string): Promise<void> {
+  const client = new pg.Client({ connectionString })
+  await client.connect()
+  try {
+    const { rows } = await client.query<{ gid: string }>(
+      'SELECT gid FROM pg_prepared_xacts WHERE database = current_database()',
+    )
+    for (const { gid } of rows) await client.query(`ROLLBACK PREPARED ${pg.escapeLiteral(gid)}`)
+  } finally {
+    await client.end()
   }
 }
 
