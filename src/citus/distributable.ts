@@ -50,6 +50,24 @@ export async function hasCitus(connection: Connection): Promise<boolean> {
   return rows.length > 0
 }
 
+/**
+ * Citus 13 takes what is granted on a function to the nodes without quotes around the name of its schema.
+ *
+ * @throws {DistributionRefusedError} If the name needs quotes.
+ */
+export async function assertPlainSchema(connection: Connection, schema: string): Promise<void> {
+  const { rows } = await execute(connection, {
+    sql: 'SELECT WHERE pg_catalog.quote_ident($1) = $1',
+    parameters: [schema],
+  })
+  if (rows.length > 0) return
+  const reason = `the name of the schema ${JSON.stringify(schema)} needs quotes, which Citus leaves out`
+  throw new DistributionRefusedError(
+    reason,
+    'Use a schema with a name in lower case, without spaces and signs.',
+  )
+}
+
 /** The table of workspaces of the host, as far as it matters here. */
 export interface DistributableWorkspaces {
   schema: string

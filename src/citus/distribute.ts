@@ -5,7 +5,11 @@ import { DistributionRefusedError, WorkspaceUsageError } from '../errors.ts'
 import { createActivityViews } from '../schema/activity-views.ts'
 import { addWorkspaceForeignKey } from '../schema/workspace-foreign-key.ts'
 import { createCompleteSince } from './complete-since.ts'
-import { assertWorkspacesDistributable, type DistributableWorkspaces } from './distributable.ts'
+import {
+  assertPlainSchema,
+  assertWorkspacesDistributable,
+  type DistributableWorkspaces,
+} from './distributable.ts'
 import { emptyViews } from './emptied-views.ts'
 import { createIgnoredSources } from './ignored-sources.ts'
 import { qualified, regclass } from './names.ts'
@@ -47,6 +51,7 @@ const FUNCTIONS = ['usage_until_limit', 'refuse_usage_until', 'pending_usage_ser
  */
 export async function distribute(transaction: Transaction<unknown>, schema: string): Promise<void> {
   const db = transaction as unknown as Kysely<never>
+  await assertPlainSchema(transaction, schema)
   const workspaces = await assertWorkspacesDistributable(transaction)
   const idType = (await workspaceIdType(transaction)) as DistributableIdType
   // What was done on all shards at once can't be followed by foreign keys otherwise.
