@@ -117,8 +117,9 @@ function callOnNodes(nodes: readonly Node[], statements: readonly string[]): Raw
         ARRAY (SELECT name FROM node ORDER BY place), ARRAY (SELECT port FROM node ORDER BY place),
         ARRAY (
           SELECT format('CALL %s(%L, %L)', (
-            SELECT oid::regproc FROM pg_catalog.pg_proc
-            WHERE oid = pg_catalog.to_regprocedure('usage_on_shards(jsonb,text,jsonb)')
+            SELECT format('%I.%I', n.nspname, p.proname)
+            FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+            WHERE p.oid = pg_catalog.to_regprocedure('usage_on_shards(jsonb,text,jsonb)')
           ), statements, pg_catalog.current_setting('search_path'))
           FROM node ORDER BY place
         ), true

@@ -54,7 +54,7 @@ export function countedParts(
       SELECT used.workspace_id, ${BY_IGNORED} AS by_ignored, ${BY_COUNTED} AS by_counted, ${LAST_COUNTED} AS last_used_at
       FROM (
         ${uses}
-      ) used
+      ) used (workspace_id, counts, last_used_at, last, later, there, ends)
       GROUP BY used.workspace_id
     )`
   return {
@@ -75,8 +75,8 @@ function usesOfDays(schema: string, { sources, exist }: IgnoredSources): RawBuil
 }
 
 function ownUses(from: RawBuilder<unknown>, { sources, exist }: IgnoredSources): RawBuilder<unknown> {
-  return sql`SELECT u.workspace_id, u.source <> ALL (${sources}) AS counts, u.last_used_at, u.last_used_at = w.last_used_at AS last,
-          u.last_used_at > w.last_used_at AS later, false AS there, false AS ends
+  return sql`SELECT u.workspace_id, u.source <> ALL (${sources}), u.last_used_at, u.last_used_at = w.last_used_at,
+          u.last_used_at > w.last_used_at, false, false
         FROM ${from} u JOIN workspaces w ON w.id = u.workspace_id
         WHERE ${exist}`
 }

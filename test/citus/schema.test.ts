@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import pg from 'pg'
 import { explainUsage, type UsageExplanation } from '../../src/activity/explain.ts'
 import { usageSources } from '../../src/activity/sources.ts'
+import { inSchema } from '../../src/database/in-schema.ts'
 import { DistributionRefusedError } from '../../src/errors.ts'
 import { flush } from '../../src/flush/flush.ts'
 import { markUsage } from '../../src/mark/mark.ts'
@@ -196,6 +197,23 @@ test('a worker, LOGGED tables and a server without Citus are refused, each with 
   await refused({}, /knows no nodes/)
   await database.pool.query('DROP EXTENSION citus')
   await refused({}, /no extension "citus"/)
+})
+
+test('the tables can be in a schema of their own, unless its name needs quotes', { skip }, async () => {
+  const database = await emptyDatabase()
+  await assert.rejects(migrated(database, { citus: true, schema: 'My usage' }), /needs quotes/)
+  await migrated(database, { citus: true, schema: 'own_usage' })
+  const pool = inSchema(database.pool, 'own_usage')
+  const { rows } = await database.pool.query('INSERT INTO own_usage.workspaces DEFAULT VALUES RETURNING id')
+  await markUsage(pool, [rows[0].id], { source: 'ssh' })
+  await database.pool.query("UPDATE own_usage.pending_usage SET source = 'cron'")
+  await database.pool.query(
+    "INSERT INTO own_usage.pending_usage (workspace_id, source, period_end) VALUES ($1, 'old', now())",
+    [rows[0].id],
+  )
+  assert.equal((await flush(pool)).flushed, 1)
+  const { sources } = await explainUsage(pool, rows[0].id)
+  assert.deepEqual(sources.map(({ source }) => source).sort(), ['cron', 'old'])
 })
 
 test('uninstall takes everything from all nodes', { skip }, async () => {
