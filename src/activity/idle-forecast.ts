@@ -64,16 +64,17 @@ interface ForecastRow {
 }
 
 function forecastStatement(idleForSeconds: number) {
+  // Written out each time, and no column of a subquery: Citus would bring all workspaces to one node for that.
+  const cutoff = sql`(statement_timestamp() - make_interval(secs => ${idleForSeconds}))`
   return sql<ForecastRow>`
     SELECT ${sql.raw(asIsoText('statement_timestamp()'))} AS as_of,
       concat_ws(' ',
         count(*),
-        count(*) FILTER (WHERE since <= cutoff),
-        count(*) FILTER (WHERE since <= cutoff + interval '86400 s'),
-        count(*) FILTER (WHERE since <= cutoff + interval '604800 s'),
+        count(*) FILTER (WHERE since <= ${cutoff}),
+        count(*) FILTER (WHERE since <= ${cutoff} + interval '86400 s'),
+        count(*) FILTER (WHERE since <= ${cutoff} + interval '604800 s'),
         count(*) FILTER (WHERE since = 'infinity'),
         count(*) FILTER (WHERE used_until IS NOT NULL OR last_used_at >= statement_timestamp() - interval '300 s')
       ) AS counts
-    FROM (${sql.raw(IDLE_TIMES)}) times,
-      (SELECT statement_timestamp() - make_interval(secs => ${idleForSeconds}) AS cutoff) asked`
+    FROM (${sql.raw(IDLE_TIMES)}) times`
 }
