@@ -67,21 +67,21 @@ test('an install of the package brings no development dependency', async t => {
   )
 })
 
-test('a bundle of a program that only marks is under 80 kB, and contains nothing of the worker', async t => {
+test('a bundle of a program that only marks is under 85 kB, and contains nothing of the worker', async t => {
   const unreachable = await installing
   if (unreachable) return t.skip(unreachable)
   const { bytes, packages } = await bundle(MARKING_PROGRAM, consumer)
   t.diagnostic(`${bytes} bytes, not minified, without pg`)
   assert.deepEqual(packages, ['leven', 'workspace-usage'])
-  assert.ok(bytes > 10_000 && bytes < 80_000, `${bytes} bytes`)
+  assert.ok(bytes > 10_000 && bytes < 85_000, `${bytes} bytes`)
 })
 
-test('a bundle of a program that only marks is also under 80 kB through the main entry', async t => {
+test('a bundle of a program that only marks is also under 85 kB through the main entry', async t => {
   const unreachable = await installing
   if (unreachable) return t.skip(unreachable)
   const { bytes } = await bundle(MARKING_PROGRAM.replace('workspace-usage/mark', 'workspace-usage'), consumer)
   t.diagnostic(`${bytes} bytes, not minified, without pg`)
-  assert.ok(bytes > 10_000 && bytes < 80_000, `${bytes} bytes`)
+  assert.ok(bytes > 10_000 && bytes < 85_000, `${bytes} bytes`)
 })
 
 test('a program that imports the entry for markers loads only one other package', async t => {

@@ -164,8 +164,9 @@ async function untilDrained({ pool }: TestDatabase): Promise<void> {
 
 /** When a source last used each workspace, as flushed. */
 async function usesBy({ pool }: TestDatabase, source: string): Promise<Map<string, Date>> {
+  // An old worker writes workspace_usage itself, and a new one its child.
   const { rows } = await pool.query(
-    'SELECT workspace_id, last_used_at FROM workspace_usage WHERE source = $1',
+    'SELECT workspace_id, max(last_used_at) AS last_used_at FROM workspace_usage WHERE source = $1 GROUP BY workspace_id',
     [source],
   )
   return new Map(rows.map(({ workspace_id, last_used_at }) => [workspace_id, last_used_at]))
