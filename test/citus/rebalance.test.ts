@@ -2,13 +2,41 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type pg from 'pg'
 import { flush } from '../../src/flush/flush.ts'
-import { createWorkspaces, lastUsedAt, pendingCount } from '../support/seed.ts'
+import { createWorkspaces, lastUsedAt, pendingCount, storeClosedMarks } from '../support/seed.ts'
+import { openTransaction } from '../support/transaction.ts'
 import { type ClusterDatabase, withClusterDatabase } from './support/cluster-database.ts'
 
 const MOVES = 8
 
 await withClusterDatabase({}, database => {
   const { pool } = database
+  test('a flush leaves a shard that Citus is moving, and a move waits for the flush', async () => {
+    const ids = await createWorkspaces(pool, 50)
+    const periodEnd = await storeClosedMarks(pool, ids)
+    const { rows } = await pool.query<{ shard: string; marks: number }>(
+      `SELECT get_shard_id_for_distribution_column('pending_usage', workspace_id)::text AS shard, count(*)::integer AS marks
+      FROM pending_usage GROUP BY 1 LIMIT 1`,
+    )
+    const { shard, marks } = rows[0]!
+    // As a move locks it, while the rows are copied.
+    const move = 'SELECT lock_shard_metadata(7, ARRAY[$1::bigint])'
+    await using mover = await openTransaction(database)
+    await mover.client.query(move, [shard])
+    const { flushed, shardsLeft } = await flush(pool)
+    assert.deepEqual([flushed, shardsLeft!.map(left => left.shards)], [ids.length - marks, [1]])
+    assert.match(shardsLeft![0]!.message, /moving/)
+    assert.equal(await pendingCount(pool), marks)
+    await mover.client.query('ROLLBACK')
+
+    await using flusher = await openTransaction(database)
+    assert.equal((await flush(flusher.client)).flushed, marks)
+    await mover.client.query("BEGIN; SET LOCAL lock_timeout = '50ms'")
+    await assert.rejects(mover.client.query(move, [shard]), { code: '55P03' })
+    await flusher.client.query('COMMIT')
+    await mover.client.query('ROLLBACK')
+    assert.ok((await lastUsedAt(pool, ids)).every(time => time?.getTime() === periodEnd.getTime()))
+  })
+
   test('no mark is lost while shards are moved, with marks and flushes going on', async t => {
     const ids = await createWorkspaces(pool, 300)
     const stored = new Map<string, number>()
