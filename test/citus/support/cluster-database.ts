@@ -57,12 +57,18 @@ export class ClusterDatabase extends TestDatabase {
     await this.recover().catch(() => {})
     await super.drop()
     await Promise.all(this.workers.map(rollBackPrepared))
-    for (const { server } of this.cluster.workers) {
-      // The maintenance of Citus may just connect.
-      await until('the database of a worker is dropped', async () => {
-        await dropDatabase(server, this.name)
-        return true
-      })
+    const name = pg.escapeIdentifier(this.name)
+    const servers = this.cluster.workers.map(({ server }) => server)
+    // The maintenance of Citus connects from node to node, also while the database is dropped.
+    for (const server of servers) await administer(server, `ALTER DATABASE ${name} ALLOW_CONNECTIONS false`)
+    for (const server of servers) {
+      await until(
+        'the database of a worker is dropped',
+        () => dropDatabase(server, this.name).then(() => true),
+        {
+          timeoutMs: 30_000,
+        },
+      )
     }
   }
 }
