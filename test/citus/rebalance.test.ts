@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type pg from 'pg'
 import { flush } from '../../src/flush/flush.ts'
 import { createWorkspaces, lastUsedAt, pendingCount, storeClosedMarks } from '../support/seed.ts'
 import { openTransaction } from '../support/transaction.ts'
-import { type ClusterDatabase, withClusterDatabase } from './support/cluster-database.ts'
+import { withClusterDatabase } from './support/cluster-database.ts'
+import { moveShard } from './support/move-shard.ts'
 
 const MOVES = 8
 
@@ -65,7 +65,7 @@ await withClusterDatabase({}, database => {
     const move = async () => {
       const client = await database.connect()
       try {
-        for (let moved = 0; moved < MOVES; moved++) await moveOne(client, database)
+        for (let moved = 0; moved < MOVES; moved++) await moveShard(client, database)
       } finally {
         isMoving = false
       }
@@ -84,21 +84,3 @@ await withClusterDatabase({}, database => {
     )
   })
 })
-
-/** Moves the shards of some workspaces to another node. Rows of UNLOGGED tables are copied while writes wait. */
-async function moveOne(client: pg.Client, { cluster }: ClusterDatabase): Promise<void> {
-  const { rows } = await client.query<{ shard: string; host: string; port: number }>(
-    `SELECT p.shardid::text AS shard, p.nodename AS host, p.nodeport AS port
-    FROM pg_dist_shard_placement p JOIN pg_dist_shard USING (shardid)
-    WHERE logicalrelid = 'pending_usage'::regclass ORDER BY random() LIMIT 1`,
-  )
-  const { shard, host, port } = rows[0]!
-  const to = cluster.workers.find(worker => worker.host !== host || worker.port !== port)!
-  await client.query("SELECT citus_move_shard_placement($1, $2, $3, $4, $5, 'block_writes')", [
-    shard,
-    host,
-    port,
-    to.host,
-    to.port,
-  ])
-}
