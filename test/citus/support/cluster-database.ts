@@ -55,21 +55,20 @@ export class ClusterDatabase extends TestDatabase {
   async #dropAll(): Promise<void> {
     // Who left them is gone, or ends with the database of the coordinator.
     await this.recover().catch(() => {})
+    await this.#dropOn(this.cluster.coordinator.server)
     await super.drop()
     await Promise.all(this.workers.map(rollBackPrepared))
     const name = pg.escapeIdentifier(this.name)
     const servers = this.cluster.workers.map(({ server }) => server)
-    // The maintenance of Citus connects from node to node, also while the database is dropped.
     for (const server of servers) await administer(server, `ALTER DATABASE ${name} ALLOW_CONNECTIONS false`)
-    for (const server of servers) {
-      await until(
-        'the database of a worker is dropped',
-        () => dropDatabase(server, this.name).then(() => true),
-        {
-          timeoutMs: 30_000,
-        },
-      )
-    }
+    for (const server of servers) await this.#dropOn(server)
+  }
+
+  /** The maintenance of Citus connects from node to node, also while the database is dropped. */
+  async #dropOn(server: string): Promise<void> {
+    await until('a database is dropped', () => dropDatabase(server, this.name).then(() => true), {
+      timeoutMs: 30_000,
+    })
   }
 }
 
