@@ -1,4 +1,4 @@
-import { IGNORED_SOURCE, SHARD_WITNESS } from '../database/distributed.ts'
+import { COORDINATOR_TABLES, IGNORED_SOURCE, SHARD_WITNESS } from '../database/distributed.ts'
 import type { UsageLayout } from './layout.ts'
 import { type Privilege, WHOLE } from './privilege.ts'
 
@@ -7,12 +7,9 @@ import { type Privilege, WHOLE } from './privilege.ts'
  * also through a view. And a shard that is moved keeps the privileges on the table, but not those on its columns.
  */
 
-/** The tables that stay on the coordinator. */
-const ON_COORDINATOR = ['pending_usage_witness', 'pending_usage_place', 'pending_usage_reset', 'source_usage']
-
 /** The same actions, each on the whole table, if it has shards. */
 export function onWholeTable(name: string, actions: Privilege['actions']): Privilege['actions'] {
-  if (ON_COORDINATOR.includes(name)) return actions
+  if (COORDINATOR_TABLES.includes(name)) return actions
   return Object.fromEntries(Object.keys(actions).map(action => [action, WHOLE]))
 }
 

@@ -1,7 +1,7 @@
 import { type Kysely, sql } from 'kysely'
 import { SHARD_WITNESS } from '../database/distributed.ts'
 import { quoteLiteral } from '../database/quote.ts'
-import { qualified } from './names.ts'
+import { qualified } from '../database/schema-path.ts'
 
 /**
  * Replaces usage_complete_since() by one that also notices a shard whose marks were lost. What it reads is on the

@@ -1,4 +1,5 @@
 import { type Connection, execute, type Statement } from '../database/connection.ts'
+import { hasCitus } from '../database/distributed.ts'
 import { workspaceIdType } from '../database/workspace-id-type.ts'
 import { DistributionRefusedError } from '../errors.ts'
 import { workspacesTable } from '../schema/workspaces-table.ts'
@@ -39,15 +40,6 @@ export async function assertCoordinator(
   if (!coordinator) {
     throw new DistributionRefusedError('this node is a worker of Citus', 'Connect to the coordinator.')
   }
-}
-
-/** Whether the database has Citus. */
-export async function hasCitus(connection: Connection): Promise<boolean> {
-  const { rows } = await execute(connection, {
-    sql: "SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus'",
-    parameters: [],
-  })
-  return rows.length > 0
 }
 
 /**

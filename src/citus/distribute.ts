@@ -1,5 +1,6 @@
 import { type Kysely, sql, type Transaction } from 'kysely'
-import { SHARD_WITNESS } from '../database/distributed.ts'
+import { SHARD_WITNESS, SHARDED_TABLES } from '../database/distributed.ts'
+import { qualified } from '../database/schema-path.ts'
 import { workspaceIdType } from '../database/workspace-id-type.ts'
 import { DistributionRefusedError, WorkspaceUsageError } from '../errors.ts'
 import { createActivityViews } from '../schema/activity-views.ts'
@@ -12,7 +13,7 @@ import {
 } from './distributable.ts'
 import { emptyViews } from './emptied-views.ts'
 import { createIgnoredSources } from './ignored-sources.ts'
-import { qualified, regclass } from './names.ts'
+import { regclass } from './names.ts'
 import { createShardWitness, type DistributableIdType, fillShardWitness } from './shard-witness.ts'
 import { createUntilFunctions } from './until-functions.ts'
 
@@ -20,16 +21,6 @@ import { createUntilFunctions } from './until-functions.ts'
  * Distributes the tables of this package, in the order that Citus wants. All of it is one transaction, with the witness of
  * shards last: if that table is there, everything is.
  */
-
-/** They are colocated with the workspaces, so that a flush works on each shard by itself. */
-const BY_WORKSPACE = [
-  'pending_usage',
-  'workspace_usage',
-  'workspace_usage_day',
-  'set_aside_usage',
-  'refused_usage',
-  'stopped_workspaces',
-]
 
 /** They refer to the workspaces. Citus wants that only between distributed tables. */
 const REFERRING = ['workspace_usage', 'workspace_usage_day']
@@ -118,7 +109,7 @@ async function distributeTables(
       await emptyLocally(db, workspaces.schema, 'workspaces')
     })
   }
-  for (const name of BY_WORKSPACE) {
+  for (const name of SHARDED_TABLES) {
     await distributeTable(db, schema, name, workspaces)
     await emptyLocally(db, schema, name)
   }

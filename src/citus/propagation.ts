@@ -1,6 +1,5 @@
 import { type Connection, execute } from '../database/connection.ts'
-import { isDistributed } from '../database/distributed.ts'
-import { hasCitus } from './distributable.ts'
+import { hasCitus, isDistributed } from '../database/distributed.ts'
 
 /**
  * Makes what a transaction creates stay on the coordinator, if there is Citus and the tables are not distributed. Citus

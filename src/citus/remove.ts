@@ -1,22 +1,10 @@
 import { type Kysely, sql } from 'kysely'
-import { IGNORED_SOURCE, SHARD_WITNESS } from '../database/distributed.ts'
+import { COORDINATOR_TABLES, IGNORED_SOURCE, SHARD_WITNESS, SHARDED_TABLES } from '../database/distributed.ts'
 import { ACTIVITY_VIEWS } from '../schema/activity-views.ts'
+import { dropNotedPeriods } from '../schema/marks-of-views.ts'
 
 /** They refer to each other, so they go together. */
-const TABLES = [
-  'pending_usage',
-  'set_aside_usage',
-  'refused_usage',
-  'workspace_usage',
-  'workspace_usage_day',
-  'source_usage',
-  'stopped_workspaces',
-  'pending_usage_witness',
-  'pending_usage_place',
-  'pending_usage_reset',
-  IGNORED_SOURCE,
-  SHARD_WITNESS,
-]
+const TABLES = [...SHARDED_TABLES, ...COORDINATOR_TABLES, IGNORED_SOURCE, SHARD_WITNESS]
 
 /** Each after those that call it. */
 const ROUTINES = [
@@ -28,7 +16,6 @@ const ROUTINES = [
   'refuse_usage_until',
   'usage_until_limit',
   'usage_complete_since',
-  'noted_usage_periods',
   'no_hidden_usage',
   'pending_usage_server',
   'usage_period_end',
@@ -41,12 +28,10 @@ const ROUTINES = [
  * rows, stays, and stays distributed.
  */
 export async function removeDistributed(db: Kysely<never>, schema: string): Promise<void> {
-  for (const view of [...ACTIVITY_VIEWS, 'pending_usage_period']) {
-    await sql`DROP VIEW IF EXISTS ${sql.id(schema, view)}`.execute(db)
-    if (view === ACTIVITY_VIEWS.at(-1)) {
-      await sql`DROP FUNCTION IF EXISTS ${sql.id(schema, 'noted_usage_periods')}()`.execute(db)
-    }
-  }
+  for (const view of ACTIVITY_VIEWS) await sql`DROP VIEW IF EXISTS ${sql.id(schema, view)}`.execute(db)
+  // The views call it, and it reads the next one.
+  await dropNotedPeriods(db, schema)
+  await sql`DROP VIEW IF EXISTS ${sql.id(schema, 'pending_usage_period')}`.execute(db)
   const tables = sql.join(TABLES.map(table => sql.id(schema, table)))
   await sql`DROP TABLE IF EXISTS ${tables}`.execute(db)
   await dropRoutines(db, schema)

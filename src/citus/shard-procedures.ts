@@ -1,6 +1,6 @@
 import { type Kysely, sql } from 'kysely'
-import { quoteIdentifier } from '../database/quote.ts'
-import { SHARD_LOCK_TIMEOUT_MS } from './limits.ts'
+import { LOCK_TIMEOUT_MS, milliseconds } from '../flush/settings.ts'
+import { regclass } from './names.ts'
 
 /** Raised to undo a statement, and caught at once. */
 const UNDO = 'WU001'
@@ -25,10 +25,6 @@ export async function createShardProcedures(db: Kysely<never>, schema: string): 
  * that it was raised there.
  */
 async function createProcedure(db: Kysely<never>, schema: string): Promise<void> {
-  const milliseconds = (name: string) =>
-    sql.raw(
-      `nullif(extract(epoch FROM pg_catalog.current_setting('${name}')::pg_catalog.interval) * 1000, 0)::bigint`,
-    )
   await sql`
     CREATE OR REPLACE PROCEDURE ${sql.id(schema, 'usage_on_shards')}(
       statements jsonb, path text, INOUT answers jsonb DEFAULT '[]'
@@ -50,7 +46,7 @@ async function createProcedure(db: Kysely<never>, schema: string): Promise<void>
           pg_catalog.set_config('row_security', 'off', true), pg_catalog.set_config('jit', 'off', true),
           pg_catalog.set_config('enable_seqscan', 'off', true),
           pg_catalog.set_config('lock_timeout', least(
-            ${sql.lit(SHARD_LOCK_TIMEOUT_MS)}, ${milliseconds('lock_timeout')}, greatest(1, ${milliseconds('deadlock_timeout')} / 2)
+            ${sql.lit(LOCK_TIMEOUT_MS)}, ${milliseconds('lock_timeout')}, greatest(1, ${milliseconds('deadlock_timeout')} / 2)
           )::text, true);
         statement := statements ->> i;
         BEGIN
@@ -86,7 +82,7 @@ async function createProcedure(db: Kysely<never>, schema: string): Promise<void>
 
 /** The metadata of shards is locked with the rights of the owner. A shard that is being moved is left out. */
 async function createLock(db: Kysely<never>, schema: string): Promise<void> {
-  const marks = sql.lit(`${quoteIdentifier(schema)}.pending_usage`)
+  const marks = regclass(schema, 'pending_usage')
   await sql`
     CREATE OR REPLACE FUNCTION ${sql.id(schema, 'lock_usage_shards')}() RETURNS bigint[]
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms'
@@ -96,7 +92,7 @@ async function createLock(db: Kysely<never>, schema: string): Promise<void> {
       locked bigint[] := '{}';
     BEGIN
       FOR shard IN
-        SELECT shardid FROM pg_dist_shard WHERE logicalrelid = ${marks}::regclass ORDER BY shardid
+        SELECT shardid FROM pg_dist_shard WHERE logicalrelid = ${marks} ORDER BY shardid
       LOOP
         BEGIN
           -- As each INSERT through Citus locks it (ShareLock).

@@ -1,8 +1,8 @@
 import { sql } from 'kysely'
 import { executeSql } from '../database/compile.ts'
 import type { Connection } from '../database/connection.ts'
+import { SHARD_WITNESS } from '../database/distributed.ts'
 import { milliseconds } from '../flush/settings.ts'
-import { CONNECT_TIMEOUT_MS } from './limits.ts'
 
 /** A node of the cluster, as the coordinator reaches it. */
 export interface Node {
@@ -19,10 +19,13 @@ export interface Shard {
   tables: Record<string, { schema: string; name: string }>
 }
 
+/** How long the coordinator may take to connect to a node, in ms. Without an answer, all other shards would wait. */
+const CONNECT_TIMEOUT_MS = 5_000
+
 /** The tables of a flush. */
 const TABLES = [
   'pending_usage',
-  'pending_usage_shard_witness',
+  SHARD_WITNESS,
   'refused_usage',
   'set_aside_usage',
   'workspace_usage_day',

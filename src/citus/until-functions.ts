@@ -1,5 +1,5 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
-import { quoteIdentifier } from '../database/quote.ts'
+import { qualified } from '../database/schema-path.ts'
 import type { DistributableIdType } from './shard-witness.ts'
 
 /*
@@ -17,7 +17,7 @@ export async function createUntilFunctions(
   schema: string,
   idType: DistributableIdType,
 ): Promise<void> {
-  const of = (name: string) => `${quoteIdentifier(schema)}.${name}`
+  const of = (name: string) => qualified(schema, name)
   const id = sql.raw(idType)
   const create = async (head: RawBuilder<unknown>, body: string) =>
     await sql`

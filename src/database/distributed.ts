@@ -12,6 +12,24 @@ export const SHARD_WITNESS = 'pending_usage_shard_witness'
 /** The copy of the sources that do not count, on each node. */
 export const IGNORED_SOURCE = 'ignored_source'
 
+/** Our tables that are distributed beside the workspaces, so that a flush works on each shard by itself. */
+export const SHARDED_TABLES = [
+  'pending_usage',
+  'workspace_usage',
+  'workspace_usage_day',
+  'set_aside_usage',
+  'refused_usage',
+  'stopped_workspaces',
+]
+
+/** Our tables that stay on the coordinator. */
+export const COORDINATOR_TABLES = [
+  'source_usage',
+  'pending_usage_witness',
+  'pending_usage_place',
+  'pending_usage_reset',
+]
+
 /** SQL of a boolean: whether the tables that `search_path` finds are distributed. */
 export const DISTRIBUTED = `(pg_catalog.to_regclass('${SHARD_WITNESS}') IS NOT NULL)`
 
@@ -47,11 +65,14 @@ export async function isOtherNode(connection: Connection): Promise<boolean> {
   return (await isDistributed(connection)) && !(await holds(connection, 'pg_catalog.citus_is_coordinator()'))
 }
 
+/** Tells whether the database has Citus. */
+export async function hasCitus(connection: Connection): Promise<boolean> {
+  return await holds(connection, "EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')")
+}
+
 /** Tells whether a table is one of Citus, whoever has distributed it. */
 export async function isOfCitus(connection: Connection, table: string): Promise<boolean> {
-  if (!(await holds(connection, "pg_catalog.to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"))) {
-    return false
-  }
+  if (!(await hasCitus(connection))) return false
   const found = await execute(connection, {
     sql: 'SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = pg_catalog.to_regclass($1)',
     parameters: [table],

@@ -4,7 +4,7 @@ import { execute } from '../database/connection.ts'
 import type { OpenTransaction } from '../database/transaction.ts'
 
 /** The longest wait for one lock, in ms. It is well below any `deadlock_timeout`, so that we are in no deadlock. */
-const LOCK_TIMEOUT_MS = 100
+export const LOCK_TIMEOUT_MS = 100
 
 /**
  * The longest time between two statements of a flush, in ms. Its process may stand still there: Ctrl-Z, a debugger, a
@@ -73,5 +73,5 @@ export async function prepare(
 
 /** SQL of a setting in ms. Null if it is 0, which means no limit. Its text has a unit. (The view pg_settings takes a ms.) */
 export function milliseconds(name: string): RawBuilder<unknown> {
-  return sql`nullif(extract(epoch FROM current_setting(${name})::interval) * 1000, 0)::bigint`
+  return sql`nullif(extract(epoch FROM pg_catalog.current_setting(${sql.lit(name)})::interval) * 1000, 0)::bigint`
 }

@@ -3,6 +3,7 @@ import pg from 'pg'
 import { atEnd } from './at-end.ts'
 import type { TestDatabase } from './database.ts'
 import { heardPool } from './heard-pool.ts'
+import { administer } from './template.ts'
 
 /** A role that may log in, and may do nothing else until something is granted to it. */
 export interface LoginRole {
@@ -20,17 +21,8 @@ export interface LoginRole {
 export async function createLoginRole(server: string, purpose: string): Promise<LoginRole> {
   const name = `usage ${purpose} "${randomBytes(4).toString('hex')}"`
   const password = randomBytes(9).toString('hex')
-  const administer = async (statement: string) => {
-    const client = new pg.Client({ connectionString: server })
-    await client.connect()
-    try {
-      await client.query(statement)
-    } finally {
-      await client.end()
-    }
-  }
-  await administer(`CREATE ROLE ${pg.escapeIdentifier(name)} LOGIN PASSWORD '${password}'`)
-  atEnd(() => administer(`DROP ROLE ${pg.escapeIdentifier(name)}`))
+  await administer(server, `CREATE ROLE ${pg.escapeIdentifier(name)} LOGIN PASSWORD '${password}'`)
+  atEnd(() => administer(server, `DROP ROLE ${pg.escapeIdentifier(name)}`))
   const connectionString = (database: TestDatabase) => {
     const url = new URL(database.connectionString)
     url.username = encodeURIComponent(name)

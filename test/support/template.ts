@@ -53,7 +53,8 @@ export function urlOf(server: string, database: string): string {
   return url.href
 }
 
-async function administer(server: string, statement: string): Promise<{ datname: string }[]> {
+/** Runs a statement on a server, on a connection of its own. */
+export async function administer(server: string, statement: string): Promise<{ datname: string }[]> {
   const client = new pg.Client({ connectionString: server, application_name: 'workspace-usage tests' })
   await client.connect()
   try {

@@ -7,7 +7,7 @@ import { atEnd } from '../../support/at-end.ts'
 import { TestDatabase } from '../../support/database.ts'
 import { setPeriodLength } from '../../support/period.ts'
 import { until } from '../../support/poll.ts'
-import { createDatabase, dropDatabase, urlOf } from '../../support/template.ts'
+import { administer, createDatabase, dropDatabase, urlOf } from '../../support/template.ts'
 import { type Cluster, type ClusterNode, clusterOfRun } from './cluster.ts'
 
 const QUIET = { debug() {}, info() {}, warn() {}, error() {} }
@@ -192,14 +192,4 @@ async function oneAtATime({ server }: ClusterNode, run: () => Promise<void>): Pr
 
 function addressOf({ host, port }: ClusterNode): [string, number] {
   return [host, port]
-}
-
-async function administer(server: string, statement: string): Promise<void> {
-  const client = new pg.Client({ connectionString: server })
-  await client.connect()
-  try {
-    await client.query(statement)
-  } finally {
-    await client.end()
-  }
 }
